@@ -1,0 +1,34 @@
+"""git blame for training data.
+
+    import datablame as db
+    run = db.audit("photos/")
+    print(run.card)
+
+Names are imported when they are first used, so that `import datablame` and `datablame --help` answer at once.
+"""
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+HOMES = {
+    "verbs": "audit compare corrupt export judge load measure prove report score train Reading",
+    "dataset": "Dataset",
+    "recipe": "Recipe",
+    "run": "Run",
+    "scores": "Scores blend",
+    "verdict": "Verdict",
+    "ground.errors": "InputError RunError",
+}
+WHERE = {name: home for home, names in HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in WHERE:
+        raise AttributeError(f"module 'datablame' has no attribute '{name}'")
+    return getattr(import_module(f"datablame.{WHERE[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*WHERE, "__version__"]

@@ -1,0 +1,59 @@
+"""Classifier: an encoder under a head, fed with pixels."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from datablame.dataset import Dataset
+from datablame.ground import draw, plug, world
+from datablame.recipe import Recipe
+
+
+class Classifier(nn.Module):
+    """`forward(pixels) -> logits [B,K]`; pixels are uint8 or floats in [0, 1], normalised inside."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, encoder: nn.Module, head: nn.Module, mean: tuple[float, ...], std: tuple[float, ...]):
+        super().__init__()
+        self.encoder = encoder
+        self.dim = int(encoder.dim)  # type: ignore[arg-type]  # every encoder has it
+        self.head = head
+        self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+
+    def features(self, pixels: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
+        x = (x - self.mean) / self.std
+        return self.encoder(x.contiguous(memory_format=torch.channels_last))
+
+    def forward(self, pixels: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
+        return self.head(self.features(pixels))
+
+
+def build(recipe: Recipe, data: Dataset) -> Classifier:
+    """The recipe's model for this data, with fresh weights drawn from the recipe's seed, on the device."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(draw.seed_of("weights", recipe.seed))
+        encoder = plug.find("models", spec(recipe.model))(data.shape)
+        head = plug.find("heads", recipe.head)(encoder.dim, len(data.classes))
+    model = Classifier(encoder, head, data.mean, data.std)
+    return world.unite(model).to(world.device(), memory_format=torch.channels_last)  # type: ignore[return-value]  # the same module
+
+
+def spec(model: str) -> str:
+    """`mobilenet_v2,weights=DEFAULT` -> `torchvision,name=mobilenet_v2,...`; names of the house as they are.
+
+    Raises InputError where neither has the name.
+    """
+    name, _, options = model.partition(",")
+    if "." in name or name in plug.names("models"):
+        return model
+    from torchvision import models
+
+    if name not in models.list_models(models):
+        raise plug.unknown("model", name, [*plug.names("models"), *models.list_models(models)])
+    return f"torchvision,name={name}{',' if options else ''}{options}"

@@ -1,0 +1,139 @@
+"""The command line: the same words as the library, options read off its signatures."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+import sys
+from typing import Annotated, Any
+
+from cyclopts import App, CycloptsError, Group, Parameter
+
+from datablame import verbs
+from datablame.ground.errors import InputError, RunError
+
+app = App(
+    name="datablame",
+    help="git blame for training data: find the labelled images that are wrong, show why, fix them, and prove that it helped.",
+    help_format="plaintext",
+)
+app.meta.group_parameters = Group("For every command", sort_key=90)
+for verb in (
+    verbs.audit,
+    verbs.load,
+    verbs.corrupt,
+    verbs.train,
+    verbs.score,
+    verbs.judge,
+    verbs.prove,
+    verbs.measure,
+    verbs.compare,
+    verbs.report,
+    verbs.export,
+):
+    app.command(verb)
+
+
+@app.command
+def methods() -> dict[str, dict[str, str]]:
+    """List every source, noise, model, head, signal and judge with its first line of documentation."""
+    from datablame.ground import plug
+    from datablame.sources.preset import presets
+
+    rooms = {room: {name: plug.first_line(room, name) for name in plug.names(room)} for room in plug.ROOMS}
+    return rooms | {"presets": {name: facts["title"] for name, facts in presets().items()}}
+
+
+@app.command
+def doctor() -> dict[str, Any]:
+    """Check this machine: versions, devices, memory, disk, and a torchvision that does not fit its torch."""
+    from datablame.doctor import doctor as examine
+
+    return examine()
+
+
+@app.meta.default
+def launch(
+    *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
+    fail_over: str | None = None,
+) -> int:
+    """Run one command.
+
+    Parameters
+    ----------
+    as_json
+        Print one JSON object on standard output; everything else goes to standard error.
+    fail_over
+        Exit with 3 if more than this share of the examples (5% or 0.05) is suspect: for checks in CI.
+    """
+    limit = share(fail_over) if fail_over else None
+    result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
+    if result is None or isinstance(result, int):  # help or version was printed
+        return 0
+    from datablame.faces import show
+
+    facts = show.facts(result)
+    if main_process():
+        print(json.dumps(facts, ensure_ascii=False) if as_json else show.text(result, facts))
+    if limit is not None:
+        if "suspect_share" not in facts:
+            raise InputError("--fail-over goes with audit and judge: this command finds no suspects")
+        if facts["suspect_share"] > limit:
+            print(f"{facts['suspect_share']:.2%} of the examples are suspect, more than {limit:.2%}", file=sys.stderr)
+            return 3
+    return 0
+
+
+def main_process() -> bool:
+    from datablame.ground import world
+
+    return world.rank() == 0
+
+
+def share(text: str) -> float:
+    """`5%` or `0.05`. Raises InputError for anything else."""
+    try:
+        value = float(text.rstrip("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise InputError(f"--fail-over takes a share such as 5% or 0.05; '{text}' was given")
+    return value
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line; return the exit code: 0, 1 failure, 2 usage or input, 3 over --fail-over, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        with together():
+            return app.meta(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
+    except KeyboardInterrupt:
+        print(
+            f"\ninterrupted; what is done is kept. Resume with:\n  datablame {shlex.join(arguments)}", file=sys.stderr
+        )
+        return 130
+    except (InputError, CycloptsError) as error:
+        print(f"datablame: {error}", file=sys.stderr)
+        return 2
+    except RunError as error:
+        print(f"datablame: {error}", file=sys.stderr)
+        return 1
+
+
+@contextlib.contextmanager
+def together() -> Any:
+    """Join the other processes under torchrun; without it nothing heavy is imported."""
+    import os
+
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
+        yield
+        return
+    from datablame.ground import world
+
+    world.start()
+    try:
+        yield
+    finally:
+        world.stop()

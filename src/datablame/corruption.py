@@ -1,0 +1,31 @@
+"""Corruption: which examples a noise strikes, how many of them, and where the truth is kept."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from datablame.dataset import Dataset
+from datablame.ground import draw
+from datablame.ground.errors import InputError
+
+
+def flipped(data: Dataset, wrong: Int[Tensor, " N"], amount: float, seed: int, exact: bool) -> Dataset:
+    """`data` with a share `amount` of the labels that `wrong` would change replaced by it, the truth kept beside.
+
+    With `exact`, exactly the rounded number; else each example by itself with that chance. Who is struck depends on
+    the seed and the row alone. Raises InputError for an amount outside [0, 1].
+    """
+    if not 0 <= amount <= 1:
+        raise InputError(f"an amount of noise is a share between 0 and 1; {amount} was asked")
+    open_to = wrong != data.labels
+    lot = draw.uniform(torch.arange(len(data)), "struck", seed)
+    if exact:
+        lot[~open_to] = 2.0
+        struck = torch.zeros(len(data), dtype=torch.bool)
+        struck[lot.argsort(stable=True)[: round(amount * int(open_to.sum()))]] = True
+    else:
+        struck = open_to & (lot < amount)
+    truth = data.labels if data.truth is None else data.truth
+    return data.relabel(torch.where(struck, wrong, data.labels), truth)

@@ -1,0 +1,240 @@
+"""Dataset: labelled images. Cleaning is `Dataset -> Dataset`, and the copies share the images."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import mmap
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Int, UInt8
+from pyarrow import parquet
+from torch import Tensor
+
+from datablame.ground import store, world
+from datablame.ground.draw import permutation
+from datablame.ground.errors import InputError
+
+READ_BEFORE_FORGETTING = 256 << 20
+"""Bytes read from a memory map before its pages are handed back, so that resident memory stays flat."""
+
+
+class Packed:
+    """Images as one uint8 array `[n,C,H,W]`, in memory or mapped from a `.npy` file."""
+
+    def __init__(self, array: np.ndarray, digest: str = "", path: Path | None = None):
+        self.array = array
+        self.path = path
+        self.digest = digest or hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
+        self.read = 0
+
+    @classmethod
+    def open(cls, path: Path, digest: str) -> Packed:
+        if not path.exists():
+            raise InputError(f"the images of this set are no longer at {path}; load it again from its source")
+        return cls(np.load(path, mmap_mode="c", allow_pickle=False), digest, path)
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(C, H, W)`."""
+        return self.array.shape[1:]  # type: ignore[return-value]  # always four axes
+
+    @functools.cached_property
+    def held(self) -> Tensor:
+        """The array as a tensor: on the GPU where it takes at most a quarter of the free memory."""
+        tensor = torch.from_numpy(self.array)
+        device = world.device()
+        if device.type == "cuda" and self.array.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
+            return tensor.to(device)
+        return tensor
+
+    def batch(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
+        """The images of these rows, on the device."""
+        images = self.held[rows.to(self.held.device)].to(world.device(), non_blocking=True)
+        self.read += images.numel()
+        if self.read > READ_BEFORE_FORGETTING and isinstance(self.array, np.memmap):
+            self.read = 0
+            self.array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # the page cache keeps them
+        return images
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """Labelled images.
+
+    `images` are shared between copies; `rows[i]` says which of them example `i` is. `names` are stable ids.
+    `truth` holds the right labels where they are known, for measuring only. `mean` and `std` normalise
+    pixels in [0, 1], a channel each. `split` and `source` say where the set came from.
+    """
+
+    images: Packed | None
+    labels: Int[Tensor, " N"]
+    classes: tuple[str, ...]
+    names: pa.Array
+    rows: Int[Tensor, " N"]
+    truth: Int[Tensor, " N"] | None = None
+    source: str = "arrays"
+    split: str = "train"
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.25,)
+    extra: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: Any,
+        labels: Any,
+        classes: Iterable[str] | None = None,
+        names: Sequence[str] | None = None,
+        truth: Any = None,
+        source: str = "arrays",
+        split: str = "train",
+    ) -> Dataset:
+        """A set from arrays in memory: `images` uint8 `[N,C,H,W]` (or None), `labels` integers `[N]`.
+
+        Raises InputError where shapes, types or labels do not fit.
+        """
+        labels = torch.as_tensor(np.asarray(labels)).long()
+        if images is not None:
+            images = np.asarray(images)
+            if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
+                raise InputError(
+                    f"images must be uint8 [N,C,H,W] with 1 or 3 channels; these are {images.dtype} {list(images.shape)}"
+                )
+            if len(images) != len(labels):
+                raise InputError(f"{len(images)} images, but {len(labels)} labels")
+        if labels.ndim != 1 or not len(labels):
+            raise InputError(f"labels must be a list of integers, one an image; these have shape {list(labels.shape)}")
+        classes = tuple(classes or map(str, range(int(labels.max()) + 1)))
+        names = names if names is not None else [f"{split}/{i:06d}" for i in range(len(labels))]
+        images = Packed(images) if images is not None else None
+        mean, std = statistics(images) if images else ((0.5,), (0.25,))
+        truth = None if truth is None else torch.as_tensor(np.asarray(truth)).long()
+        return cls(
+            images, labels, classes, pa.array(names), torch.arange(len(labels)), truth, source, split, mean, std
+        ).checked()
+
+    def checked(self) -> Dataset:
+        """Self, if it can be learned from; InputError otherwise."""
+        bad = (self.labels < 0) | (self.labels >= len(self.classes))
+        if bad.any():
+            row = int(bad.nonzero()[0])
+            raise InputError(
+                f"label {int(self.labels[row])} of {self.name(row)} is outside the {len(self.classes)} classes of {self.source} "
+                f"({int(bad.sum())} such rows); a set with unlabelled rows needs them removed first"
+            )
+        if len(self.labels.unique()) < 2:
+            raise InputError(
+                f"{self.source} has one class only ({self.classes[int(self.labels[0])]}); at least two are needed to tell labels apart"
+            )
+        return self
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __repr__(self) -> str:
+        c, h, w = self.shape
+        known = (
+            "" if self.truth is None else f", truth known ({int((self.truth != self.labels).sum()):,} labels differ)"
+        )
+        return f"{self.source} ({self.split}): {len(self):,} images {c}x{h}x{w} in {len(self.classes)} classes{known}"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(C, H, W)`; zeros where there are no images."""
+        return self.images.shape if self.images else (0, 0, 0)
+
+    def name(self, row: int) -> str:
+        return self.names[row].as_py()
+
+    def batch(self, index: Int[Tensor, " B"]) -> tuple[UInt8[Tensor, "B C H W"], Int[Tensor, " B"]]:
+        """Images and labels of these examples, on the device: the only door to pixels."""
+        if self.images is None:
+            raise InputError(f"{self.source} has labels but no images; methods that need pixels cannot run on it")
+        return self.images.batch(self.rows[index]), self.labels[index].to(world.device())
+
+    def take(self, index: Int[Tensor, " n"]) -> Dataset:
+        """The examples of `index`, in its order."""
+        truth = None if self.truth is None else self.truth[index]
+        return dataclasses.replace(
+            self,
+            labels=self.labels[index],
+            rows=self.rows[index],
+            names=self.names.take(pa.array(index.numpy())),
+            truth=truth,
+        )
+
+    def relabel(self, labels: Int[Tensor, " N"], truth: Int[Tensor, " N"] | None = None) -> Dataset:
+        """The same examples with other labels; `truth` replaces the known truth if given."""
+        return dataclasses.replace(self, labels=labels, truth=self.truth if truth is None else truth)
+
+    def holdout(self, share: float, seed: int = 0) -> tuple[Dataset, Dataset]:
+        """A stratified part held out: `(train, test)`; every class of two or more keeps at least one on each side."""
+        held = torch.zeros(len(self), dtype=torch.bool)
+        for k in range(len(self.classes)):
+            mine = (self.labels == k).nonzero()[:, 0]
+            count = min(max(round(share * len(mine)), 1), len(mine) - 1) if len(mine) > 1 else 0
+            held[mine[permutation(len(mine), "holdout", seed, k)[:count]]] = True
+        train, test = self.take((~held).nonzero()[:, 0]), self.take(held.nonzero()[:, 0])
+        return train, dataclasses.replace(test, split="held-out")
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of images, rows, labels, truth and classes: what a run's results depend on."""
+        digest = hashlib.blake2b(digest_size=8)
+        digest.update((self.images.digest if self.images else str(self.extra.get("predictions"))).encode())
+        for part in (self.rows, self.labels, *([] if self.truth is None else [self.truth])):
+            digest.update(np.ascontiguousarray(part.numpy()).data)
+        digest.update("\0".join(self.classes).encode())
+        return digest.hexdigest()
+
+    def save(self, folder: Path) -> None:
+        """Write names, labels, truth and rows as `<folder>.parquet`, the rest as `<folder>.json`; images stay where they are."""
+        images = None
+        if self.images:
+            path = self.images.path or store.cache() / "arrays" / f"{self.images.digest}.npy"
+            if not world.agree(path.exists()):
+                store.write_array(path, self.images.array)
+            images = {"path": str(path.absolute()), "digest": self.images.digest}
+        columns = {"name": self.names, "label": self.labels.numpy(), "row": self.rows.numpy()}
+        if self.truth is not None:
+            columns["truth"] = self.truth.numpy()
+        store.write_table(folder.with_suffix(".parquet"), columns)
+        about = {"images": images, "classes": self.classes, "source": self.source, "split": self.split}
+        store.write_json(folder.with_suffix(".json"), about | {"mean": self.mean, "std": self.std, "extra": self.extra})
+
+    @classmethod
+    def restore(cls, folder: Path) -> Dataset:
+        """What `save` wrote."""
+        about = store.read_json(folder.with_suffix(".json"))
+        table = parquet.read_table(folder.with_suffix(".parquet"))
+        column = {name: table[name].combine_chunks() for name in table.column_names}
+        images = about["images"] and Packed.open(Path(about["images"]["path"]), about["images"]["digest"])
+        return cls(
+            images,
+            torch.tensor(column["label"].to_numpy()),
+            tuple(about["classes"]),
+            column["name"],
+            torch.tensor(column["row"].to_numpy()),
+            torch.tensor(column["truth"].to_numpy()) if "truth" in column else None,
+            about["source"],
+            about["split"],
+            tuple(about["mean"]),
+            tuple(about["std"]),
+            about["extra"],
+        )
+
+
+def statistics(images: Packed) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel in [0, 1], over at most 4,096 images spread over the set."""
+    step = max(1, len(images.array) // 4096)
+    sample = torch.from_numpy(np.array(images.array[::step][:4096])).float() / 255
+    mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1 / 255)
+    return tuple(round(x, 4) for x in mean.tolist()), tuple(round(x, 4) for x in std.tolist())

@@ -1,0 +1,1 @@
+"""What changes weights, or draws evidence from them."""

@@ -1,0 +1,122 @@
+"""Passes of a trained model over a set: features, probabilities, and probabilities by models that did not see the example."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datablame.classifier import Classifier
+from datablame.dataset import Dataset
+from datablame.evidence.training import batches, fit
+from datablame.ground import clock, draw, store, world
+from datablame.ground.errors import InputError
+from datablame.run import Run
+
+BATCH = 512
+
+
+@torch.inference_mode()
+def sweep(model: Classifier, data: Dataset, read: Callable[[Tensor], Tensor], what: str) -> Iterator[np.ndarray]:
+    """`read(images)` of the whole set, a block of rows after the other, each process doing its part of a block."""
+    steps = batches(torch.arange(len(data)), BATCH)
+    for index in clock.track(steps, len(steps), what, "blocks"):
+        mine = world.shard(index)
+        part = read(data.batch(mine)[0]).float()
+        block = part.new_zeros(len(index), *part.shape[1:])
+        start = int(mine[0] - index[0]) if len(mine) else 0
+        block[start : start + len(mine)] = part
+        yield world.total(block).cpu().numpy()
+
+
+def features(run: Run) -> np.ndarray:
+    """float16 [N,D], memory-mapped: what the encoder makes of each training image."""
+    path = run.path / "features.npy"
+    if world.agree(path.exists()):
+        return np.load(path, mmap_mode="r")
+    model = run.model
+    with clock.stage("features"):
+        return store.fill(
+            path, (len(run.data), model.dim), "float16", sweep(model, run.data, model.features, "features")
+        )
+
+
+def probabilities(run: Run, data: Dataset, name: str) -> np.ndarray:
+    """float32 [n,K], memory-mapped as `<name>.npy`: the model's probabilities of each class, mean over an image and its
+    mirror image where the recipe mirrors in training."""
+    path = run.path / f"{name}.npy"
+    if world.agree(path.exists()):
+        return np.load(path, mmap_mode="r")
+    model, mirror = run.model, "flip" in run.recipe.augment
+
+    def read(images: Tensor) -> Tensor:
+        p = model(images).softmax(1)
+        return (p + model(images.flip(3)).softmax(1)) / 2 if mirror else p
+
+    with clock.stage(f"predict {name.partition('_')[0]}"):
+        return store.fill(path, (len(data), len(data.classes)), "float32", sweep(model, data, read, "predicting"))
+
+
+def on_train(run: Run) -> np.ndarray:
+    """Probabilities [N,K] of the training examples."""
+    return probabilities(run, run.data, "probabilities")
+
+
+def on_test(run: Run) -> np.ndarray:
+    """Probabilities [n,K] of the test examples. Raises InputError where the run has none."""
+    if run.test is None:
+        raise InputError(f"{run.path} has no test split")
+    return probabilities(run, run.test, "test_probabilities")
+
+
+def accuracy(run: Run) -> float | None:
+    """Share of the test examples that the model gets right, kept in run.json; None without a test split."""
+    if run.about["test_accuracy"] is None and run.test is not None:
+        right = torch.from_numpy(np.array(on_test(run))).argmax(1) == run.test.labels
+        run.change(test_accuracy=round(right.float().mean().item(), 5))
+    return run.about["test_accuracy"]
+
+
+def has_heldout(run: Run) -> bool:
+    """Are there held-out probabilities, or would the recipe make them?"""
+    return run.recipe.folds > 1 or (run.path / "heldout.npy").exists()
+
+
+def heldout(run: Run) -> np.ndarray:
+    """float32 [N,K]: probabilities of each example by a model that did not train on it, from `folds` models.
+
+    Raises InputError where the recipe has no folds and no such probabilities were given.
+    """
+    path = run.path / "heldout.npy"
+    if world.agree(path.exists()):
+        return np.load(path, mmap_mode="r")
+    if not has_heldout(run):
+        raise InputError(
+            f"{run.path} has no held-out probabilities; train with --folds 4, or give them to Run.from_predictions"
+        )
+    whole = np.zeros((len(run.data), len(run.data.classes)), "float32")
+    for fold, rows in enumerate(parts(run.data, run.recipe.folds, run.recipe.seed)):
+        rest = torch.ones(len(run.data), dtype=torch.bool)
+        rest[rows] = False
+        recipe = run.recipe.but(folds=0, seed=draw.seed_of("fold", run.recipe.seed, fold) % 2**31)
+        sub = Run.create(
+            run.data.take(rest.nonzero()[:, 0]), recipe, run.data.take(rows), run.path / "folds", str(fold)
+        )
+        if not sub.finished:
+            clock.say(f"held-out predictions: model {fold + 1} of {run.recipe.folds}")
+        fit(sub)
+        whole[rows.numpy()] = on_test(sub)
+    return store.keep(path, lambda: whole)
+
+
+def parts(data: Dataset, folds: int, seed: int) -> list[Tensor]:
+    """Rows of each fold, every class spread evenly over the folds."""
+    order = torch.cat(
+        [
+            (data.labels == k).nonzero()[:, 0][draw.permutation(int((data.labels == k).sum()), "folds", seed, k)]
+            for k in range(len(data.classes))
+        ]
+    )
+    return [order[fold::folds].sort().values for fold in range(folds)]

@@ -1,0 +1,130 @@
+"""What `auto` means: a model by image size and device, epochs by the size of the set or by the minutes there are."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from math import prod
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from datablame.classifier import build, spec
+from datablame.dataset import Dataset
+from datablame.evidence.augment import augment, kinds
+from datablame.evidence.schedules import schedule
+from datablame.ground import clock, plug, store, world
+from datablame.ground.errors import InputError
+from datablame.recipe import Recipe
+
+WIDTHS = (1.0, 0.5, 0.25)
+EPOCHS = (4, 100)
+"""Fewest and most epochs that a budget of minutes chooses."""
+
+
+def settle(recipe: Recipe, data: Dataset) -> Recipe:
+    """The recipe with every `auto` and 0 replaced by what it stands for here.
+
+    Raises InputError for an unknown model, head, schedule or augmentation, before anything is written.
+    """
+    fast = world.device().type == "cuda"
+    side = max(data.shape[1:])
+    model = recipe.model
+    if model == "auto":
+        model = "mlp" if side <= 16 else f"resnet9,width={1 if fast else 0.25}" if side <= 96 else "resnet18"
+    plug.find("models", spec(model))
+    plug.find("heads", recipe.head)
+    schedule(recipe.schedule)
+    words = "crop+flip" if data.shape[0] == 3 else "crop"
+    aug = words if recipe.augment == "auto" else recipe.augment
+    kinds(aug)
+    seen = 1_000_000 if fast else 100_000
+    return recipe.but(
+        model=model,
+        augment=aug,
+        epochs=recipe.epochs or min(max(seen // len(data), 10), 40),
+        batch=recipe.batch or (64 if len(data) < 5_000 else 128 if len(data) < 50_000 or not fast else 512),
+        rate=recipe.rate or (0.01 if "weights=" in model else 0.1),
+        precision=("bf16" if fast else "fp32") if recipe.precision == "auto" else recipe.precision,
+        folds=recipe.folds if recipe.folds >= 0 else 4,
+    )
+
+
+def trainings(recipe: Recipe, seeds: int) -> float:
+    """How many trainings on the whole set an audit is worth: the first, the folds, and before, after and control for each seed."""
+    return 1 + max(recipe.folds - 1, 0) + 3 * seeds - (seeds > 0)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What an audit will take: minutes, and bytes of memory and disk."""
+
+    minutes: float
+    memory: int
+    disk: int
+
+    def __str__(self) -> str:
+        return f"about {clock.span(60 * self.minutes)}, {store.human(self.memory)} of memory, {store.human(self.disk)} of disk"
+
+
+def estimate(recipe: Recipe, data: Dataset, seeds: int) -> Estimate:
+    """Measure a few steps of a settled recipe, and reckon what the whole audit takes."""
+    seconds, model_bytes = step_cost(recipe, data)
+    runs = trainings(recipe, seeds)
+    activations = 60 * prod(data.shape) * 4 * recipe.batch
+    disk = int(runs * (model_bytes + recipe.epochs * len(data) * 10) + len(data) * (1024 + 8 * len(data.classes)))
+    held = (data.images.array.nbytes if data.images else 0) + 40 * len(data)
+    return Estimate(
+        seconds * len(data) * recipe.epochs * runs / 60, 700 * 2**20 + 4 * model_bytes + activations + held, disk
+    )
+
+
+def step_cost(recipe: Recipe, data: Dataset) -> tuple[float, int]:
+    """(seconds an image of forward and backward, bytes of the weights), from the best of three steps after one to warm up."""
+    model = build(recipe, data).train()
+    index = torch.arange(min(recipe.batch, len(data)))
+    times = []
+    for _ in range(4):
+        began = time.perf_counter()
+        images, labels = data.batch(index)
+        with world.autocast(recipe.precision):
+            logits = model(augment(images, index, recipe.augment, "calibration"))
+        cross_entropy(logits.float(), labels).backward()
+        if world.device().type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - began)
+    return min(times[1:]) / len(index), sum(p.numel() * p.element_size() for p in model.parameters())
+
+
+def within(minutes: float, recipe: Recipe, data: Dataset, seeds: int, out: store.Path) -> Recipe:
+    """The settled recipe whose audit fits in `minutes`: the widest net that still gets ten epochs, then as many as fit.
+
+    What was picked is kept in `out`, so that the same command resumes the same run. Raises InputError for a budget
+    that nothing fits.
+    """
+    if minutes <= 0:
+        raise InputError(f"--minutes must be more than 0; {minutes:g} was asked")
+    memo = out / f".budget-{recipe.hash(f'{data.fingerprint}/{minutes}/{seeds}')}.json"
+    if world.agree(memo.exists()):
+        return Recipe.from_json(store.read_json(memo))
+    candidates = [settle(recipe, data)]
+    if recipe.model == "auto" and candidates[0].model.startswith("resnet9"):
+        candidates = [settle(recipe.but(model=f"resnet9,width={width}"), data) for width in WIDTHS]
+    chosen = candidates[-1]
+    epochs = 0.0
+    for candidate in candidates:
+        spent = (
+            step_cost(candidate, data)[0] * len(data) * trainings(candidate, seeds) * 1.15 / 60
+        )  # evaluation and signals: 15 %
+        chosen, epochs = candidate, minutes / spent
+        if epochs >= 10:
+            break
+    if epochs < EPOCHS[0]:
+        need = EPOCHS[0] / epochs * minutes
+        raise InputError(
+            f"{minutes:g} minutes are too few: {EPOCHS[0]} epochs of {chosen.model} need about {need:.1f}; ask for more, or use --limit, --folds 0 or --no-retrain"
+        )
+    chosen = chosen.but(epochs=recipe.epochs or int(world.agree(min(int(epochs), EPOCHS[1]))))  # type: ignore[call-overload]  # an int
+    clock.say(f"{minutes:g} minutes: {chosen.model} for {chosen.epochs} epochs")
+    store.write_json(memo, chosen.to_json())
+    return chosen

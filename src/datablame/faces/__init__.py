@@ -1,0 +1,1 @@
+"""Pages, pictures and cards: they look, and never change."""

@@ -1,0 +1,120 @@
+"""What a command prints: a table or a card for people, one JSON object for programs."""
+
+from __future__ import annotations
+
+from functools import singledispatch
+from pathlib import Path
+from typing import Any
+
+from datablame.dataset import Dataset
+from datablame.evidence.tuning import Estimate
+from datablame.ground import store
+from datablame.proof.comparison import Comparison
+from datablame.run import Run
+from datablame.scores import Scores
+from datablame.verdict import ACTS, DROP, FIX, Verdict
+
+
+@singledispatch
+def facts(result: Any) -> dict[str, Any]:
+    """The result as plain values under stable names."""
+    return result if isinstance(result, dict) else {"result": str(result)}
+
+
+@facts.register
+def _(run: Run) -> dict[str, Any]:
+    out: dict[str, Any] = {
+        "run": str(run.path),
+        "table": str(run.path / "examples.parquet"),
+        "report": str(run.path / "report.html"),
+        "examples": len(run.data),
+    }
+    out["test_accuracy"] = run.about["test_accuracy"]
+    if (run.path / "verdict.csv").exists():
+        out |= facts(Verdict.read(run.path / "verdict.csv", run.data))
+    if (run.path / "measures.json").exists():
+        measures = store.read_json(run.path / "measures.json")
+        out |= measures.get("blend", {}) | {"signals": measures}
+    if (run.path / "comparison.json").exists():
+        out["comparison"] = store.read_json(run.path / "comparison.json")
+    return out
+
+
+@facts.register
+def _(data: Dataset) -> dict[str, Any]:
+    known = {} if data.truth is None else {"wrong_labels": int((data.truth != data.labels).sum())}
+    counts = dict(zip(data.classes, data.labels.bincount(minlength=len(data.classes)).tolist(), strict=True))
+    return {
+        "source": data.source,
+        "split": data.split,
+        "examples": len(data),
+        "shape": list(data.shape),
+        "classes": counts,
+    } | known
+
+
+@facts.register
+def _(verdict: Verdict) -> dict[str, Any]:
+    held = verdict.count(DROP, FIX)
+    counts = {act: verdict.count(code) for code, act in enumerate(ACTS)}
+    estimate = dict(zip(("wrong_estimate", "wrong_low", "wrong_high"), verdict.wrong, strict=True))
+    return {"suspects": held, "suspect_share": held / len(verdict.act), "acts": counts, "by": verdict.by} | estimate
+
+
+@facts.register
+def _(scores: Scores) -> dict[str, Any]:
+    worst = scores.values.argsort(descending=True, stable=True)[:20]
+    return {
+        "name": scores.name,
+        "examples": len(scores.values),
+        "most_suspect_rows": worst.tolist(),
+        "their_scores": [round(x, 5) for x in scores.values[worst].tolist()],
+    }
+
+
+@facts.register
+def _(comparison: Comparison) -> dict[str, Any]:
+    return comparison.to_json() | {"sentence": comparison.sentence}
+
+
+@facts.register
+def _(estimate: Estimate) -> dict[str, Any]:
+    return {
+        "minutes": estimate.minutes,
+        "memory_bytes": estimate.memory,
+        "disk_bytes": estimate.disk,
+        "sentence": str(estimate),
+    }
+
+
+@facts.register
+def _(path: Path) -> dict[str, Any]:
+    return {"path": str(path)}
+
+
+def text(result: Any, known: dict[str, Any]) -> str:
+    """The result for a person."""
+    if isinstance(result, Run):
+        return result.card.rstrip("\n")
+    if isinstance(result, Path):
+        return str(result)
+    if "sentence" in known:
+        return known["sentence"]
+    if known and all(isinstance(value, dict) for value in known.values()):
+        return nested(known)
+    return "\n".join(f"{name:<20} {value}" for name, value in known.items())
+
+
+def nested(known: dict[str, dict[str, Any]]) -> str:
+    """A table of tables: a row each where the inner names agree and are numbers, a block each elsewhere."""
+    inner = [tuple(row) for row in known.values()]
+    numeric = all(isinstance(value, float) for row in known.values() for value in row.values())
+    if numeric and len(set(inner)) == 1:
+        wide = max(map(len, known)) + 2
+        lines = [" " * wide + "".join(f"{name:>20}" for name in inner[0])]
+        return "\n".join(
+            [*lines, *(f"{name:<{wide}}" + "".join(f"{x:>20.4f}" for x in row.values()) for name, row in known.items())]
+        )
+    return "\n\n".join(
+        f"{name}\n" + "\n".join(f"  {key:<16} {value}" for key, value in row.items()) for name, row in known.items()
+    )

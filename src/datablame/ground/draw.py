@@ -1,0 +1,33 @@
+"""Random numbers drawn by hashing (seed, row), so that neither order, batch nor number of processes changes them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def seed_of(*parts: object) -> int:
+    """A 63-bit seed from any printable parts, the same on every machine."""
+    digest = hashlib.blake2b("/".join(map(str, parts)).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def mix(x: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+    """SplitMix64's finaliser (Steele, Lea, Flood, 2014); products wrap, shifts are made logical by a mask."""
+    x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
+    x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
+    return x ^ ((x >> 31) & 0x1FFFFFFFF)
+
+
+def uniform(rows: Int[Tensor, " B"], *seed: object) -> Float[Tensor, " B"]:
+    """One number in [0, 1) a row, a function of the row and the seed alone."""
+    return ((mix(mix(rows + seed_of(*seed))) >> 40) & 0xFFFFFF).float() / 2**24
+
+
+def permutation(n: int, *seed: object) -> Int[Tensor, " n"]:
+    """A random order of `n` rows."""
+    generator = torch.Generator().manual_seed(seed_of(*seed))
+    return torch.randperm(n, generator=generator)

@@ -1,0 +1,22 @@
+"""The two ways in which this program says no."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """What was asked cannot be done; the message says what there is and what to do. Exit code 2."""
+
+
+class RunError(RuntimeError):
+    """Something broke while working (a full disk, a loss that is not finite). Exit code 1."""
+
+
+def unknown(what: str, asked: str, there: Iterable[str]) -> InputError:
+    """`no signal 'aumm'; did you mean aum? There is: aum, confident, ...`"""
+    there = sorted(there)
+    near = difflib.get_close_matches(asked, there, n=3, cutoff=0.5)
+    hint = f" did you mean {' or '.join(near)}?" if near else ""
+    return InputError(f"no {what} '{asked}';{hint} there is: {', '.join(there) or 'none'}")

@@ -1,0 +1,102 @@
+"""Find a method by name: the file's name in its room is the registry.
+
+`find("signals", "knn,k=20")` is `datablame.signals.knn.knn` with `k=20` bound. A dotted name
+(`mylab.scores.gradnorm`) is a function elsewhere. The same string is the command-line argument,
+the column and the file name of the result.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datablame.ground.errors import InputError, unknown
+
+ROOMS = ("sources", "noises", "models", "heads", "signals", "judges")
+
+
+def names(room: str) -> list[str]:
+    """The methods of a room, sorted."""
+    return sorted(found.name for found in pkgutil.iter_modules([str(folder(room))]))
+
+
+def folder(room: str) -> Path:
+    return Path(__file__).parent.parent / room
+
+
+def first_line(room: str, name: str) -> str:
+    """The first docstring line of a method, read without importing what it needs."""
+    tree = ast.parse((folder(room) / f"{name}.py").read_text())
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
+            return (ast.get_docstring(node) or "").partition("\n")[0]
+    return ""
+
+
+def parse(spec: str) -> tuple[str, dict[str, str]]:
+    """`"knn,k=20"` -> `("knn", {"k": "20"})`."""
+    name, *options = (part.strip() for part in spec.split(","))
+    pairs = {key: value for key, _, value in (option.partition("=") for option in options)}
+    if not name or not all(key and value for key, value in pairs.items()):
+        raise InputError(f"'{spec}' is not of the form name,option=value,...")
+    return name, pairs
+
+
+def find(room: str, spec: str) -> Callable[..., Any]:
+    """The method that a spec names, its options bound.
+
+    Raises InputError for an unknown name, option or value, with the nearest there is.
+    """
+    name, options = parse(spec)
+    function = elsewhere(name) if "." in name else within(room, name)
+    return functools.partial(function, **cast(function, name, options))
+
+
+def within(room: str, name: str) -> Callable[..., Any]:
+    if name not in names(room):
+        raise unknown(room.removesuffix("s"), name, names(room))
+    return getattr(importlib.import_module(f"datablame.{room.replace('/', '.')}.{name}"), name)
+
+
+def elsewhere(dotted: str) -> Callable[..., Any]:
+    module, _, name = dotted.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"cannot import '{dotted}': {error}") from None
+
+
+def cast(function: Callable[..., Any], name: str, options: dict[str, str]) -> dict[str, Any]:
+    """Options as the function's annotations ask for them."""
+    known = {key: p for key, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
+    hints = typing.get_type_hints(function.__init__ if isinstance(function, type) else function) if options else {}
+    for key in options:
+        if key not in known:
+            raise unknown(f"option of '{name}'", key, known)
+    return {key: convert(name, key, value, hints.get(key, str)) for key, value in options.items()}
+
+
+def convert(name: str, key: str, value: str, kind: Any) -> Any:
+    """One option's text as a value of its annotated type (`int`, `float`, `bool`, `str`, or one of these or None)."""
+    if isinstance(kind, types.UnionType):
+        if value.lower() == "none":
+            return None
+        kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+    if kind is bool:
+        if value.lower() in ("true", "yes", "1", "false", "no", "0"):
+            return value.lower() in ("true", "yes", "1")
+    elif kind in (int, float, str):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise InputError(f"'{name},{key}={value}': {key} must be of type {getattr(kind, '__name__', kind)}")

@@ -1,0 +1,1 @@
+"""From suspicion to what should be done: `(run, scores) -> Verdict`."""

@@ -1,0 +1,1 @@
+"""Encoders: `[B,C,H,W] -> [B,D]`, with the attribute `dim`."""

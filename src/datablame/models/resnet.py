@@ -1,0 +1,59 @@
+"""Residual nets for small images. He et al., 2016. arXiv:1512.03385"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from datablame.ground.errors import unknown
+
+PLANS = {18: (2, 2, 2, 2), 20: (3, 3, 3), 32: (5, 5, 5), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
+"""Blocks a stage: 20 and 32 are the CIFAR nets of section 4.2 (16, 32, 64 channels), the others those of table 1 with a 3x3 stem."""
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions (or 1x1, 3x3, 1x1 where `wide` > 1) beside a shortcut."""
+
+    def __init__(self, i: int, o: int, stride: int, wide: int):
+        super().__init__()
+        kernels = ((1, 3, 1), (o, o, o * wide), (1, stride, 1)) if wide > 1 else ((3, 3), (o, o), (stride, 1))
+        layers: list[nn.Module] = []
+        before = i
+        for kernel, channels, step in zip(*kernels, strict=True):
+            layers += [
+                nn.Conv2d(before, channels, kernel, step, kernel // 2, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(),
+            ]
+            before = channels
+        self.body = nn.Sequential(*layers[:-1])
+        self.short = nn.Sequential()
+        if stride > 1 or i != before:
+            self.short = nn.Sequential(nn.Conv2d(i, before, 1, stride, bias=False), nn.BatchNorm2d(before))
+
+    def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
+        return relu(self.body(x) + self.short(x))
+
+
+class resnet(nn.Module):
+    """ResNet-18, 20, 32, 34 or 50 with a stem for small images; resnet,depth=20."""
+
+    def __init__(self, shape: tuple[int, int, int], depth: int = 18, width: float = 1.0):
+        super().__init__()
+        if depth not in PLANS:
+            raise unknown("depth of resnet", str(depth), map(str, PLANS))
+        plan, wide = PLANS[depth], 4 if depth == 50 else 1
+        first = round((16 if len(plan) == 3 else 64) * width)
+        layers: list[nn.Module] = [nn.Conv2d(shape[0], first, 3, 1, 1, bias=False), nn.BatchNorm2d(first), nn.ReLU()]
+        before = first
+        for stage, blocks in enumerate(plan):
+            for block in range(blocks):
+                layers.append(Block(before, first << stage, 2 if stage and not block else 1, wide))
+                before = (first << stage) * wide
+        self.dim = before
+        self.body = nn.Sequential(*layers)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        return torch.mean(self.body(x), (2, 3))

@@ -1,0 +1,1 @@
+"""Comparison with the truth, or with another run."""

@@ -1,0 +1,93 @@
+"""Recipe: the only configuration. With the data's fingerprint it names a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datablame.ground.errors import InputError, unknown
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained and what is recorded of it."""
+
+    model: str = "auto"
+    """Encoder: a name from `datablame methods` with its options (resnet9,width=0.5), any torchvision classifier by name, or auto."""
+    head: str = "linear"
+    """What turns features into classes."""
+    epochs: int = 0
+    """Passes over the training set; 0 chooses by the size of the set."""
+    batch: int = 0
+    """Examples a step, over all processes; 0 chooses by the size of the set."""
+    rate: float = 0.0
+    """Peak learning rate; 0 chooses by the model."""
+    momentum: float = 0.9
+    """Nesterov momentum of SGD."""
+    decay: float = 5e-4
+    """Weight decay, on matrices and filters only."""
+    schedule: str = "onecycle"
+    """Learning rate over time: onecycle, triangular, cosine, step,at=0.5+0.75,by=0.1 or constant."""
+    augment: str = "auto"
+    """Random changes of the training images, joined by +: crop, flip; none; or auto (crop+flip for colour, none for grey)."""
+    precision: str = "auto"
+    """fp32, bf16 or fp16; auto is bf16 on a GPU and fp32 elsewhere."""
+    look: str = "pass"
+    """What is recorded: `pass`, what the model said in the training pass (free), or `clean`, in a pass without augmentation at each epoch's end."""
+    folds: int = -1
+    """Models that each leave out a part of the training set, for held-out probabilities; 0 for none, -1 chooses."""
+    seed: int = 0
+    """Of weights, order and augmentation."""
+
+    def __post_init__(self) -> None:
+        for name, low in (("epochs", 0), ("batch", 0), ("rate", 0), ("momentum", 0), ("decay", 0), ("folds", -1)):
+            if getattr(self, name) < low:
+                raise InputError(f"{name} must be at least {low}; {getattr(self, name)} was asked")
+        if self.folds == 1:
+            raise InputError("one fold would leave nothing to train on; ask for --folds 2 or more, or 0 for none")
+        for name, allowed in (("precision", ("auto", "fp32", "bf16", "fp16")), ("look", ("pass", "clean"))):
+            if getattr(self, name) not in allowed:
+                raise unknown(name, getattr(self, name), allowed)
+
+    def but(self, **changes: Any) -> Recipe:
+        """The same recipe with some fields changed."""
+        return dataclasses.replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Recipe:
+        """Raises InputError for a field that there is not."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        for name in fields:
+            if name not in known:
+                raise unknown("field of a recipe", name, known)
+        return cls(**fields)
+
+    @classmethod
+    def read(cls, path: Path) -> Recipe:
+        """A recipe from a YAML file; fields left out keep their defaults."""
+        import yaml
+
+        try:
+            fields = yaml.safe_load(path.read_text()) or {}
+        except (OSError, yaml.YAMLError) as error:
+            raise InputError(f"cannot read the recipe {path}: {error}") from None
+        if not isinstance(fields, dict):
+            raise InputError(f"{path} is not a recipe: a mapping of fields such as 'epochs: 20' is expected")
+        return cls.from_json(fields)
+
+    def to_yaml(self) -> str:
+        import yaml
+
+        return yaml.safe_dump(self.to_json(), sort_keys=False)
+
+    def hash(self, fingerprint: str) -> str:
+        """Eight hexadecimal digits of the recipe and the data."""
+        text = json.dumps([self.to_json(), fingerprint], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()

@@ -1,0 +1,242 @@
+"""Run: a folder whose recipe and data never change, so an artifact is valid if it exists. That is resuming."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datablame.classifier import Classifier, build
+from datablame.dataset import Dataset
+from datablame.ground import store, world
+from datablame.ground.errors import InputError
+from datablame.recipe import Recipe
+from datablame.trace import Recorder, Trace
+
+
+class Run:
+    """What one training left behind, and what was read from it since. docs/run-folder.md specifies the folder."""
+
+    def __init__(self, path: Path | str):
+        self.path = Path(path)
+        if not (self.path / "run.json").exists():
+            raise InputError(f"{self.path} is not a run: it has no run.json; make one with: datablame train SOURCE")
+        self.recorder: Recorder | None = None
+        self.epoch, self.unseen = 0, 0
+
+    @classmethod
+    def create(
+        cls, data: Dataset, recipe: Recipe, test: Dataset | None = None, out: Path | str = "runs", name: str = ""
+    ) -> Run:
+        """The run of this recipe on this data under `out`, made if it is not there.
+
+        Raises InputError where the folder of that name belongs to another recipe or other data.
+        """
+        fingerprint = data.fingerprint + (test.fingerprint if test is not None else "")
+        mark = recipe.hash(fingerprint)
+        model = recipe.model.partition(",")[0]
+        path = Path(out) / (name or f"{plain(data.source)}-{plain(model)}-{mark}")
+        if world.agree((path / "run.json").exists()):
+            run = cls(path)
+            if (run.about["fingerprint"], run.recipe) != (fingerprint, recipe):
+                what = "other data" if run.recipe == recipe else "another recipe"
+                raise InputError(f"{path} holds a run of {what}; name another folder with --out")
+            return run
+        data.save(path / "data" / "train")
+        if test is not None:
+            test.save(path / "data" / "test")
+        about = {"format": 1, "recipe": recipe.to_json(), "fingerprint": fingerprint, "started": now()}
+        store.write_json(path / "run.json", about | {"finished": None, "test_accuracy": None, "made_with": versions()})
+        return cls(path)
+
+    @classmethod
+    def record(cls, data: Dataset, epochs: int, out: Path | str = "runs", test: Dataset | None = None) -> Run:
+        """A run to be filled by `observe` from a training loop of one's own."""
+        return cls.create(data, Recipe(model="own", epochs=epochs, folds=0), test, out)
+
+    @classmethod
+    def from_predictions(
+        cls,
+        labels: Any,
+        pred_probs: Any,
+        features: Any = None,
+        *,
+        images: Any = None,
+        classes: Any = None,
+        names: Any = None,
+        out: Path | str | None = None,
+    ) -> Run:
+        """A run from what people already have, without training: signals, judges, reports and exports work on it.
+
+        `labels` [N] integers; `pred_probs` [N,K], probabilities by a model that did not train on the example (held out);
+        `features` [N,D] of any encoder, for `knn`; `images` uint8 [N,C,H,W], for pictures. Without `out` the run lies in a
+        temporary folder. Raises InputError where shapes do not fit or rows are not probabilities.
+        """
+        p = torch.as_tensor(np.asarray(pred_probs)).float()
+        if p.ndim != 2 or len(p) != len(labels) or p.shape[1] < 2:
+            raise InputError(
+                f"pred_probs must be [N,K] beside {len(labels)} labels, K at least 2; these are {list(p.shape)}"
+            )
+        if not torch.isfinite(p).all() or (p < 0).any() or (p.sum(1) - 1).abs().max() > 1e-2:
+            row = int(((p.sum(1) - 1).abs().nan_to_num(9) + 9 * (p < 0).any(1)).argmax())
+            raise InputError(
+                f"pred_probs must be probabilities that sum to 1 in each row; row {row} is {p[row].tolist()[:5]}"
+            )
+        if features is not None and len(features) != len(labels):
+            raise InputError(
+                f"features must be [N,D] beside {len(labels)} labels; these are {list(np.shape(features))}"
+            )
+        classes = tuple(classes or map(str, range(p.shape[1])))
+        data = Dataset.from_arrays(images, labels, classes, names, source="predictions")
+        data = dataclasses.replace(data, extra={"predictions": store.digest(p.numpy(), features)})
+        out = out or tempfile.mkdtemp(prefix="datablame-")
+        run = cls.create(
+            data,
+            Recipe(model="own", epochs=1, folds=0),
+            None,
+            out,
+            f"predictions-{data.extra['predictions']}-{data.fingerprint[:8]}",
+        )
+        if not run.finished:
+            store.write_array(run.path / "heldout.npy", p.numpy())
+            if features is not None:
+                store.write_array(run.path / "features.npy", np.asarray(features, np.float16))
+            run.observe(0, torch.arange(len(p)), p.clamp_min(1e-7).log(), data.labels)
+            run.finish()
+        return run
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.path)!r})"
+
+    def _repr_html_(self) -> str:
+        """The card of the run, where a notebook shows it."""
+        from html import escape
+
+        return f"<pre>{escape(self.card)}</pre>"
+
+    @property
+    def card(self) -> str:
+        """Eight lines: where the table is, what was found, whether cleaning helped."""
+        path = self.path / "card.txt"
+        return (
+            path.read_text()
+            if path.exists()
+            else f"{self.path}\n{self.data!r}\nnot judged yet: datablame judge {self.path}\n"
+        )
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """run.json."""
+        return store.read_json(self.path / "run.json")
+
+    @functools.cached_property
+    def recipe(self) -> Recipe:
+        return Recipe.from_json(self.about["recipe"])
+
+    @functools.cached_property
+    def data(self) -> Dataset:
+        return Dataset.restore(self.path / "data" / "train")
+
+    @functools.cached_property
+    def test(self) -> Dataset | None:
+        return Dataset.restore(self.path / "data" / "test") if (self.path / "data" / "test.json").exists() else None
+
+    @property
+    def finished(self) -> bool:
+        return self.about["finished"] is not None
+
+    @property
+    def trace(self) -> Trace:
+        """What was recorded. Raises InputError while the run is unfinished."""
+        if not self.finished:
+            raise InputError(f"{self.path} has not finished training; the same command again resumes it")
+        return Trace(self.path / "trace", self.recipe.epochs)
+
+    @property
+    def log(self) -> list[dict[str, Any]]:
+        """One entry an epoch."""
+        import json
+
+        path = self.path / "log.jsonl"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    @functools.cached_property
+    def model(self) -> Classifier:
+        """The trained model, in eval mode, on the device."""
+        from safetensors.torch import load_file
+
+        path = self.path / "model.safetensors"
+        if not path.exists():
+            raise InputError(f"{self.path} has no model (its predictions were recorded elsewhere, or it is unfinished)")
+        model = build(self.recipe, self.data)
+        model.load_state_dict(load_file(path))
+        return model.eval()
+
+    def keep(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
+        """The array `<name>.npy` of this run, made if it is not there."""
+        return store.keep(self.path / f"{name}.npy", make)
+
+    def change(self, **facts: Any) -> None:
+        """Set facts in run.json."""
+        store.write_json(self.path / "run.json", self.about | facts)
+
+    def observe(
+        self, epoch: int, index: Int[Tensor, " B"], logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"]
+    ) -> None:
+        """Record what a model of one's own says of these examples (positions in `data`) in this epoch.
+
+        Epochs come in order, from 0; each example once an epoch. `finish` closes the record.
+        """
+        if self.recorder is None:
+            self.recorder = Recorder(self.path / "trace", self.recipe.epochs, len(self.data))
+        if not 0 <= epoch < self.recipe.epochs or epoch not in (self.epoch, self.epoch + 1):
+            raise InputError(
+                f"epoch {epoch} cannot follow epoch {self.epoch} in a record of {self.recipe.epochs} epochs"
+            )
+        if epoch > self.epoch:
+            self.recorder.write(self.epoch)
+            self.epoch = epoch
+        self.recorder.put(index, logits, labels)
+
+    def finish(self, **facts: Any) -> Run:
+        """Close a run: its trace is complete from here on. Raises InputError if epochs are missing."""
+        if self.recorder is not None:
+            if self.epoch + 1 != self.recipe.epochs:
+                raise InputError(f"{self.recipe.epochs} epochs were announced, {self.epoch + 1} observed")
+            self.recorder.write(self.epoch)
+        self.change(finished=now(), **facts)
+        return self
+
+
+def plain(name: str) -> str:
+    """A name that is safe in a path."""
+    return re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("._") or "set"
+
+
+def now() -> str:
+    import datetime
+
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def versions() -> dict[str, Any]:
+    """Of what a result depends on."""
+    import platform
+    from importlib.metadata import version
+
+    packages = {name: version(name) for name in ("datablame", "torch", "torchvision", "numpy")}
+    return packages | {
+        "python": platform.python_version(),
+        "device": str(world.device()),
+        "processes": world.size(),
+        "threads": torch.get_num_threads(),
+    }

@@ -1,0 +1,53 @@
+"""Scores: suspicion of every training example. Higher is more suspect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from datablame.ground.errors import InputError, RunError
+
+
+@dataclass(frozen=True, eq=False)
+class Scores:
+    """`values [N]`, finite, in the order of the dataset; `name` is the spec of the signal."""
+
+    name: str
+    values: Float[Tensor, " N"]
+
+    def __post_init__(self) -> None:
+        bad = ~self.values.isfinite()
+        if bad.any():
+            raise RunError(
+                f"'{self.name}' is not finite for {int(bad.sum())} examples, the first at row {int(bad.nonzero()[0])}"
+            )
+
+    def ranks(self) -> Float[Tensor, " N"]:
+        """Average rank of each example, scaled to [0, 1]; 1 is the most suspect, equal values share a rank."""
+        _, level, count = self.values.unique(return_inverse=True, return_counts=True)
+        above = count.cumsum(0).double() - (count - 1) / 2
+        return ((above[level] - 1) / max(len(self.values) - 1, 1)).float()
+
+    def standard(self) -> Float[Tensor, " N"]:
+        """Values with mean 0 and standard deviation 1, cut at four standard deviations."""
+        values = self.values.double()
+        return ((values - values.mean()) / values.std(correction=0).clamp_min(1e-12)).clamp(-4, 4).float()
+
+
+def blend(scores: Sequence[Scores], name: str = "blend") -> Scores:
+    """The mean of standardised scores: of several signals, or of one signal over several seeds.
+
+    Why not the mean rank: ranks are flat, and the judges need the two humps of right and wrong labels.
+    """
+    if not scores:
+        raise InputError("nothing to blend: name at least one signal")
+    if len({len(each.values) for each in scores}) > 1:
+        raise InputError(
+            "scores of different sets cannot be blended: "
+            + ", ".join(f"{each.name} has {len(each.values)}" for each in scores)
+        )
+    return Scores(name, torch.stack([each.standard() for each in scores]).mean(0))

@@ -1,0 +1,1 @@
+"""Suspicion of each training example: `run -> [N]`, higher is more suspect."""

@@ -1,0 +1,36 @@
+"""Label agreement among nearest neighbours in feature space. Bahri, Jiang, Gupta, 2020 (deep k-NN). arXiv:2004.12289"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from datablame.evidence import passes
+from datablame.ground import clock, world
+from datablame.run import Run
+
+BLOCK = 1024
+
+
+def knn(run: Run, k: int = 20) -> Float[Tensor, " N"]:
+    """Share of the `k` nearest other examples (cosine of the encoder's features) whose label differs, the nearer counting more."""
+    kept = torch.from_numpy(passes.features(run).astype("float32"))
+    with clock.stage("neighbours"):
+        space = normalize(kept.to(world.device()))
+        labels = run.data.labels.to(space.device)
+        k = min(k, len(space) - 1)
+        blocks = torch.arange(len(space), device=space.device).split(BLOCK)
+        return torch.cat(
+            [disagreement(space, labels, rows, k) for rows in clock.track(blocks, len(blocks), "neighbours", "blocks")]
+        ).cpu()
+
+
+def disagreement(space: Float[Tensor, "N D"], labels: Tensor, rows: Tensor, k: int) -> Float[Tensor, " B"]:
+    """For one block of rows: weighted share of neighbours with another label."""
+    near = space[rows] @ space.T
+    near[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
+    cosine, index = near.topk(k)
+    weight = cosine.clamp_min(0) + 1e-6
+    return (weight * (labels[index] != labels[rows, None])).sum(1) / weight.sum(1)
