@@ -6,12 +6,14 @@ import contextlib
 import json
 import shlex
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from datablame import verbs
 from datablame.ground.errors import InputError, RunError
+from datablame.recipe import Recipe
 
 app = App(
     name="datablame",
@@ -58,6 +60,7 @@ def launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
     fail_over: str | None = None,
+    recipe: Path | None = None,
 ) -> int:
     """Run one command.
 
@@ -67,7 +70,13 @@ def launch(
         Print one JSON object on standard output; everything else goes to standard error.
     fail_over
         Exit with 3 if more than this share of the examples (5% or 0.05) is suspect: for checks in CI.
+    recipe
+        YAML file of a recipe, such as a run's recipe.yaml; options given beside it go before it.
     """
+    if recipe:
+        fields = {f"--{name}": value for name, value in Recipe.read(recipe).to_json().items()}
+        given = {token.partition("=")[0] for token in tokens}
+        tokens += tuple(f"{name}={value}" for name, value in fields.items() if name not in given)
     limit = share(fail_over) if fail_over else None
     result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     if result is None or isinstance(result, int):  # help or version was printed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
@@ -28,4 +30,5 @@ def flipped(data: Dataset, wrong: Int[Tensor, " N"], amount: float, seed: int, e
     else:
         struck = open_to & (lot < amount)
     truth = data.labels if data.truth is None else data.truth
-    return data.relabel(torch.where(struck, wrong, data.labels), truth)
+    noisy = data.relabel(torch.where(struck, wrong, data.labels), truth)
+    return dataclasses.replace(noisy, extra=data.extra | {"noise": int(struck.sum())})

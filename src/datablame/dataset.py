@@ -112,7 +112,7 @@ class Dataset:
                 raise InputError(f"{len(images)} images, but {len(labels)} labels")
         if labels.ndim != 1 or not len(labels):
             raise InputError(f"labels must be a list of integers, one an image; these have shape {list(labels.shape)}")
-        classes = tuple(classes or map(str, range(int(labels.max()) + 1)))
+        classes = unique(classes or map(str, range(int(labels.max()) + 1)))
         names = names if names is not None else [f"{split}/{i:06d}" for i in range(len(labels))]
         images = Packed(images) if images is not None else None
         mean, std = statistics(images) if images else ((0.5,), (0.25,))
@@ -230,6 +230,12 @@ class Dataset:
             tuple(about["std"]),
             about["extra"],
         )
+
+
+def unique(names: Iterable[str]) -> tuple[str, ...]:
+    """Class names, those that stand more than once told apart by their number: `crane (134)`, `crane (517)`."""
+    names = tuple(names)
+    return tuple(name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names))
 
 
 def statistics(images: Packed) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -54,8 +54,7 @@ def export(run: Run, to: Path) -> Path:
     if to.suffix == ".parquet":
         return store.write_table(to, table)
     if to.suffix == ".csv":
-        cells = [column.to_pylist() if hasattr(column, "to_pylist") else column for column in table.values()]
-        return store.write_csv(to, list(table), zip(*cells, strict=True))
+        return store.write_csv(to, table)
     raise InputError(f"cannot export to '{to}': name a file that ends in .csv or .parquet")
 
 

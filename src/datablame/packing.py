@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from datablame.dataset import Dataset, Packed, statistics
+from datablame.dataset import Dataset, Packed, statistics, unique
 from datablame.ground import clock, pack, store, world
 
 
@@ -51,7 +51,7 @@ def packed(
     data = Dataset(
         images,
         labels,
-        classes,
+        unique(classes),
         names,
         torch.arange(len(labels)),
         truth,

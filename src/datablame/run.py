@@ -54,6 +54,7 @@ class Run:
         data.save(path / "data" / "train")
         if test is not None:
             test.save(path / "data" / "test")
+        store.write_text(path / "recipe.yaml", recipe.to_yaml())
         about = {"format": 1, "recipe": recipe.to_json(), "fingerprint": fingerprint, "started": now()}
         store.write_json(path / "run.json", about | {"finished": None, "test_accuracy": None, "made_with": versions()})
         return cls(path)

@@ -247,7 +247,8 @@ def defaults(run: Run) -> list[str]:
     """The default blend, without what this run cannot give."""
     from datablame.evidence import passes
 
-    return [name for name in DEFAULT if passes.has_heldout(run) or not name.startswith("confident")]
+    without = {"confident": passes.has_heldout(run), "knn": passes.has_features(run)}
+    return [name for name in DEFAULT if without.get(name.partition(",")[0], True)]
 
 
 def scored(run: Run, signal: str) -> Scores:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import csv
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+import pyarrow as pa
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -14,6 +16,8 @@ from datablame.dataset import Dataset
 from datablame.ground import store
 from datablame.ground.errors import InputError, unknown
 from datablame.scores import Scores
+
+pc = store.compute()
 
 ACTS = ("keep", "ask", "drop", "fix")
 KEEP, ASK, DROP, FIX = range(4)
@@ -53,50 +57,81 @@ class Verdict:
 
     def save(self, path: Path, data: Dataset) -> Path:
         """verdict.csv, one row an example, the most suspect first: a table that people can edit and give back."""
-        order = self.suspicion.argsort(descending=True, stable=True).tolist()
-        rows = (
-            (
-                data.name(row),
-                data.classes[data.labels[row]],
-                data.classes[self.proposed[row]] if self.proposed[row] >= 0 else "",
-                round(float(self.chance[row]), 3) if self.proposed[row] >= 0 else "",
-                ACTS[self.act[row]],
-                round(float(self.suspicion[row]), 4),
-                self.by,
-            )
-            for row in order
-        )
-        facts = {"cut": self.cut, "wrong": self.wrong, "by": self.by}
-        store.write_json(path.with_suffix(".json"), facts)
-        return store.write_csv(path, COLUMNS, rows)
+        order = self.suspicion.argsort(descending=True, stable=True).numpy()
+        names, known = np.array([*data.classes, ""], dtype=object), (self.proposed >= 0).numpy()[order]
+        columns = {
+            "name": data.names.take(pa.array(order)),
+            "given": pa.array(names[data.labels.numpy()[order]]),
+            "proposed": pa.array(names[self.proposed.numpy()[order]]),
+            "chance": pa.array(self.chance.numpy()[order].round(3), mask=~known),
+            "act": pa.array(np.array(ACTS, dtype=object)[self.act.numpy()[order]]),
+            "score": self.suspicion.numpy()[order].round(4),
+            "by": pa.array([self.by] * len(data)),
+        }
+        store.write_json(path.with_suffix(".json"), {"cut": self.cut, "wrong": self.wrong, "by": self.by})
+        return store.write_csv(path, columns)
 
     @classmethod
     def read(cls, path: Path, data: Dataset) -> Verdict:
         """What `save` wrote, perhaps edited by a person. Raises InputError for a name, class or act that there is not."""
         if not path.exists():
             raise InputError(f"no verdict at {path}; make one with: datablame judge {path.parent}")
-        place = {name: row for row, name in enumerate(data.names.to_pylist())}
-        number = {name: index for index, name in enumerate(data.classes)}
-        act, proposed = torch.zeros(len(data), dtype=torch.long), torch.full((len(data),), -1)
-        chance, suspicion = torch.zeros(len(data)), torch.zeros(len(data))
-        with open(path, newline="", encoding="utf-8") as file:
-            for line, row in enumerate(csv.DictReader(file), 2):
-                cell = {key: (value or "").removeprefix("'") for key, value in row.items()}
-                at = place.get(cell["name"])
-                if at is None:
-                    raise InputError(f"{path}, line {line}: there is no example '{cell['name']}' in this run")
-                if cell["act"] not in ACTS:
-                    raise unknown(f"act in {path}, line {line},", cell["act"], ACTS)
-                if cell["proposed"] and cell["proposed"] not in number:
-                    raise unknown(f"class in {path}, line {line},", cell["proposed"], data.classes)
-                act[at] = ACTS.index(cell["act"])
-                if act[at] == FIX and not cell["proposed"]:
-                    raise InputError(f"{path}, line {line}: 'fix' needs a proposed label")
-                proposed[at] = number[cell["proposed"]] if cell["proposed"] else -1
-                chance[at] = float(cell["chance"] or 0)
-                suspicion[at] = float(cell["score"] or 0)
+        table = read_text_csv(path, COLUMNS)
+        place = numbers(table["name"], data.names, path, f"example of {data.source}")
+        act = numbers(table["act"], pa.array(ACTS), path, "act")
+        proposed = numbers(table["proposed"], pa.array(data.classes), path, "class", empty=-1)
+        if (lost := (act == FIX) & (proposed < 0)).any():
+            raise InputError(f"{path}, line {int(lost.argmax()) + 2}: 'fix' needs a proposed label")
         facts = store.read_json(path.with_suffix(".json"))
-        return cls(act, proposed, chance, suspicion, facts["by"], facts["cut"], tuple(facts["wrong"]))
+        every = cls(
+            act, proposed, real(table["chance"]), real(table["score"]), facts["by"], facts["cut"], tuple(facts["wrong"])
+        )
+        return every.spread(place, len(data))
+
+    def spread(self, place: Int[Tensor, " n"], rows: int) -> Verdict:
+        """The same judgements at other rows; rows that are not judged are kept."""
+
+        def put(values: Tensor, fill: float) -> Tensor:
+            return torch.full((rows,), fill, dtype=values.dtype).index_copy(0, place, values)
+
+        fields = {"act": put(self.act, KEEP), "proposed": put(self.proposed, -1)}
+        return dataclasses.replace(self, **fields, chance=put(self.chance, 0), suspicion=put(self.suspicion, 0))
+
+
+def read_text_csv(path: Path, columns: tuple[str, ...]) -> dict[str, pa.Array]:
+    """Columns of a CSV as text, without the quote that keeps spreadsheets from reading a formula."""
+    from pyarrow import csv
+
+    options = csv.ConvertOptions(
+        column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns), strings_can_be_null=False
+    )
+    try:
+        table = csv.read_csv(path, convert_options=options)
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise InputError(
+            f"{path} is not a verdict: {str(error).splitlines()[0]} (columns: {', '.join(columns)})"
+        ) from None
+    return {
+        name: pc.replace_substring_regex(table[name].combine_chunks(), r"^'([=+\-@\t\r])", r"\1") for name in columns
+    }
+
+
+def numbers(cells: pa.Array, known: pa.Array, path: Path, what: str, empty: int | None = None) -> Int[Tensor, " n"]:
+    """The place of each cell in `known`; InputError, with the line, for one that is not there."""
+    found = pc.index_in(cells, value_set=known)
+    lost = pc.is_null(found) if empty is None else pc.and_(pc.is_null(found), pc.not_equal(cells, ""))
+    if pc.any(lost).as_py():
+        line = pc.index(lost, True).as_py()
+        there = known.to_pylist() if len(known) <= 1000 else known[:3].to_pylist()
+        raise unknown(f"{what} in line {line + 2} of {path}:", cells[line].as_py(), there)
+    return torch.from_numpy(
+        found.fill_null(-1 if empty is None else empty).to_numpy(zero_copy_only=False).astype("int64")
+    )
+
+
+def real(cells: pa.Array) -> Float[Tensor, " n"]:
+    text = pc.if_else(pc.equal(cells, ""), "0", cells)
+    return torch.from_numpy(pc.cast(text, pa.float32()).to_numpy(zero_copy_only=False).copy())
 
 
 def decide(

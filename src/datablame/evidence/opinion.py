@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from datablame.evidence import passes
 from datablame.run import Run
@@ -21,5 +20,8 @@ def opinion(run: Run) -> Float[Tensor, "N K"]:
 
 def votes(run: Run) -> Float[Tensor, "N K"]:
     """Share of the epochs that predicted each class."""
-    guess = torch.from_numpy(run.trace["guess"].astype("int64"))
-    return torch.stack([one_hot(row, len(run.data.classes)) for row in guess]).float().mean(0)
+    guess = run.trace["guess"]
+    total = torch.zeros(guess.shape[1], len(run.data.classes))
+    for row in guess:
+        total.scatter_add_(1, torch.from_numpy(row.astype("int64"))[:, None], torch.ones(len(row), 1))
+    return total / len(guess)

@@ -18,13 +18,13 @@ from datablame.run import Run
 BATCH = 512
 
 
-@torch.inference_mode()
 def sweep(model: Classifier, data: Dataset, read: Callable[[Tensor], Tensor], what: str) -> Iterator[np.ndarray]:
     """`read(images)` of the whole set, a block of rows after the other, each process doing its part of a block."""
     steps = batches(torch.arange(len(data)), BATCH)
     for index in clock.track(steps, len(steps), what, "blocks"):
         mine = world.shard(index)
-        part = read(data.batch(mine)[0]).float()
+        with torch.inference_mode():
+            part = read(data.batch(mine)[0]).float()
         block = part.new_zeros(len(index), *part.shape[1:])
         start = int(mine[0] - index[0]) if len(mine) else 0
         block[start : start + len(mine)] = part
@@ -77,6 +77,11 @@ def accuracy(run: Run) -> float | None:
         right = torch.from_numpy(np.array(on_test(run))).argmax(1) == run.test.labels
         run.change(test_accuracy=round(right.float().mean().item(), 5))
     return run.about["test_accuracy"]
+
+
+def has_features(run: Run) -> bool:
+    """Are there features, or a model that would make them?"""
+    return (run.path / "features.npy").exists() or (run.path / "model.safetensors").exists()
 
 
 def has_heldout(run: Run) -> bool:

@@ -37,6 +37,8 @@ def fit(run: Run) -> None:
     recorder = Recorder(run.path / "trace", recipe.epochs, len(data))
     rate_at = schedule(recipe.schedule)
     begin = resume(run, model, optimizer, scaler)
+    each = len(batches(torch.arange(len(data)), recipe.batch))
+    ticker = clock.Ticker((recipe.epochs - begin) * each, "training", "steps")
 
     with clock.stage("train"):
         for epoch in range(begin, recipe.epochs):
@@ -45,9 +47,7 @@ def fit(run: Run) -> None:
             steps = batches(permutation(len(data), "order", recipe.seed, epoch), recipe.batch)
             losses = torch.zeros(len(steps), device=world.device())
             model.train()
-            for step, index in clock.track(
-                enumerate(steps), len(steps), "training", f"steps of epoch {epoch + 1}/{recipe.epochs}"
-            ):
+            for step, index in enumerate(steps):
                 set_rate(optimizer, recipe.rate * rate_at((epoch + step / len(steps)) / recipe.epochs))
                 mine = world.shard(index)
                 images, labels = data.batch(mine)
@@ -62,12 +62,14 @@ def fit(run: Run) -> None:
                 losses[step] = loss.detach()
                 if recipe.look == "pass":
                     recorder.put(mine, logits, labels)
+                ticker.tick(f"epoch {epoch + 1} of {recipe.epochs}")
             if recipe.look == "clean":
                 look(model, data, recorder)
             finite(world.total(losses), epoch, run)
             recorder.write(epoch)
-            save_progress(run, epoch, model, optimizer, scaler)
             report(run, epoch, losses.mean().item(), time.perf_counter() - started)
+            save_progress(run, epoch, model, optimizer, scaler)
+    ticker.close()
     store.write_tensors(run.path / "model.safetensors", model.state_dict())
     run.finish()
     store.remove(run.path / "progress.safetensors")

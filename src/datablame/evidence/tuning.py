@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from math import prod
+from pathlib import Path
 
 import torch
 from torch.nn.functional import cross_entropy
@@ -50,7 +51,7 @@ def settle(recipe: Recipe, data: Dataset) -> Recipe:
     )
 
 
-def trainings(recipe: Recipe, seeds: int) -> float:
+def trainings(recipe: Recipe, seeds: int) -> int:
     """How many trainings on the whole set an audit is worth: the first, the folds, and before, after and control for each seed."""
     return 1 + max(recipe.folds - 1, 0) + 3 * seeds - (seeds > 0)
 
@@ -96,7 +97,7 @@ def step_cost(recipe: Recipe, data: Dataset) -> tuple[float, int]:
     return min(times[1:]) / len(index), sum(p.numel() * p.element_size() for p in model.parameters())
 
 
-def within(minutes: float, recipe: Recipe, data: Dataset, seeds: int, out: store.Path) -> Recipe:
+def within(minutes: float, recipe: Recipe, data: Dataset, seeds: int, out: Path) -> Recipe:
     """The settled recipe whose audit fits in `minutes`: the widest net that still gets ten epochs, then as many as fit.
 
     What was picked is kept in `out`, so that the same command resumes the same run. Raises InputError for a budget
@@ -114,7 +115,7 @@ def within(minutes: float, recipe: Recipe, data: Dataset, seeds: int, out: store
     epochs = 0.0
     for candidate in candidates:
         spent = (
-            step_cost(candidate, data)[0] * len(data) * trainings(candidate, seeds) * 1.15 / 60
+            world.agree(step_cost(candidate, data)[0]) * len(data) * trainings(candidate, seeds) * 1.15 / 60
         )  # evaluation and signals: 15 %
         chosen, epochs = candidate, minutes / spent
         if epochs >= 10:
@@ -124,7 +125,7 @@ def within(minutes: float, recipe: Recipe, data: Dataset, seeds: int, out: store
         raise InputError(
             f"{minutes:g} minutes are too few: {EPOCHS[0]} epochs of {chosen.model} need about {need:.1f}; ask for more, or use --limit, --folds 0 or --no-retrain"
         )
-    chosen = chosen.but(epochs=recipe.epochs or int(world.agree(min(int(epochs), EPOCHS[1]))))  # type: ignore[call-overload]  # an int
+    chosen = chosen.but(epochs=recipe.epochs or min(int(epochs), EPOCHS[1]))
     clock.say(f"{minutes:g} minutes: {chosen.model} for {chosen.epochs} epochs")
     store.write_json(memo, chosen.to_json())
     return chosen

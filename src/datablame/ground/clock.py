@@ -61,23 +61,42 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def track(items: Iterable[T], total: int, what: str, note: str = "") -> Iterator[T]:
-    """Pass items on, showing progress and remaining time once two seconds have passed.
+class Ticker:
+    """Progress of one long piece of work, with the remaining time, once it has taken two seconds.
 
-    A bar on a terminal; elsewhere a plain line at most every ten seconds.
+    A line that is written over on a terminal; elsewhere a plain line at most every ten seconds.
     """
-    began = told = time.perf_counter()
-    terminal = sys.stderr.isatty()
-    for done, item in enumerate(items):
-        yield item
+
+    def __init__(self, total: int, what: str, unit: str):
+        self.total, self.what, self.unit = total, what, unit
+        self.done, self.began, self.told = 0, time.perf_counter(), 0.0
+        self.terminal = sys.stderr.isatty()
+
+    def tick(self, note: str = "") -> None:
+        """One more is done."""
+        self.done += 1
         now = time.perf_counter()
-        if now - began > 2 and now - told > (0.2 if terminal else 10) and world.rank() == 0:
-            told = now
-            left = (now - began) / (done + 1) * (total - done - 1)
-            line = f"{what} {done + 1:,}/{total:,} {note}, {span(left)} left"
-            print(f"\r\x1b[K{line}" if terminal else line, end="" if terminal else "\n", file=sys.stderr, flush=True)
-    if terminal and told > began and world.rank() == 0:
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+        if world.rank() or now - self.began < 2 or now - self.told < (0.2 if self.terminal else 10):
+            return
+        self.told = now
+        left = span((now - self.began) / self.done * (self.total - self.done))
+        line = f"{self.what} {self.done:,}/{self.total:,} {self.unit}{note and ', ' + note}, {left} left"
+        start, end = ("\r\x1b[K", "") if self.terminal else ("", "\n")
+        print(start + line, end=end, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """Wipe the line off a terminal."""
+        if self.terminal and self.told and not world.rank():
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[T], total: int, what: str, unit: str = "") -> Iterator[T]:
+    """Pass items on, showing progress."""
+    ticker = Ticker(total, what, unit)
+    for item in items:
+        yield item
+        ticker.tick()
+    ticker.close()
 
 
 def span(seconds: float) -> str:

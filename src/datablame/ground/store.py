@@ -6,13 +6,11 @@ Under several processes rank 0 writes and the others wait, so that afterwards al
 from __future__ import annotations
 
 import contextlib
-import csv
 import errno
 import fcntl
 import json
 import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -77,20 +75,29 @@ def write_array(path: Path, array: np.ndarray) -> Path:
     return write(path, save)
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+def compute() -> Any:
+    """pyarrow.compute, whose functions are made at run time, where no type checker sees them."""
+    import pyarrow.compute
+
+    return pyarrow.compute
+
+
+def write_csv(path: Path, columns: dict[str, Any]) -> Path:
     """A CSV that is safe to open in a spreadsheet: text that would start a formula gets a quote before it."""
+    import pyarrow as pa
+    from pyarrow import csv
 
-    def save(part: Path) -> None:
-        with open(part, "w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows([harmless(cell) for cell in row] for row in rows)
+    pc = compute()
 
-    return write(path, save)
+    def harmless(column: pa.ChunkedArray) -> pa.ChunkedArray:
+        if not pa.types.is_string(column.type):
+            return column
+        risky = pc.match_substring_regex(column, r"^[=+\-@\t\r]")
+        return pc.if_else(risky, pc.binary_join_element_wise("'", column, ""), column)
 
-
-def harmless(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell[:1] in ("=", "+", "-", "@", "\t", "\r") else cell
+    table = pa.table(columns)
+    safe = pa.table([harmless(column) for column in table.columns], table.column_names)
+    return write(path, lambda part: csv.write_csv(safe, part))
 
 
 def write_table(path: Path, columns: dict[str, Any]) -> Path:
@@ -103,10 +110,11 @@ def write_table(path: Path, columns: dict[str, Any]) -> Path:
 
 def write_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> Path:
     """A safetensors file; shared or strided tensors are laid out plainly first."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    return write(path, lambda part: save_file(plain, part, metadata))
+    return write_bytes(
+        path, save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata)
+    )
 
 
 def open_array(path: Path, shape: tuple[int, ...], kind: str) -> np.memmap:
@@ -117,11 +125,15 @@ def open_array(path: Path, shape: tuple[int, ...], kind: str) -> np.memmap:
         array = np.lib.format.open_memmap(path, mode="r+")
         if array.shape == shape and array.dtype == np.dtype(kind):
             return array
-    need, free = int(np.prod(shape)) * np.dtype(kind).itemsize, shutil.disk_usage(nearest(path)).free
-    if need > free:
-        raise RunError(f"the disk is full: {path} needs {human(need)}, {human(free)} are free")
     path.parent.mkdir(parents=True, exist_ok=True)
-    return np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+        with open(path, "r+b") as file:  # claim the space now: a full disk would end the process at a later write
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise failed(path, error) from None
+    return array
 
 
 def nearest(path: Path) -> Path:
@@ -136,13 +148,6 @@ def human(count: float) -> str:
             return f"{count:.3g} {unit}"
         count /= 1000
     return f"{count:.3g} TB"
-
-
-def append_line(path: Path, value: object) -> None:
-    """One JSON line more."""
-    if world.rank() == 0:
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(value) + "\n")
 
 
 def read_json(path: Path) -> Any:

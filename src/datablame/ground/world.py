@@ -8,12 +8,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as across
 from jaxtyping import Int
 from torch import Tensor, nn
+
+T = TypeVar("T")
 
 
 def start() -> None:
@@ -58,7 +61,7 @@ def total(tensor: Tensor) -> Tensor:
     return tensor
 
 
-def agree(value: object) -> object:
+def agree(value: T) -> T:
     """What rank 0 says."""
     if size() == 1:
         return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from datablame.evidence import passes
@@ -22,23 +22,22 @@ def confident(run: Run, scores: Scores, sure: float = 0.6, draws: int = 200) -> 
         [p[labels == k, k].mean() if (labels == k).any() else torch.tensor(1.0) for k in range(classes)]
     )
     likely = torch.where(p >= usual, p, -1.0).max(1)
-    cell = torch.where(likely.values >= 0, labels * classes + likely.indices, -1)
+    sure_rows = likely.values >= 0
+    joint = (labels * classes + likely.indices)[sure_rows].bincount(minlength=classes**2).view(classes, classes).float()
+    size = labels.bincount(minlength=classes).float()
+    each = off_diagonal(joint, size)
     generator = torch.Generator().manual_seed(seed_of("confident"))
-    picks = torch.randint(len(labels), (draws, len(labels)), generator=generator)
-    resampled = sorted(off_diagonal(cell[row], labels[row], classes).sum().item() for row in picks)
-    each = off_diagonal(cell, labels, classes)
+    again = off_diagonal(torch.poisson(joint.expand(draws, -1, -1), generator), size).sum(1).sort().values
     suspect = torch.zeros(len(labels), dtype=torch.bool)
     for k in range(classes):
         rows = (labels == k).nonzero()[:, 0]
         order = scores.values[rows].argsort(descending=True, stable=True)
         suspect[rows[order[: round(each[k].item())]]] = True
-    wrong = (each.sum().item(), resampled[int(0.025 * draws)], resampled[int(0.975 * draws)])
+    wrong = (each.sum().item(), again[int(0.025 * draws)].item(), again[int(0.975 * draws)].item())
     return decide(run.data, scores, suspect, p, sure, "confident", wrong)
 
 
-def off_diagonal(cell: Int[Tensor, " N"], labels: Int[Tensor, " N"], classes: int) -> Float[Tensor, " K"]:
-    """Wrong labels in each given class by the joint, calibrated to the class's size (equation 2)."""
-    joint = cell[cell >= 0].bincount(minlength=classes**2).view(classes, classes).float()
-    size = labels.bincount(minlength=classes).float()
-    calibrated = joint / joint.sum(1, keepdim=True).clamp_min(1) * size[:, None]
-    return calibrated.sum(1) - calibrated.diagonal()
+def off_diagonal(joint: Float[Tensor, "*draws K K"], size: Float[Tensor, " K"]) -> Float[Tensor, "*draws K"]:
+    """Wrong labels in each given class by the joint counts, calibrated to the class's size (equation 2)."""
+    calibrated = joint / joint.sum(-1, keepdim=True).clamp_min(1) * size[:, None]
+    return calibrated.sum(-1) - calibrated.diagonal(dim1=-2, dim2=-1)

@@ -30,7 +30,8 @@ class torchvision(nn.Module):
             if "image_size" in inspect.signature(make).parameters or name.startswith("vit_")
             else {}
         )
-        options |= {"aux_logits": False} if name in ("googlenet", "inception_v3") and weights is None else {}
+        if name in ("googlenet", "inception_v3") and weights is None:
+            options |= {"aux_logits": False, "init_weights": False}
         self.net: nn.Module = make(weights=None, **options) if weights is None else weighted(make, name, weights)
         if name in ("googlenet", "inception_v3"):
             self.net.aux_logits = False  # type: ignore[assignment]  # the helper heads do not train here

@@ -60,6 +60,11 @@ def comparison(before: Sequence[Run], after: Sequence[Run], control: Sequence[Ru
 
     Raises InputError where the test sets differ or there is none.
     """
+    tests = [run.test for run in (*before, *after, *control)]
+    if None in tests:
+        raise InputError("a run has no test split: runs are compared on the same test images")
+    if len({test.fingerprint for test in tests if test is not None}) > 1:
+        raise InputError("these runs were tested on different images, so they cannot be compared")
     was, now = rights(before), rights(after)
     if was.shape != now.shape:
         raise InputError(
@@ -88,12 +93,6 @@ def comparison(before: Sequence[Run], after: Sequence[Run], control: Sequence[Ru
 
 def rights(runs: Sequence[Run]) -> Bool[Tensor, "S n"]:
     """Which test images each run gets right."""
-    for run in runs:
-        if run.test is None:
-            raise InputError(f"{run.path} has no test split to compare on")
-    names = {run.test.names.to_pylist()[0] + run.test.fingerprint for run in runs if run.test is not None}
-    if len(names) > 1:
-        raise InputError("these runs were tested on different images")
     return torch.stack(
         [
             torch.from_numpy(np.array(passes.on_test(run))).argmax(1) == run.test.labels

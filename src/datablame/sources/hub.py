@@ -44,7 +44,7 @@ def hub(
     if label is not None and label not in table.column_names and truth in table.column_names:
         label = truth
     label = column(
-        table, label, [n for n, f in features.items() if isinstance(f, tuple)] or ["label", "labels"], "label", where
+        table, label, ["label", "labels", *(n for n, f in features.items() if isinstance(f, tuple))], "label", where
     )
     if truth is not None and truth not in table.column_names:
         raise unknown(f"column for the truth in {where}", truth, table.column_names)

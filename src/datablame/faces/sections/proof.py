@@ -34,7 +34,7 @@ def proof(run: Run) -> Section | None:
         axis.set_xlim(-0.6, len(groups) - 0.2)
         axis.set_ylabel("test accuracy, %", fontsize=9, color=GREY)
 
-    split = "" if run.test is None or run.test.split != "held-out" else noted(run)
+    split = noted(run) if run.test is not None and run.test.split == "held-out" else ""
     return Section(
         "Did cleaning help?", f"<p>{escape(facts['sentence'])}.</p>{split}{figure(run, 'proof', draw, 6, 2.8)}", 5
     )
@@ -43,7 +43,10 @@ def proof(run: Run) -> Section | None:
 def noted(run: Run) -> str:
     """What must be said of a test split that was held out of the same, perhaps noisy, set."""
     assert run.test is not None
+    text = f"There was no test split: {len(run.test):,} images were held out first, and none of them was cleaned or removed."
+    if "noise" in run.data.extra:
+        return f"<p>{text} No noise was planted in them.</p>"
     return (
-        f"<p>There was no test split: {len(run.test):,} images were held out before anything was judged, and none of them was cleaned or removed. "
-        "Their labels are as noisy as the set's, so the accuracies are lower than on clean labels; the difference between them still counts.</p>"
+        f"<p>{text} Their labels are as noisy as the set's, so the accuracies are lower than on clean labels; "
+        "the difference between them still counts.</p>"
     )

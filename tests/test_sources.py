@@ -1,0 +1,256 @@
+"""Sources: order, labels, splits, and bad input named."""
+
+import dataclasses
+import io
+import shutil
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+import torch
+from conftest import SHARED, blobs
+from PIL import Image
+
+from datablame import Dataset, InputError, Reading, load, verbs
+from datablame.sources.preset import presets
+
+
+@pytest.fixture
+def photos(tmp_path, png):
+    """Two class folders of pictures of different sizes."""
+    for name, colour in (("cat", (200, 30, 30)), ("dog", (30, 30, 200))):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(6):
+            (tmp_path / "photos" / name / f"{i}.png").write_bytes(png(colour, (200 + i, 120)))
+    return tmp_path / "photos"
+
+
+def hub_file(path, png, rows=9, metadata=True):
+    """A Parquet file in the hub's layout."""
+    labels = np.arange(rows) % 3
+    images = [{"bytes": png((80 * int(k), 0, 0)), "path": f"{i}.png"} for i, k in enumerate(labels)]
+    table = pa.table({"img": images, "noisy": (labels + (np.arange(rows) == 4)) % 3, "label": labels})
+    if metadata:
+        import json
+
+        kind = {"_type": "ClassLabel", "names": ["red", "green", "blue"]}
+        info = {"info": {"features": {"img": {"_type": "Image"}, "noisy": kind, "label": kind}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    parquet.write_table(table, path)
+    return path
+
+
+def test_digits_are_all_there():
+    data = load("digits")
+    assert (len(data), data.shape, len(data.classes)) == (1797, (1, 8, 8), 10)
+    assert load("digits", split="test") is None
+    assert len(load("digits", limit=100)) == 100
+
+
+def test_folder(photos):
+    data = load(photos)
+    assert data.classes == ("cat", "dog")
+    assert data.labels.tolist() == [0] * 6 + [1] * 6
+    assert data.name(7) == "dog/1.png"
+    assert data.shape == (3, 64, 64)
+    pixels, labels = data.batch(torch.tensor([0, 11]))
+    assert pixels.dtype == torch.uint8
+    assert labels.tolist() == [0, 1]
+    assert pixels[0, 0].float().mean() > 180 > 60 > pixels[1, 0].float().mean()
+    assert load(photos, size=32).shape == (3, 32, 32)
+    assert load(photos, limit=4).labels.tolist() == [0, 0, 1, 1]
+
+
+def test_folder_is_decoded_once(photos, monkeypatch):
+    first = load(photos)
+    monkeypatch.setattr("datablame.ground.pack.decode", lambda *_: pytest.fail("decoded again"))
+    assert load(photos).fingerprint == first.fingerprint
+
+
+def test_folder_with_splits(photos, tmp_path):
+    root = tmp_path / "set"
+    for split in ("train", "val"):
+        shutil.copytree(photos, root / split)
+    assert len(load(root)) == 12
+    assert load(root, split="test").name(0) == "val/cat/0.png"
+
+
+def test_unreadable_images_are_left_out_and_named(photos, capsys):
+    (photos / "cat" / "broken.jpg").write_bytes(b"not a picture")
+    data = load(photos)
+    assert len(data) == 12
+    assert "left out 1 images that cannot be read: cat/broken.jpg" in capsys.readouterr().err
+
+
+def test_a_turned_photo_is_put_upright(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    picture = Image.new("RGB", (120, 120))
+    picture.paste((255, 255, 255), (0, 0, 60, 120))  # white on the left
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned right: white on top
+    picture.save(tmp_path / "a" / "1.jpg", exif=exif)
+    picture.save(tmp_path / "b" / "1.jpg")
+    pixels, _ = load(tmp_path, size=16).batch(torch.tensor([0, 1]))
+    assert pixels[0, 0, 2].float().mean() > 200 > 50 > pixels[0, 0, 13].float().mean()
+    assert pixels[1, 0, :, 2].float().mean() > 200
+
+
+def test_parquet_columns(tmp_path, png):
+    path = hub_file(tmp_path / "train.parquet", png)
+    data = load(path, label="noisy", truth="label")
+    assert data.classes == ("red", "green", "blue")
+    assert (data.labels != data.truth).nonzero()[:, 0].tolist() == [4]
+    assert load(path, limit=5).labels.tolist() == [0, 1, 2, 0, 1]
+    with pytest.raises(InputError, match=r"no column for the label in .*'labl'; did you mean label"):
+        load(path, label="labl")
+    with pytest.raises(InputError, match="no column for the truth"):
+        load(path, truth="really")
+
+
+def test_parquet_without_metadata_and_with_words(tmp_path, png):
+    path = hub_file(tmp_path / "plain.parquet", png, metadata=False)
+    assert load(path).classes == ("0", "1", "2")
+    table = parquet.read_table(path).select(["img"]).append_column("label", pa.array(["owl", "ant", "owl"] * 3))
+    parquet.write_table(table, tmp_path / "words.parquet")
+    data = load(tmp_path / "words.parquet")
+    assert data.classes == ("ant", "owl")
+    assert data.labels.tolist()[:3] == [1, 0, 1]
+
+
+def test_a_folder_of_parquet_has_splits(tmp_path, png):
+    hub_file(tmp_path / "train-00000-of-00001.parquet", png)
+    hub_file(tmp_path / "test-00000-of-00001.parquet", png, 6)
+    assert (len(load(tmp_path)), len(load(tmp_path, split="test"))) == (9, 6)
+
+
+def test_a_test_file_without_the_noisy_column_is_read_by_the_truth(tmp_path, png):
+    train = hub_file(tmp_path / "a.parquet", png)
+    parquet.write_table(parquet.read_table(train).drop_columns(["noisy"]), tmp_path / "b.parquet")
+    data, test = verbs.splits(str(train), Reading(test=str(tmp_path / "b.parquet"), label="noisy", truth="label"))
+    assert (len(data), len(test)) == (9, 9)
+    assert test.labels.tolist() == data.truth.tolist()
+
+
+def test_missing_labels_are_named(tmp_path, png):
+    path = hub_file(tmp_path / "train.parquet", png, metadata=False)
+    table = parquet.read_table(path)
+    labels = pa.array([0, None, *([1] * 7)])
+    parquet.write_table(table.set_column(2, "label", labels), path)
+    with pytest.raises(InputError, match="label -1 of train/000001 is outside"):
+        load(path)
+
+
+def test_corrupt_writes_what_load_reads(tmp_path):
+    noisy = verbs.corrupt("digits", noise="uniform", amount=0.25, seed=3, out=tmp_path / "noisy.parquet")
+    back = load(tmp_path / "noisy.parquet", truth="truth")
+    assert torch.equal(back.labels, noisy.labels)
+    assert torch.equal(back.truth, noisy.truth)
+    index = torch.arange(50)
+    assert torch.equal(back.batch(index)[0], noisy.batch(index)[0])
+
+
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [("nowhere/at/all", "there is no path"), ("cifar1", "did you mean cifar10"), ("cub200", "DATABLAME_DATA")],
+)
+def test_what_is_not_there_is_named(where, words):
+    with pytest.raises(InputError, match=words):
+        load(where)
+
+
+def test_one_class_and_no_class(photos, tmp_path):
+    shutil.rmtree(photos / "dog")
+    with pytest.raises(InputError, match=r"one class only \(cat\)"):
+        load(photos)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="no images in class folders"):
+        load(tmp_path / "empty")
+
+
+def test_presets_say_all_that_is_needed(tmp_path, png, monkeypatch):
+    sets = presets()
+    assert len(sets) == 11
+    for facts in sets.values():
+        assert {"title", "size", "mean", "std"} <= set(facts)
+        assert "hub" in facts or "place" in facts
+    monkeypatch.setenv("DATABLAME_DATA", str(tmp_path))
+    (tmp_path / "cifar10n").mkdir()
+    path = hub_file(tmp_path / "cifar10n" / "train.parquet", png)
+    parquet.write_table(parquet.read_table(path).rename_columns(["img", "worse_label", "label"]), path)
+    data = load("cifar10n")
+    assert data.truth is not None
+    assert data.mean == tuple(sets["cifar10n"]["mean"])
+    for name in ("a", "b"):
+        (tmp_path / "caltech256" / name).mkdir(parents=True)
+        (tmp_path / "caltech256" / name / "1.png").write_bytes(png())
+    assert load("caltech256", size=16).shape == (3, 16, 16)
+
+
+def test_a_set_of_the_hub_is_read_by_name(tmp_path, png, monkeypatch):
+    import datasets
+
+    rows = datasets.load_dataset(
+        "parquet", data_files=str(hub_file(tmp_path / "x.parquet", png)), split="train", cache_dir=str(tmp_path / "hf")
+    )
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *_: ["train", "validation"])
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
+    data = load("someone/pictures", label="noisy", truth="label")
+    assert data.classes == ("red", "green", "blue")
+    assert load("someone/pictures", split="test", label="noisy").name(0) == "test/000000"
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *_: ["train"])
+    assert load("someone/pictures", split="test") is None
+
+
+def test_a_set_that_cannot_be_fetched_is_said_in_one_sentence(monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    with pytest.raises(InputError, match="neither a path here nor a set that can be fetched"):
+        load("nobody/nothing-of-this-name")
+
+
+def test_arrays_are_checked():
+    with pytest.raises(InputError, match="uint8"):
+        Dataset.from_arrays(np.zeros((4, 3, 8, 8)), [0, 1, 0, 1])
+    with pytest.raises(InputError, match="4 images, but 3 labels"):
+        Dataset.from_arrays(np.zeros((4, 3, 8, 8), "uint8"), [0, 1, 0])
+    assert Dataset.from_arrays(None, [0, 1, 2], ["crane", "cat", "crane"]).classes == ("crane (0)", "cat", "crane (2)")
+
+
+def test_holdout_is_stratified_and_stable():
+    data = blobs(90)
+    train, test = data.holdout(0.2, 0)
+    assert test.labels.bincount().tolist() in ([6, 6, 6], [6, 7, 6], [6, 6, 7], [7, 6, 6])
+    assert not set(train.names.to_pylist()) & set(test.names.to_pylist())
+    assert torch.equal(test.labels, data.holdout(0.2, 0)[1].labels)
+
+
+def test_a_set_survives_being_saved(tmp_path):
+    data = dataclasses.replace(blobs(), extra={"noise": 3}).take(torch.tensor([5, 7, 9, 2]))
+    data.save(tmp_path / "train")
+    back = Dataset.restore(tmp_path / "train")
+    assert back.fingerprint == data.fingerprint
+    assert back.names.to_pylist() == data.names.to_pylist()
+    assert back.extra == {"noise": 3}
+    assert torch.equal(back.batch(torch.arange(4))[0], data.batch(torch.arange(4))[0])
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason=f"CIFAR-10 with human labels is not at {SHARED}")
+def test_real_human_noise():
+    data = load(SHARED / "train.parquet", label="worse_label", truth="label", limit=2000)
+    assert data.shape == (3, 32, 32)
+    assert data.classes[0] == "airplane"
+    assert 0.35 < float((data.labels != data.truth).float().mean()) < 0.45
+
+
+def test_decoding_keeps_pixels(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = rng.integers(0, 255, (6, 20, 20, 3), dtype="uint8")
+    for i, array in enumerate(arrays):
+        (tmp_path / "ab"[i % 2]).mkdir(exist_ok=True)
+        file = io.BytesIO()
+        Image.fromarray(array).save(file, "PNG")
+        (tmp_path / "ab"[i % 2] / f"{i}.png").write_bytes(file.getvalue())
+    pixels, _ = load(tmp_path).batch(torch.arange(6))
+    order = [0, 2, 4, 1, 3, 5]
+    assert np.array_equal(pixels.permute(0, 2, 3, 1).numpy(), arrays[order])

@@ -1,0 +1,304 @@
+"""The loop: resumed equals uninterrupted, schedules, precision, augmentation, and what stops it."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, blobs
+from safetensors.torch import load_file
+
+from datablame import InputError, Recipe, Run, RunError, verbs
+from datablame.evidence import passes, training, tuning
+from datablame.evidence.augment import augment
+from datablame.evidence.schedules import SCHEDULES, schedule
+from datablame.ground import clock, store
+
+
+class Pulled(Exception):
+    """The plug was pulled."""
+
+
+def interrupt_after(epoch, monkeypatch):
+    """Training stops after the progress of this epoch is on disk."""
+    save = training.save_progress
+
+    def pull(run, done, *rest):
+        save(run, done, *rest)
+        if done == epoch:
+            raise Pulled
+
+    monkeypatch.setattr(training, "save_progress", pull)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"model": "resnet9,width=0.125"}, {"look": "clean"}, {"precision": "bf16"}, {"precision": "fp16"}]
+)
+def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, changes):
+    recipe = TINY.but(epochs=4, augment="crop+flip", **changes)
+    whole = verbs.train(blobs(), recipe=recipe, out=tmp_path / "whole", test=blobs(30, 1, ()))
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(Pulled):
+            verbs.train(blobs(), recipe=recipe, out=tmp_path / "broken", test=blobs(30, 1, ()))
+    path = next((tmp_path / "broken").glob("blobs-*"))
+    with pytest.raises(InputError, match="has not finished training"):
+        Run(path).trace["loss"]
+    resumed = verbs.train(blobs(), recipe=recipe, out=tmp_path / "broken", test=blobs(30, 1, ()))
+    assert resumed.path == path
+    for channel in whole.trace:
+        assert np.array_equal(whole.trace[channel], resumed.trace[channel]), channel
+    one, two = load_file(whole.path / "model.safetensors"), load_file(path / "model.safetensors")
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert [line["epoch"] for line in resumed.log] == [1, 2, 3, 4]
+    assert not (path / "progress.safetensors").exists()
+
+
+def test_a_finished_run_is_not_trained_again(run, monkeypatch):
+    monkeypatch.setattr(training, "build", lambda *_: pytest.fail("trained again"))
+    again = verbs.train(blobs(), recipe=TINY, out=run.path.parent, test=blobs(30, 1, ()))
+    assert again.path == run.path
+
+
+def test_seeds_matter_and_repeat(tmp_path):
+    traces = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        traces.append(
+            verbs.train(blobs(), recipe=TINY.but(seed=seed), out=tmp_path / name, test=blobs(30, 1, ())).trace["loss"]
+        )
+    assert np.array_equal(traces[0], traces[1])
+    assert not np.array_equal(traces[0], traces[2])
+
+
+def test_a_checkpoint_of_another_recipe_is_refused(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        interrupt_after(1, patch)
+        with pytest.raises(Pulled):
+            verbs.train(blobs(), recipe=TINY, out=tmp_path / "a", test=blobs(30, 1, ()))
+    run = Run.create(blobs(), TINY.but(decay=0.1), blobs(30, 1, ()), tmp_path / "b")
+    (next((tmp_path / "a").glob("blobs-*")) / "progress.safetensors").rename(run.path / "progress.safetensors")
+    with pytest.raises(InputError, match="checkpoint of another recipe or other data"):
+        training.fit(run)
+
+
+def test_a_folder_of_other_data_is_refused(tmp_path):
+    run = Run.create(blobs(), TINY, None, tmp_path, "here")
+    with pytest.raises(InputError, match="holds a run of another recipe"):
+        Run.create(blobs(), TINY.but(seed=4), None, tmp_path, "here")
+    with pytest.raises(InputError, match="holds a run of other data"):
+        Run.create(blobs(seed=9), TINY, None, tmp_path, "here")
+    assert not run.finished
+
+
+def test_two_programs_cannot_write_one_run(tmp_path):
+    import subprocess
+    import sys
+
+    with store.alone(tmp_path / "run"):
+        code = f"from datablame.ground import store\nfrom pathlib import Path\nwith store.alone(Path({str(tmp_path / 'run')!r})): pass"
+        other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert "is being written by another datablame (process" in other.stderr
+    with store.alone(tmp_path / "run"):
+        assert (tmp_path / "run" / ".lock").exists()
+
+
+def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path, monkeypatch):
+    real, calls = training.cross_entropy, []
+
+    def explode(*args, **options):
+        calls.append(1)
+        return real(*args, **options) * (float("nan") if len(calls) == 9 else 1)
+
+    monkeypatch.setattr(training, "cross_entropy", explode)
+    with pytest.raises(RunError, match=r"epoch 2, step 3 of 6; epoch 1 is kept .* --rate 0.025"):
+        verbs.train(blobs(), recipe=TINY, out=tmp_path, test=blobs(30, 1, ()))
+    path = next(tmp_path.glob("blobs-*"))
+    assert len(Run(path).log) == 1
+    assert all(bool(t.isfinite().all()) for t in load_file(path / "progress.safetensors").values())
+
+
+def test_a_full_disk_is_said_in_one_sentence(tmp_path, monkeypatch):
+    import errno
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store.os, "replace", full)
+    with pytest.raises(RunError, match="the disk is full: could not write"):
+        verbs.train(blobs(), recipe=TINY, out=tmp_path, test=blobs(30, 1, ()))
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.name != ".lock"]
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_schedules_stay_between_nothing_and_the_peak(name):
+    values = [schedule(name)(i / 100) for i in range(100)]
+    assert all(0 <= value <= 1 for value in values)
+    assert max(values) == pytest.approx(1, abs=0.05)
+
+
+def test_schedules_by_hand():
+    assert [schedule("triangular")(x) for x in (0.0, 0.1, 0.2, 0.6)] == pytest.approx([0, 0.5, 1, 0.5])
+    assert [schedule("step,at=0.5+0.75,by=0.1")(x) for x in (0.4, 0.5, 0.8)] == pytest.approx([1, 0.1, 0.01])
+    assert [schedule("cosine")(x) for x in (0.0, 0.5)] == pytest.approx([1, 0.5])
+    with pytest.raises(InputError, match="did you mean cosine"):
+        schedule("cosin")
+
+
+def test_batches_cover_the_order_and_leave_no_crumb():
+    parts = training.batches(torch.arange(65), 32)
+    assert [len(part) for part in parts] == [22, 22, 21]
+    assert torch.equal(torch.cat(parts), torch.arange(65))
+
+
+def test_weight_decay_spares_biases_and_norms():
+    from datablame.classifier import build
+
+    decayed, free = training.parameters(build(tuning.settle(TINY, blobs()), blobs()), 0.1)
+    assert {p.ndim for p in decayed["params"]} == {2}
+    assert {p.ndim for p in free["params"]} == {1}
+    assert free["weight_decay"] == 0
+
+
+def test_augmentation_is_drawn_by_row():
+    images = torch.randint(0, 255, (6, 3, 16, 16), dtype=torch.uint8)
+    rows = torch.tensor([4, 9, 2, 7, 5, 1])
+    whole = augment(images, rows, "crop+flip", 0, 1)
+    parts = torch.cat(
+        [augment(images[:2], rows[:2], "crop+flip", 0, 1), augment(images[2:], rows[2:], "crop+flip", 0, 1)]
+    )
+    assert torch.equal(whole, parts)
+    assert not torch.equal(whole, augment(images, rows, "crop+flip", 0, 2))
+    assert augment(images, rows, "none") is images
+
+
+def test_augmentation_moves_and_mirrors_and_nothing_else():
+    row = torch.arange(8, dtype=torch.uint8)
+    images = row.view(1, 1, 1, 8).expand(64, 1, 8, 8).contiguous()
+    flipped = augment(images, torch.arange(64), "flip", 0)
+    kinds = {tuple(image[0, 0].tolist()) for image in flipped}
+    assert kinds == {tuple(range(8)), tuple(range(7, -1, -1))}
+    shifted = augment(images, torch.arange(64), "crop", 0)
+    assert {tuple(image[0, 0].tolist()) for image in shifted} == {
+        (0, 1, 2, 3, 4, 5, 6, 7),
+        (1, 0, 1, 2, 3, 4, 5, 6),
+        (1, 2, 3, 4, 5, 6, 7, 6),
+    }
+    with pytest.raises(InputError, match="no augmentation 'blur'"):
+        augment(images, torch.arange(64), "blur")
+
+
+def test_heldout_predictions_come_from_models_that_did_not_see_the_row(run):
+    p = passes.heldout(run)
+    parts = passes.parts(run.data, 3, 0)
+    assert sorted(torch.cat(parts).tolist()) == list(range(len(run.data)))
+    assert all(part.numel() == 30 for part in parts)
+    for fold, rows in enumerate(parts):
+        sub = Run(run.path / "folds" / str(fold))
+        assert not set(sub.data.names.to_pylist()) & set(run.data.names.take(rows.numpy()).to_pylist())
+        assert np.allclose(p[rows.numpy()], passes.on_test(sub))
+    with pytest.raises(InputError, match="no held-out probabilities; train with --folds 4"):
+        passes.heldout(Run(run.path / "folds" / "0"))
+
+
+def test_a_model_read_back_says_the_same(run):
+    again = Run(run.path)
+    assert torch.allclose(again.model(blobs().batch(torch.arange(5))[0]), run.model(blobs().batch(torch.arange(5))[0]))
+    assert passes.accuracy(again) == 1.0
+    with pytest.raises(InputError, match="is not a run"):
+        Run(run.path / "scores")
+
+
+def test_minutes_pick_a_recipe_and_stick_to_it(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        tuning,
+        "step_cost",
+        lambda recipe, _: ({"1.0": 8e-3, "0.5": 2e-3, "0.25": 5e-4}[recipe.model.rpartition("=")[2]], 1),
+    )
+    data = blobs(90, grey=False)
+    data = dataclasses.replace(data, images=type(data.images)(np.repeat(np.repeat(data.images.array, 3, 2), 3, 3)))
+    picked = tuning.within(0.4, Recipe(), data, 1, tmp_path)
+    assert picked.model == "resnet9,width=0.5"
+    assert 10 <= picked.epochs <= 100
+    assert "minutes: resnet9,width=0.5" in capsys.readouterr().err
+    monkeypatch.setattr(tuning, "step_cost", lambda *_: pytest.fail("measured again"))
+    assert tuning.within(0.4, Recipe(), data, 1, tmp_path) == picked
+    monkeypatch.setattr(tuning, "step_cost", lambda *_: (1.0, 1))
+    with pytest.raises(InputError, match="minutes are too few"):
+        tuning.within(0.1, Recipe(), data, 1, tmp_path)
+
+
+def test_recipes_are_yaml_and_checked(tmp_path):
+    (tmp_path / "r.yaml").write_text(Recipe(epochs=3, model="mlp").to_yaml())
+    assert Recipe.read(tmp_path / "r.yaml") == Recipe(epochs=3, model="mlp")
+    (tmp_path / "bad.yaml").write_text("epoch: 3\n")
+    with pytest.raises(InputError, match="did you mean epochs"):
+        Recipe.read(tmp_path / "bad.yaml")
+    for bad in ({"epochs": -1}, {"folds": 1}, {"precision": "fp8"}):
+        with pytest.raises(InputError):
+            Recipe(**bad)
+    with pytest.raises(InputError, match="did you mean resnet9"):
+        tuning.settle(Recipe(model="resnet99"), blobs())
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v2", "squeezenet1_1", "vit_b_32", "densenet121", "googlenet"])
+def test_any_torchvision_classifier_is_an_encoder(name):
+    from datablame.classifier import spec
+    from datablame.ground.plug import find
+
+    model = find("models", spec(name))((1, 32, 32)).eval()
+    assert model(torch.rand(2, 1, 32, 32)).shape == (2, model.dim)
+
+
+def test_weights_from_a_local_file(tmp_path):
+    from safetensors.torch import save_file
+    from torchvision.models import resnet18
+
+    from datablame.models.torchvision import torchvision
+
+    net = resnet18()
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    torch.save(net.state_dict(), tmp_path / "w.pth")
+    for name in ("w.safetensors", "w.pth"):
+        model = torchvision((3, 128, 128), "resnet18", str(tmp_path / name))
+        assert torch.equal(model.net.layer1[0].conv1.weight, net.layer1[0].conv1.weight)
+    with pytest.raises(InputError, match="no weights file"):
+        torchvision((3, 128, 128), "resnet18", str(tmp_path / "none.pth"))
+    (tmp_path / "bad.pth").write_bytes(b"junk")
+    with pytest.raises(InputError, match="does not hold weights of resnet18"):
+        torchvision((3, 128, 128), "resnet18", str(tmp_path / "bad.pth"))
+    with pytest.raises(InputError, match="there is: DEFAULT, IMAGENET1K_V1"):
+        torchvision((3, 128, 128), "resnet18", "IMAGENET9")
+
+
+def test_pickles_are_refused(tmp_path):
+    from datablame.models.torchvision import torchvision
+
+    class Evil:
+        def __reduce__(self):
+            return (print, ("owned",))
+
+    torch.save({"x": Evil()}, tmp_path / "evil.pth")
+    with pytest.raises(InputError, match="does not hold weights"):
+        torchvision((3, 128, 128), "resnet18", str(tmp_path / "evil.pth"))
+
+
+def test_progress_is_shown_after_two_seconds_as_plain_lines(monkeypatch, capsys):
+    now = [0.0]
+
+    def tick():
+        now[0] += 1.0
+        return now[0]
+
+    monkeypatch.setattr(clock.time, "perf_counter", tick)
+    assert list(clock.track(range(30), 30, "training", "steps")) == list(range(30))
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("training")
+    assert len(lines) == 3
+    assert clock.span(95.2) == "1 min 35 s"
+
+
+def test_the_log_is_one_json_line_an_epoch(run):
+    lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
+    assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
+    assert lines[-1]["loss"] < lines[0]["loss"]
