@@ -19,7 +19,9 @@ app = App(
     name="datablame",
     help="git blame for training data: find the labelled images that are wrong, show why, fix them, and prove that it helped.",
     help_format="plaintext",
+    suppress_keyboard_interrupt=False,
 )
+app.meta.suppress_keyboard_interrupt = False
 app.meta.group_parameters = Group("For every command", sort_key=90)
 for verb in (
     verbs.audit,
@@ -84,14 +86,13 @@ def launch(
     from datablame.faces import show
 
     facts = show.facts(result)
+    if limit is not None and "suspect_share" not in facts:
+        raise InputError("--fail-over goes with audit and judge: this command finds no suspects")
     if main_process():
         print(json.dumps(facts, ensure_ascii=False) if as_json else show.text(result, facts))
-    if limit is not None:
-        if "suspect_share" not in facts:
-            raise InputError("--fail-over goes with audit and judge: this command finds no suspects")
-        if facts["suspect_share"] > limit:
-            print(f"{facts['suspect_share']:.2%} of the examples are suspect, more than {limit:.2%}", file=sys.stderr)
-            return 3
+    if limit is not None and facts["suspect_share"] > limit:
+        print(f"{facts['suspect_share']:.2%} of the examples are suspect, more than {limit:.2%}", file=sys.stderr)
+        return 3
     return 0
 
 

@@ -31,7 +31,7 @@ else:  # the command line passes text, and must not wait for torch to learn the 
     Source = RunLike = str
     Dataset = Comparison = Estimate = Run = Scores = Verdict = Any
 
-DEFAULT = ("aum,since=0.5", "csl", "knn", "confident")
+DEFAULT = ("aum", "aum,since=0.5", "knn", "confident")
 """The default blend, chosen by measurement: benchmarks/RESULTS.md, "The default blend"."""
 
 

@@ -39,7 +39,7 @@ def settle(recipe: Recipe, data: Dataset) -> Recipe:
     words = "crop+flip" if data.shape[0] == 3 else "crop"
     aug = words if recipe.augment == "auto" else recipe.augment
     kinds(aug)
-    seen = 1_000_000 if fast else 100_000
+    seen = 1_000_000 if fast else 160_000
     return recipe.but(
         model=model,
         augment=aug,
@@ -47,7 +47,7 @@ def settle(recipe: Recipe, data: Dataset) -> Recipe:
         batch=recipe.batch or (64 if len(data) < 5_000 else 128 if len(data) < 50_000 or not fast else 512),
         rate=recipe.rate or (0.01 if "weights=" in model else 0.1),
         precision=("bf16" if fast else "fp32") if recipe.precision == "auto" else recipe.precision,
-        folds=recipe.folds if recipe.folds >= 0 else 4,
+        folds=recipe.folds if recipe.folds >= 0 else (4 if len(data) < 5_000 else 2),
     )
 
 

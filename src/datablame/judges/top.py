@@ -16,7 +16,7 @@ def top(run: Run, scores: Scores, share: float = 0.1, sure: float = 0.6) -> Verd
     if not 0 <= share <= 1:
         raise InputError(f"a share is between 0 and 1; {share} was asked")
     count = round(share * len(run.data))
-    estimate = (float(count),) * 3
+    estimate = (float(count), float(count), float(count))
     suspect = torch.zeros(len(run.data), dtype=torch.bool)
     suspect[scores.values.argsort(descending=True, stable=True)[:count]] = True
     return decide(run.data, scores, suspect, opinion(run), sure, f"top,share={share:g}", estimate)

@@ -8,19 +8,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from datablame.evidence import passes
+from datablame.evidence.joint import usual
 from datablame.run import Run
 
 
 def confident(run: Run) -> Float[Tensor, " N"]:
     """Minus the held-out margin `log p_y - log max_{k != y} p_k`, each class's probability divided by its mean over examples given that class."""
-    p = torch.from_numpy(np.array(passes.heldout(run)))
-    given = run.data.labels[:, None]
-    usual = torch.stack(
-        [
-            p[run.data.labels == k, k].mean() if (run.data.labels == k).any() else torch.tensor(1.0)
-            for k in range(p.shape[1])
-        ]
-    )
-    score = p.clamp_min(1e-6).log() - usual.clamp_min(1e-6).log()
-    own = score.gather(1, given)[:, 0]
-    return score.scatter(1, given, -torch.inf).max(1).values - own
+    p, given = torch.from_numpy(np.array(passes.heldout(run))), run.data.labels[:, None]
+    score = p.clamp_min(1e-6).log() - usual(p, run.data.labels).clamp_min(1e-6).log()
+    return score.scatter(1, given, -torch.inf).max(1).values - score.gather(1, given)[:, 0]

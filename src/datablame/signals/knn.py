@@ -14,7 +14,7 @@ from datablame.run import Run
 BLOCK = 1024
 
 
-def knn(run: Run, k: int = 20) -> Float[Tensor, " N"]:
+def knn(run: Run, k: int = 50) -> Float[Tensor, " N"]:
     """Share of the `k` nearest other examples (cosine of the encoder's features) whose label differs, the nearer counting more."""
     kept = torch.from_numpy(passes.features(run).astype("float32"))
     with clock.stage("neighbours"):

@@ -1,0 +1,55 @@
+"""RESULTS.md: each benchmark owns one section, stamped with machine, versions and date, and replaces it when it runs."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import platform
+import re
+from importlib.metadata import version
+from pathlib import Path
+
+PATH = Path(__file__).parent / "RESULTS.md"
+SHARED = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
+
+
+def machine() -> str:
+    import torch
+
+    if torch.cuda.is_available():
+        chip = torch.cuda.get_device_name()
+    else:
+        names = (
+            re.findall(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
+            if Path("/proc/cpuinfo").exists()
+            else []
+        )
+        chip = (
+            f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
+        )
+    return f"{chip}; Python {platform.python_version()}, torch {version('torch')}, datablame {version('datablame')}"
+
+
+def write(title: str, text: str) -> None:
+    """Put `text` under `## title`, in the place of what stood there, or at the end."""
+    stamp = f"<sub>{datetime.date.today()}; {machine()}</sub>"
+    section = f"## {title}\n\n{stamp}\n\n{text.strip()}\n"
+    old = (
+        PATH.read_text()
+        if PATH.exists()
+        else "# Results\n\nWritten by the scripts beside this file; each section by one of them.\n"
+    )
+    parts = re.split(r"(?m)^(?=## )", old)
+    kept = [part.strip() + "\n" for part in parts]
+    place = next((i for i, part in enumerate(kept) if part.startswith(f"## {title}\n")), None)
+    if place is None:
+        kept.append(section)
+    else:
+        kept[place] = section
+    PATH.write_text("\n".join(kept))
+    print(f"## {title}\n\n{text}")
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])

@@ -1,0 +1,109 @@
+"""The documents are true: their commands and snippets run, and the run folder is what its page says."""
+
+import json
+import re
+import shlex
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from datablame.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+
+def blocks(name, language):
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch, png):
+    """A folder with photos/ of two classes and train.parquet, test.parquet with a wrong label."""
+    monkeypatch.chdir(tmp_path)
+    generator = np.random.default_rng(0)
+    for name, red in (("cat", 220), ("dog", 40)):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        for i in range(15):
+            (tmp_path / "photos" / name / f"{i}.png").write_bytes(png((red, int(generator.integers(90)), 9), (24, 24)))
+    for split in ("train", "test"):
+        labels = np.arange(30) % 2
+        images = [
+            {"bytes": png((200 * int(k), int(generator.integers(60)), 50), (24, 24)), "path": None} for k in labels
+        ]
+        table = {"img": images, "label": labels}
+        if split == "train":
+            table["worse_label"] = np.where(np.arange(30) == 4, 1 - labels, labels)
+        parquet.write_table(pa.table(table), tmp_path / f"{split}.parquet")
+    return tmp_path
+
+
+def commands(name):
+    return [line for block in blocks(name, "sh") for line in block.splitlines() if line.startswith("datablame")]
+
+
+def test_the_readmes_commands_run(workplace, capsys):
+    every = commands("README.md")
+    assert len(every) >= 8
+    for line in every:
+        code = main(shlex.split(line)[1:])
+        out = capsys.readouterr()
+        assert code == 0, f"{line}\n{out.err}"
+        assert out.out
+
+
+@pytest.mark.parametrize(
+    ("page", "number"),
+    [(page, i) for page in ("README.md", "docs/guide.md") for i in range(len(blocks(page, "python")))],
+)
+def test_the_snippets_run(workplace, capsys, page, number):
+    exec(compile(blocks(page, "python")[number], f"{page} snippet {number}", "exec"), {})
+    assert capsys.readouterr().out
+
+
+def test_the_predictions_snippet_finds_its_nine(workplace, capsys):
+    snippet = next(block for block in blocks("docs/guide.md", "python") if "from_predictions" in block)
+    exec(compile(snippet, "guide", "exec"), {})
+    assert capsys.readouterr().out.strip() == str(list(range(9)))
+
+
+def test_the_run_folder_is_what_its_page_says(audited):
+    page = (ROOT / "docs" / "run-folder.md").read_text()
+    said = {
+        path
+        for row in re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
+        for path in row.replace("|", "").split("`")[1::2]
+    }
+    patterns = {re.sub(r"folds/\d/$", r"folds/\\d/.*", re.sub("<.*?>", ".+", re.escape(path))) for path in said}
+    there = {str(path.relative_to(audited.path)) for path in audited.path.rglob("*") if path.is_file()}
+    unsaid = {path for path in there if not any(re.fullmatch(pattern, path) for pattern in patterns)}
+    assert not unsaid, f"docs/run-folder.md does not tell of {unsaid}"
+    missing = {pattern for pattern in patterns if not any(re.fullmatch(pattern, path) for path in there)}
+    assert missing == {re.escape("progress.safetensors")}, "only an unfinished run has progress"
+    keys = re.search(r"`run.json`: (.*)\.", page)
+    assert re.findall(r"`(\w+)`", keys[1]) == list(json.loads((audited.path / "run.json").read_text()))
+
+
+def test_the_design_names_every_file():
+    page = (ROOT / "docs" / "design.md").read_text()
+    floors = page.split("## Floors")[1].split("## Nouns")[0]
+    tops = {path.stem for path in (ROOT / "src" / "datablame").glob("*.py")} - {"__init__"}
+    assert tops <= set(re.findall(r"\w+", floors))
+    for folder in ("ground", "evidence", "proof"):
+        names = {path.stem for path in (ROOT / "src" / "datablame" / folder).glob("*.py")} - {"__init__"}
+        assert names <= set(re.findall(r"\w+", floors)), folder
+
+
+def test_the_package_says_what_it_is():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    import datablame
+
+    assert project["version"] == datablame.__version__
+    assert project["license"] == "Apache-2.0"
+    assert "Apache License" in (ROOT / "LICENSE").read_text()
+    for target in ("install:", "test:", "demo:"):
+        assert target in (ROOT / "Makefile").read_text()
+    assert "make test" in (ROOT / ".ci" / "run").read_text()

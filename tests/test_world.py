@@ -1,0 +1,113 @@
+"""Two processes equal one: the same commands under torchrun give the same trace, scores and verdict, in one run."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from datablame import Run
+from datablame.ground import draw, world
+
+TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
+
+
+def audit(out, *launcher, model="mlp"):
+    words = [
+        "-m",
+        "datablame",
+        "audit",
+        "digits",
+        "--model",
+        model,
+        "--epochs",
+        "3",
+        "--folds",
+        "2",
+        "--limit",
+        "300",
+        "--noise",
+        "uniform",
+        "--out",
+        str(out),
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launcher, sys.executable, *words], capture_output=True, text=True, check=False, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("model", ["mlp", "resnet9,width=0.125"])
+def test_two_processes_equal_one(tmp_path, model):
+    alone = audit(tmp_path / "one", model=model)
+    both = audit(tmp_path / "two", *TORCHRUN, model=model)
+    assert both.stdout.count("table ") == 1, "one card, not two"
+    assert len(list((tmp_path / "two").glob("digits-*"))) == len(list((tmp_path / "one").glob("digits-*")))
+    name = alone.stdout.split()[1].split("/")[-2]
+    one, two = Run(tmp_path / "one" / name), Run(tmp_path / "two" / name)
+    for channel in ("loss", "margin", "entropy", "el2n"):
+        assert np.allclose(one.trace[channel].astype("f4"), two.trace[channel].astype("f4"), rtol=0.02, atol=0.02), (
+            channel
+        )
+    assert (one.trace["guess"] == two.trace["guess"]).mean() > 0.998
+    for path in (one.path / "scores").glob("*.npy"):
+        values, others = np.load(path), np.load(two.path / "scores" / path.name)
+        assert np.allclose(values, others, rtol=0.05, atol=0.05), path.name
+        assert np.corrcoef(values, others)[0, 1] > 0.999, path.name
+    acts = [
+        [line.split(",")[4] for line in sorted((run.path / "verdict.csv").read_text().splitlines())]
+        for run in (one, two)
+    ]
+    assert np.mean([a == b for a, b in zip(*acts, strict=True)]) > 0.99
+
+
+def test_draws_depend_on_seed_and_row_alone():
+    rows = torch.arange(100_000)
+    whole = draw.uniform(rows, "x", 1)
+    assert torch.equal(whole[500:600], draw.uniform(rows[500:600], "x", 1))
+    assert not torch.equal(whole, draw.uniform(rows, "x", 2))
+    counts = (whole * 100).long().bincount(minlength=100)
+    assert counts.min() > 850
+    assert counts.max() < 1150
+    assert abs(np.corrcoef(whole[:-1], whole[1:])[0, 1]) < 0.01
+
+
+def test_a_shard_is_the_whole_batch_alone():
+    assert torch.equal(world.shard(torch.arange(5)), torch.arange(5))
+    assert world.agree("x") == "x"
+    assert world.size() == 1
+
+
+def test_united_batchnorm_is_batchnorm(tmp_path):
+    """Over two processes its output, gradients and running statistics are those of BatchNorm over the whole batch."""
+    code = f"""
+import torch
+from datablame.ground import world
+from datablame.ground.world import UnitedBatchNorm
+world.start()
+torch.manual_seed(0)
+x, weight = torch.randn(7, 3, 4, 4), torch.randn(7, 3, 4, 4)
+plain, united = torch.nn.BatchNorm2d(3), UnitedBatchNorm(3)
+whole = x.clone().requires_grad_()
+(plain(whole) * weight).sum().backward()
+part, w = x.tensor_split(2)[world.rank()].clone().requires_grad_(), weight.tensor_split(2)[world.rank()]
+(united(part) * w).sum().backward()
+world.sum_gradients(united)
+close = lambda a, b: torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+close(part.grad, whole.grad.tensor_split(2)[world.rank()])
+close(united.weight.grad, plain.weight.grad)
+close(united.running_var, plain.running_var)
+close(united.running_mean, plain.running_mean)
+open({str(tmp_path)!r} + f"/{{world.rank()}}", "w").write("same")
+world.stop()
+"""
+    (tmp_path / "check.py").write_text(code)
+    done = subprocess.run(
+        [*TORCHRUN, sys.executable, tmp_path / "check.py"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.glob("[01]")} == {"0", "1"}
