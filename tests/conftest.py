@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-CHECKED = "ground dataset trace scores verdict classifier run packing corruption exporting sources noises models heads"
+CHECKED = "ground dataset trace scores verdict classifier run packing corruption exporting scoring sources noises models heads"
 CHECKED += " evidence signals judges proof faces"  # not verbs: the command line reads other types from them
 install_import_hook([f"datablame.{name}" for name in CHECKED.split()], "typecheck.checked")
 

@@ -13,6 +13,7 @@ from conftest import TINY, blobs
 
 from datablame import Recipe, Run, verbs
 from datablame.cli import main
+from datablame.scoring import DEFAULT
 
 
 def call(capsys, *arguments):
@@ -55,7 +56,7 @@ def test_an_audit_prints_a_card_of_eight_lines(audited, capsys):
 def test_an_audit_finds_planted_noise(audited):
     measures = json.loads((audited.path / "measures.json").read_text())
     assert measures["blend"]["roc_auc"] > 0.99
-    assert set(measures) == {*verbs.DEFAULT, "blend"}
+    assert set(measures) == {*DEFAULT, "blend"}
     assert audited.test.split == "held-out"
     assert json.loads((audited.path / "comparison.json").read_text())["test_images"] == 359
 
@@ -151,7 +152,7 @@ def test_every_command_works_on_a_run(audited, capsys, tmp_path):
         (["audit", "digits", "--epochs", "many"], "many"),
         (["audit", "digits", "--seeds", "0"], "--seeds must be at least 1"),
         (["audit", "digits", "--amount", "2", "--noise", "uniform"], "between 0 and 1"),
-        (["audit", "digits", "--label", "x"], "no columns to choose"),
+        (["audit", "digits", "--label", "x"], "which cannot choose this"),
         (["audit", "no/such/folder"], "there is no path no/such/folder"),
         (["audit", "digits", "--minutes", "0.0001"], "minutes are too few"),
         (["audit", "digits", "--recipe", "none.yaml"], "cannot read the recipe"),

@@ -211,7 +211,7 @@ def test_a_loop_of_ones_own_is_judged(tmp_path):
 
 
 def test_asking_for_scores_that_are_not_there(run):
-    with pytest.raises(InputError, match=r"datablame score .*there is"):
+    with pytest.raises(InputError, match="datablame score|there is: "):
         verbs.judge(run, by="nothing")
 
 

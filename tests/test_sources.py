@@ -13,6 +13,7 @@ from conftest import SHARED, blobs
 from PIL import Image
 
 from datablame import Dataset, InputError, Reading, load, verbs
+from datablame.reading import splits
 from datablame.sources.preset import presets
 
 
@@ -128,7 +129,7 @@ def test_a_folder_of_parquet_has_splits(tmp_path, png):
 def test_a_test_file_without_the_noisy_column_is_read_by_the_truth(tmp_path, png):
     train = hub_file(tmp_path / "a.parquet", png)
     parquet.write_table(parquet.read_table(train).drop_columns(["noisy"]), tmp_path / "b.parquet")
-    data, test = verbs.splits(str(train), Reading(test=str(tmp_path / "b.parquet"), label="noisy", truth="label"))
+    data, test = splits(str(train), Reading(test=str(tmp_path / "b.parquet"), label="noisy", truth="label"))
     assert (len(data), len(test)) == (9, 9)
     assert test.labels.tolist() == data.truth.tolist()
 

@@ -13,7 +13,8 @@ from typing import Any
 __version__ = "0.1.0"
 
 HOMES = {
-    "verbs": "audit compare corrupt export judge load measure prove report score train Reading",
+    "verbs": "audit compare corrupt export judge load measure prove report score train",
+    "reading": "Reading",
     "dataset": "Dataset",
     "recipe": "Recipe",
     "run": "Run",

@@ -6,15 +6,15 @@ where it is used.
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from datablame.ground.errors import InputError
+from datablame.reading import Reading, read, splits
 from datablame.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -30,30 +30,6 @@ if TYPE_CHECKING:
 else:  # the command line passes text, and must not wait for torch to learn the types
     Source = RunLike = str
     Dataset = Comparison = Estimate = Run = Scores = Verdict = Any
-
-DEFAULT = ("aum", "aum,since=0.5", "knn", "confident")
-"""The default blend, chosen by measurement: benchmarks/RESULTS.md, "The default blend"."""
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Reading:
-    """Which part of a set is read, and how."""
-
-    test: Any = None
-    """Test split: a source of its own, where the training source has none."""
-    image: str | None = None
-    """Column of the images (Parquet, hub)."""
-    label: str | None = None
-    """Column of the given labels (Parquet, hub)."""
-    truth: str | None = None
-    """Column of the right labels where they are known, for measuring only."""
-    limit: int | None = None
-    """Read only so many training rows."""
-    size: int | None = None
-    """Side in pixels to which images are brought."""
-    holdout: float = 0.2
-    """Share held out for testing where there is no test split, every class alike."""
 
 
 def load(
@@ -83,63 +59,9 @@ def load(
     limit
         Read only so many rows.
     size
-        Side in pixels to which images are brought; small images of one size keep it.
+        Side in pixels to which images are brought; small images of one size keep theirs.
     """
-    from datablame.dataset import Dataset
-    from datablame.ground import plug
-    from datablame.sources.preset import presets
-
-    if isinstance(source, Dataset):
-        return source
-    where, path = str(source), Path(source)
-    columns = {"image": image, "label": label, "truth": truth}
-    common = {"limit": limit, "size": size}
-    if path.is_dir() and not any(path.rglob("*.parquet")):
-        room, options = "folder", common
-    elif where == "digits":
-        room, options = "digits", {"limit": limit}
-    elif where in presets():
-        room, options = "preset", {"label": label, "truth": truth} | common
-    elif path.exists() or (where.count("/") == 1 and not path.suffix):
-        room, options = "hub", columns | common
-    else:
-        near = plug.unknown("source", where, ["digits", *presets()])
-        raise InputError(f"there is no path {where}, and {near}")
-    unused = [name for name, value in columns.items() if value is not None and name not in options]
-    if unused:
-        raise InputError(
-            f"{where} is read by '{room}', which has no columns to choose: leave out --{' --'.join(unused)}"
-        )
-    return plug.find("sources", room)(where, split, **options)
-
-
-def splits(
-    source: Source, reading: Reading, noise: str | None = None, amount: float = 0.2, seed: int = 0
-) -> tuple[Dataset, Dataset]:
-    """(training set, test set) of a source: its own test split, the one named, or a stratified part held out.
-
-    Noise is planted in the training set alone.
-    """
-    columns = {"image": reading.image, "label": reading.label, "truth": reading.truth, "size": reading.size}
-    data = load(source, split="train", **columns, limit=reading.limit)
-    if data is None:
-        raise InputError(f"{source} has no training split")
-    if reading.test is not None:
-        test = load(reading.test, **columns)
-        test = test and dataclasses.replace(test, split="test")
-    else:
-        test = load(source, split="test", **columns) if isinstance(source, (str, Path)) else None
-    if test is None:
-        data, test = data.holdout(reading.holdout)
-    if test.classes != data.classes:
-        raise InputError(
-            f"the test set has other classes ({', '.join(test.classes[:5])} ...) than the training set ({', '.join(data.classes[:5])} ...)"
-        )
-    if test.shape != data.shape:
-        raise InputError(
-            f"test images are {test.shape}, training images {data.shape}; bring both to one size with --size"
-        )
-    return (corrupt(data, noise=noise, amount=amount, seed=seed) if noise else data), test
+    return read(source, split, Reading(None, image, label, truth, limit, size))
 
 
 def corrupt(
@@ -166,17 +88,15 @@ def corrupt(
     out
         Parquet file to write the noisy set to, with the columns image, label and truth.
     """
+    from datablame.exporting import to_parquet
     from datablame.ground import plug
 
-    loaded = load(
-        data, image=reading.image, label=reading.label, truth=reading.truth, limit=reading.limit, size=reading.size
-    )
+    method = plug.find("noises", noise)
+    loaded = read(data, "train", reading)
     if loaded is None:
         raise InputError(f"{data} has no training split")
-    noisy = plug.find("noises", noise)(loaded, amount, seed)
+    noisy = method(loaded, amount, seed)
     if out is not None:
-        from datablame.exporting import to_parquet
-
         to_parquet(noisy, Path(out))
     return noisy
 
@@ -203,14 +123,17 @@ def train(
         Share of wrong labels that --noise plants; --seed says which.
     out
         Folder under which the run's own folder is made.
+    test
+        The test set, where `data` is a Dataset; without it a part of `data` is held out.
     """
     from datablame.evidence import passes, training, tuning
-    from datablame.ground import clock, store
+    from datablame.ground import clock
     from datablame.run import Run
 
-    data, test = (data, test) if test is not None else splits(data, reading, noise, amount, recipe.seed)  # type: ignore[assignment]  # a Dataset with its test
-    run = Run.create(data, tuning.settle(recipe, data), test, out)  # type: ignore[arg-type]  # a Dataset by now
-    with store.alone(run.path):
+    if test is not None:
+        reading = Reading(test=test)
+    train_set, test_set = splits(data, reading, noise, amount, recipe.seed)
+    with held(Run.create(train_set, tuning.settle(recipe, train_set), test_set, out)) as run:
         if not run.finished:
             clock.say(f"{run.recipe.model}, {run.recipe.epochs} epochs on {run.data!r}")
         training.fit(run)
@@ -230,46 +153,10 @@ def score(run: RunLike, *signals: str, name: str = "blend") -> Scores:
     name
         Name of the blend, where there are several signals.
     """
-    from datablame.scores import blend
+    from datablame import scoring
 
-    run = opened(run)
-    each = [scored(run, signal) for signal in signals or defaults(run)]
-    if len(each) == 1:
-        return each[0]
-    whole = blend(each, name)
-    from datablame.ground import store
-
-    store.write_array(run.path / "scores" / f"{name}.npy", whole.values.numpy())
-    return whole
-
-
-def defaults(run: Run) -> list[str]:
-    """The default blend, without what this run cannot give."""
-    from datablame.evidence import passes
-
-    without = {"confident": passes.has_heldout(run), "knn": passes.has_features(run)}
-    return [name for name in DEFAULT if without.get(name.partition(",")[0], True)]
-
-
-def scored(run: Run, signal: str) -> Scores:
-    """One signal's scores, computed once."""
-    import torch
-
-    from datablame.ground import clock, plug
-    from datablame.scores import Scores
-
-    def make() -> Any:
-        with clock.stage(f"signal {signal}"):
-            return Scores(signal, function(run).float()).values.numpy()
-
-    function = plug.find("signals", signal)
-    return Scores(signal, torch.from_numpy(run.keep(f"scores/{signal}", make).copy()))
-
-
-def opened(run: RunLike) -> Run:
-    from datablame.run import Run
-
-    return run if isinstance(run, Run) else Run(run)
+    with held(run) as run:
+        return scoring.blended(run, signals, name)
 
 
 def judge(
@@ -285,35 +172,22 @@ def judge(
     ----------
     run
         Folder of a run that has been scored.
+    scores
+        The scores to judge by; without them those that `by` names.
     judge
         mixture, confident or top,share=0.05.
     by
         The scores to judge by: a file name in the run's scores folder, without .npy.
     """
-    from datablame import exporting
+    from datablame import exporting, scoring
     from datablame.ground import clock, plug
 
-    run = opened(run)
-    scores = scores or kept(run, by)
-    with clock.stage(f"judge {judge}"):
-        verdict = plug.find("judges", judge)(run, scores)
+    method = plug.find("judges", judge)
+    with held(run) as run, clock.stage(f"judge {judge}"):
+        verdict = method(run, scores or scoring.kept(run, by))
         verdict.save(run.path / "verdict.csv", run.data)
         exporting.examples(run, verdict)
     return verdict
-
-
-def kept(run: Run, name: str) -> Scores:
-    """Scores that are in the run's folder. Raises InputError where they are not, with those that are."""
-    import numpy as np
-    import torch
-
-    from datablame.ground.errors import unknown
-    from datablame.scores import Scores
-
-    there = sorted(path.stem for path in (run.path / "scores").glob("*.npy"))
-    if name not in there:
-        raise unknown(f"scores in {run.path} (make them with: datablame score {run.path})", name, there)
-    return Scores(name, torch.from_numpy(np.load(run.path / "scores" / f"{name}.npy")))
 
 
 def measure(run: RunLike) -> dict[str, dict[str, float]]:
@@ -324,16 +198,14 @@ def measure(run: RunLike) -> dict[str, dict[str, float]]:
     run
         Folder of a run whose truth is known and that has been scored.
     """
+    from datablame import scoring
     from datablame.ground import store
     from datablame.proof.metrics import metrics, wrong_labels
 
-    run = opened(run)
-    wrong = wrong_labels(run.data.labels, run.data.truth)
-    there = sorted(path.stem for path in (run.path / "scores").glob("*.npy"))
-    if not there:
-        raise InputError(f"{run.path} has no scores yet: datablame score {run.path}")
-    table = {name: metrics(kept(run, name).values, wrong) for name in there}
-    store.write_json(run.path / "measures.json", table)
+    with held(run) as run:
+        wrong = wrong_labels(run.data.labels, run.data.truth)
+        table = {name: metrics(scoring.kept(run, name).values, wrong) for name in scoring.names(run)}
+        store.write_json(run.path / "measures.json", table)
     return table
 
 
@@ -362,39 +234,13 @@ def prove(run: RunLike, *, seeds: int = 1) -> Comparison:
     seeds
         How many seeds to train each with.
     """
-    import torch
+    from datablame.proof.retraining import retraining
+    from datablame.verdict import Verdict
 
-    from datablame.evidence import training
-    from datablame.ground import clock, draw, store
-    from datablame.proof.comparison import comparison
-    from datablame.run import Run
-    from datablame.verdict import DROP, FIX, Verdict
-
-    run = opened(run)
-    verdict = Verdict.read(run.path / "verdict.csv", run.data)
-    kinds: dict[str, list[Run]] = {"before": [], "after": [], "control": []}
-    for seed in range(run.recipe.seed, run.recipe.seed + seeds):
-        struck = torch.zeros(len(run.data), dtype=torch.bool)
-        struck[draw.permutation(len(run.data), "control", seed)[: verdict.count(DROP, FIX)]] = True
-        sets = {
-            "before": run.data,
-            "after": verdict.apply(run.data),
-            "control": run.data.take((~struck).nonzero()[:, 0]),
-        }
-        for kind, data in sets.items():
-            if kind == "before" and seed == run.recipe.seed:
-                kinds[kind].append(run)
-                continue
-            other = Run.create(data, run.recipe.but(seed=seed, folds=0), run.test, run.path.parent)
-            if not other.finished:
-                clock.say(f"retraining, seed {seed}: {kind} ({len(data):,} images)")
-            training.fit(other)
-            kinds[kind].append(other)
-    with clock.stage("compare"):
-        result = comparison(kinds["before"], kinds["after"], kinds["control"])
-    paths = {kind: [str(each.path) for each in runs] for kind, runs in kinds.items()}
-    store.write_json(run.path / "comparison.json", result.to_json() | {"sentence": result.sentence, "runs": paths})
-    return result
+    if seeds < 1:
+        raise InputError(f"--seeds must be at least 1; {seeds} was asked")
+    with held(run) as run:
+        return retraining(run, Verdict.read(run.path / "verdict.csv", run.data), seeds)
 
 
 def report(run: RunLike) -> Path:
@@ -408,8 +254,7 @@ def report(run: RunLike) -> Path:
     from datablame.faces import report as page
     from datablame.ground import clock
 
-    run = opened(run)
-    with clock.stage("report"):
+    with held(run) as run, clock.stage("report"):
         return page.write(run)
 
 
@@ -469,7 +314,9 @@ def audit(
         Only say what it would take: minutes, memory, disk.
     """
     from datablame.evidence import tuning
-    from datablame.ground import plug, store
+    from datablame.faces import card
+    from datablame.ground import plug
+    from datablame.verdict import Verdict
 
     if seeds < 1:
         raise InputError(f"--seeds must be at least 1; {seeds} was asked (--no-retrain leaves the comparison out)")
@@ -481,22 +328,29 @@ def audit(
     recipe = tuning.within(minutes, recipe, data, again, Path(out)) if minutes else tuning.settle(recipe, data)
     if dry_run:
         return tuning.estimate(recipe, data, again)
-    run = train(data, recipe=recipe, out=out, test=test)
-    with store.alone(run.path):
-        verdict = globals()["judge"](run, score(run, *signals), judge=judge)
+    with held(train(data, recipe=recipe, out=out, test=test)) as run:
+        score(run, *signals)
+        globals()["judge"](run, judge=judge, by="blend" if len(signals) != 1 else signals[0])
         if run.data.truth is not None and (run.data.truth != run.data.labels).any():
             measure(run)
         if retrain:
             prove(run, seeds=seeds)
-        finish(run, verdict)
+        report(run)
+        card.write(run, Verdict.read(run.path / "verdict.csv", run.data))
     return run
 
 
-def finish(run: Run, verdict: Verdict) -> None:
-    """Write the report, the profile and the card."""
-    from datablame.faces import card
-    from datablame.ground import clock, store
+def opened(run: RunLike) -> Run:
+    from datablame.run import Run
 
-    report(run)
-    store.write_text(run.path / "profile.txt", str(clock.profile))
-    store.write_text(run.path / "card.txt", card.card(run, verdict))
+    return run if isinstance(run, Run) else Run(run)
+
+
+@contextlib.contextmanager
+def held(run: RunLike) -> Iterator[Run]:
+    """A run, held against other programs that would write to its folder."""
+    from datablame.ground import store
+
+    run = opened(run)
+    with store.alone(run.path):
+        yield run

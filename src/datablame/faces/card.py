@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from datablame.ground import store
+from datablame.ground import clock, store
 from datablame.run import Run
 from datablame.verdict import ASK, DROP, FIX, Verdict
+
+
+def write(run: Run, verdict: Verdict) -> None:
+    """card.txt, and profile.txt: seconds by stage of this command."""
+    store.write_text(run.path / "card.txt", card(run, verdict))
+    store.write_text(run.path / "profile.txt", str(clock.profile))
 
 
 def card(run: Run, verdict: Verdict) -> str:

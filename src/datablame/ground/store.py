@@ -184,6 +184,8 @@ def alone(folder: Path, patient: bool = False) -> Iterator[None]:
         file.write(str(os.getpid()))
         file.flush()
         HELD.add(folder.absolute())
+        for part in folder.rglob(".*.part"):  # left by a program that was killed
+            part.unlink()
         try:
             yield
         finally:

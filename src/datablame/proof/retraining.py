@@ -1,0 +1,48 @@
+"""Retrain on the cleaned set, and on as many examples removed at random: the proof of a verdict."""
+
+from __future__ import annotations
+
+from datablame.dataset import Dataset
+from datablame.evidence.training import fit
+from datablame.ground import clock, draw, store
+from datablame.ground.errors import InputError
+from datablame.proof.comparison import Comparison, comparison
+from datablame.run import Run
+from datablame.verdict import DROP, FIX, Verdict
+
+
+def retraining(run: Run, verdict: Verdict, seeds: int) -> Comparison:
+    """Train before, after and control with each of `seeds` seeds by the run's recipe, and compare; kept in comparison.json.
+
+    Raises InputError where cleaning would leave fewer than two classes.
+    """
+    runs: dict[str, list[Run]] = {"before": [], "after": [], "control": []}
+    for seed in range(run.recipe.seed, run.recipe.seed + seeds):
+        sets = {"before": run.data, "after": verdict.apply(run.data), "control": thinned(run.data, verdict, seed)}
+        if len(sets["after"].labels.unique()) < 2:
+            raise InputError(
+                f"cleaning {run.path} would leave one class only; look at verdict.csv, or judge with a smaller share"
+            )
+        for kind, data in sets.items():
+            runs[kind].append(run if data is run.data and seed == run.recipe.seed else trained(run, kind, data, seed))
+    with clock.stage("compare"):
+        result = comparison(runs["before"], runs["after"], runs["control"])
+    paths = {kind: [str(each.path) for each in every] for kind, every in runs.items()}
+    store.write_json(run.path / "comparison.json", result.to_json() | {"sentence": result.sentence, "runs": paths})
+    return result
+
+
+def thinned(data: Dataset, verdict: Verdict, seed: int) -> Dataset:
+    """The set without as many examples, drawn at random, as the verdict drops or fixes."""
+    left = draw.permutation(len(data), "control", seed)[verdict.count(DROP, FIX) :]
+    return data.take(left.sort().values)
+
+
+def trained(run: Run, kind: str, data: Dataset, seed: int) -> Run:
+    """The run's recipe with another seed on other data, beside it."""
+    other = Run.create(data, run.recipe.but(seed=seed, folds=0), run.test, run.path.parent)
+    with store.alone(other.path):
+        if not other.finished:
+            clock.say(f"retraining, seed {seed}: {kind} ({len(data):,} images)")
+        fit(other)
+    return other
