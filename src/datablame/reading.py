@@ -90,7 +90,7 @@ def splits(
     if test is None:
         data, test = data.holdout(reading.holdout)
     else:
-        test = dataclasses.replace(matched(test, data), split="test")
+        test = dataclasses.replace(matched(test, data), split="test" if test.split == "train" else test.split)
     return (plug.find("noises", noise)(data, amount, seed) if noise else data), test
 
 
