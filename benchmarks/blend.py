@@ -105,8 +105,8 @@ def measured(run: db.Run) -> dict[str, tuple[float, float]]:
 
 
 def wrong_of(data: Dataset) -> torch.Tensor:
-    assert data.truth is not None
-    return data.labels != data.truth
+    assert data.wrong is not None
+    return data.wrong
 
 
 def judged(run: db.Run, judge: str) -> list[str]:

@@ -11,7 +11,7 @@ from datablame import InputError, Run, Scores, Verdict, verbs
 from datablame.dataset import Dataset
 from datablame.ground.plug import find
 from datablame.proof.comparison import comparison, interval
-from datablame.proof.metrics import metrics, wrong_labels
+from datablame.proof.metrics import against_truth, metrics
 from datablame.verdict import ASK, DROP, FIX, KEEP, decide
 
 
@@ -129,7 +129,7 @@ def test_metrics_by_hand():
     with pytest.raises(InputError, match="every label is wrong"):
         metrics(values, torch.ones(10, dtype=torch.bool))
     with pytest.raises(InputError, match="--truth"):
-        wrong_labels(values, None)
+        against_truth(values[:2], Dataset.from_arrays(None, [0, 1]))
 
 
 def test_the_interval_covers_what_it_should():
@@ -211,7 +211,7 @@ def test_a_loop_of_ones_own_is_judged(tmp_path):
 
 
 def test_asking_for_scores_that_are_not_there(run):
-    with pytest.raises(InputError, match="datablame score|there is: "):
+    with pytest.raises(InputError, match=r"datablame score|there is: "):
         verbs.judge(run, by="nothing")
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from pyarrow import parquet
 from torch import Tensor
 
@@ -79,7 +79,7 @@ class Dataset:
     classes: tuple[str, ...]
     names: pa.Array
     rows: Int[Tensor, " N"]
-    truth: Int[Tensor, " N"] | None = None
+    truth: Int[Tensor, " N"] | None = None  # -1 where it is not known
     source: str = "arrays"
     split: str = "train"
     mean: tuple[float, ...] = (0.5,)
@@ -101,7 +101,7 @@ class Dataset:
 
         Raises InputError where shapes, types or labels do not fit.
         """
-        labels = torch.as_tensor(np.asarray(labels)).long()
+        labels = whole_numbers(labels, "labels")
         if images is not None:
             images = np.asarray(images)
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
@@ -110,13 +110,15 @@ class Dataset:
                 )
             if len(images) != len(labels):
                 raise InputError(f"{len(images)} images, but {len(labels)} labels")
-        if labels.ndim != 1 or not len(labels):
-            raise InputError(f"labels must be a list of integers, one an image; these have shape {list(labels.shape)}")
-        classes = unique(classes or map(str, range(int(labels.max()) + 1)))
-        names = names if names is not None else [f"{split}/{i:06d}" for i in range(len(labels))]
+        classes = unique(map(str, range(int(labels.max()) + 1) if classes is None else classes))
+        names = [f"{split}/{i:06d}" for i in range(len(labels))] if names is None else [str(name) for name in names]
+        if len(names) != len(labels) or len(set(names)) != len(names):
+            raise InputError(
+                f"names must be one of a kind, one an example; {len(set(names))} different for {len(labels)} examples"
+            )
         images = Packed(images) if images is not None else None
         mean, std = statistics(images) if images else ((0.5,), (0.25,))
-        truth = None if truth is None else torch.as_tensor(np.asarray(truth)).long()
+        truth = None if truth is None else whole_numbers(truth, "truth")
         return cls(
             images, labels, classes, pa.array(names), torch.arange(len(labels)), truth, source, split, mean, std
         ).checked()
@@ -130,6 +132,10 @@ class Dataset:
                 f"label {int(self.labels[row])} of {self.name(row)} is outside the {len(self.classes)} classes of {self.source} "
                 f"({int(bad.sum())} such rows); a set with unlabelled rows needs them removed first"
             )
+        if self.truth is not None and (len(self.truth) != len(self) or int(self.truth.max()) >= len(self.classes)):
+            raise InputError(
+                f"the truth of {self.source} must be one of its {len(self.classes)} classes for every example"
+            )
         if len(self.labels.unique()) < 2:
             raise InputError(
                 f"{self.source} has one class only ({self.classes[int(self.labels[0])]}); at least two are needed to tell labels apart"
@@ -141,15 +147,18 @@ class Dataset:
 
     def __repr__(self) -> str:
         c, h, w = self.shape
-        known = (
-            "" if self.truth is None else f", truth known ({int((self.truth != self.labels).sum()):,} labels differ)"
-        )
+        known = "" if self.wrong is None else f", truth known ({int(self.wrong.sum()):,} labels differ)"
         return f"{self.source} ({self.split}): {len(self):,} images {c}x{h}x{w} in {len(self.classes)} classes{known}"
 
     @property
     def shape(self) -> tuple[int, int, int]:
         """`(C, H, W)`; zeros where there are no images."""
         return self.images.shape if self.images else (0, 0, 0)
+
+    @property
+    def wrong(self) -> Bool[Tensor, " N"] | None:
+        """Where the given label is known to be wrong; None where no truth is known."""
+        return None if self.truth is None else (self.truth >= 0) & (self.truth != self.labels)
 
     def name(self, row: int) -> str:
         return self.names[row].as_py()
@@ -182,17 +191,21 @@ class Dataset:
             mine = (self.labels == k).nonzero()[:, 0]
             count = min(max(round(share * len(mine)), 1), len(mine) - 1) if len(mine) > 1 else 0
             held[mine[permutation(len(mine), "holdout", seed, k)[:count]]] = True
+        if not held.any():
+            raise InputError(
+                f"{self.source} has no class with two examples, so none can be held out; name a test set with --test"
+            )
         train, test = self.take((~held).nonzero()[:, 0]), self.take(held.nonzero()[:, 0])
         return train, dataclasses.replace(test, split="held-out")
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of images, rows, labels, truth and classes: what a run's results depend on."""
+        """Sixteen hexadecimal digits of images, rows, labels, truth, classes and names: what a run's results depend on."""
         digest = hashlib.blake2b(digest_size=8)
         digest.update((self.images.digest if self.images else str(self.extra.get("predictions"))).encode())
         for part in (self.rows, self.labels, *([] if self.truth is None else [self.truth])):
             digest.update(np.ascontiguousarray(part.numpy()).data)
-        digest.update("\0".join(self.classes).encode())
+        digest.update("\0".join([*self.classes, "", *self.names.to_pylist()]).encode())
         return digest.hexdigest()
 
     def save(self, folder: Path) -> None:
@@ -232,6 +245,16 @@ class Dataset:
         )
 
 
+def whole_numbers(values: Any, what: str) -> Int[Tensor, " N"]:
+    """Class numbers from numpy, pandas, torch or lists. Raises InputError for words, fractions or an empty list."""
+    array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
+    if array.ndim != 1 or not len(array) or array.dtype.kind not in "iufb" or (array != np.floor(array)).any():
+        raise InputError(
+            f"{what} must be a list of whole numbers, one an example; this is {array.dtype} {list(array.shape)}"
+        )
+    return torch.from_numpy(array.astype("int64"))
+
+
 def unique(names: Iterable[str]) -> tuple[str, ...]:
     """Class names, those that stand more than once told apart by their number: `crane (134)`, `crane (517)`."""
     names = tuple(names)
@@ -240,7 +263,11 @@ def unique(names: Iterable[str]) -> tuple[str, ...]:
 
 def statistics(images: Packed) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel in [0, 1], over at most 4,096 images spread over the set."""
-    step = max(1, len(images.array) // 4096)
-    sample = torch.from_numpy(np.array(images.array[::step][:4096])).float() / 255
-    mean, std = sample.mean((0, 2, 3)), sample.std((0, 2, 3)).clamp_min(1 / 255)
-    return tuple(round(x, 4) for x in mean.tolist()), tuple(round(x, 4) for x in std.tolist())
+    rows = np.unique(np.linspace(0, len(images.array) - 1, 4096).astype(int))
+    sums = np.zeros((2, images.shape[0]))
+    for part in np.array_split(rows, -(-len(rows) // 64)):
+        pixels = images.array[part].astype("float32") / 255
+        sums += [pixels.sum((0, 2, 3), dtype="f8"), np.square(pixels).sum((0, 2, 3), dtype="f8")]
+    mean, square = sums / (len(rows) * images.shape[1] * images.shape[2])
+    std = np.sqrt(np.maximum(square - mean**2, 255**-2))
+    return tuple(float(x) for x in mean.round(4)), tuple(float(x) for x in std.round(4))

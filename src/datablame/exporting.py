@@ -15,6 +15,9 @@ from datablame.ground.errors import InputError
 from datablame.run import Run
 from datablame.verdict import ACTS, Verdict
 
+GROUP = 2048
+"""Rows of a Parquet file written at a time."""
+
 
 def columns(run: Run, verdict: Verdict) -> dict[str, Any]:
     """One row an example: names, labels by number and by name, every signal, rank, act, and by whom.
@@ -74,11 +77,21 @@ def to_parquet(data: Dataset, path: Path) -> Path:
 
     kind = {"_type": "ClassLabel", "names": list(data.classes)}
     features: dict[str, Any] = {"image": {"_type": "Image"}, "label": kind}
-    table: dict[str, Any] = {
-        "image": [{"bytes": png(row), "path": data.name(row)} for row in range(len(data))],
-        "label": data.labels.numpy(),
-    }
+    whole: dict[str, Any] = {"label": data.labels.numpy()}
     if data.truth is not None:
-        features["truth"], table["truth"] = kind, data.truth.numpy()
-    whole = pa.table(table).replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-    return store.write(path, lambda part: parquet.write_table(whole, part))
+        features["truth"], whole["truth"] = kind, data.truth.numpy()
+
+    def part(start: int) -> pa.Table:
+        rows = range(start, min(start + GROUP, len(data)))
+        images = [{"bytes": png(row), "path": data.name(row)} for row in rows]
+        table = pa.table({"image": images} | {name: column[rows.start : rows.stop] for name, column in whole.items()})
+        return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+
+    def save(file: Path) -> None:
+        first = part(0)
+        with parquet.ParquetWriter(file, first.schema) as writer:
+            writer.write_table(first)
+            for start in range(GROUP, len(data), GROUP):
+                writer.write_table(part(start))
+
+    return store.write(path, save)

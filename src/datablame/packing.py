@@ -34,10 +34,10 @@ def packed(
     stamp = files if isinstance(files, str) else pack.stamp(files)
     folder = store.cache() / "packed" / pack.key(stamp, len(labels), size, photo)
     about = folder / "about.json"
-    if not world.agree(about.exists()):
+    if not world.agree(about.exists() and (folder / "images.npy").exists()):
         with clock.stage("decode images"), store.alone(folder, patient=True):
             made = None
-            if world.rank() == 0 and not about.exists():
+            if world.rank() == 0 and not (about.exists() and (folder / "images.npy").exists()):
                 digest, broken = pack.pack(folder / "images.npy", read, len(labels), size, photo)
                 mean, std = statistics(Packed.open(folder / "images.npy", digest))
                 made = {"digest": digest, "broken": broken, "mean": mean, "std": std}

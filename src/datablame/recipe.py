@@ -33,7 +33,7 @@ class Recipe:
     schedule: str = "onecycle"
     """Learning rate over time: onecycle, triangular, cosine, step,at=0.5+0.75,by=0.1 or constant."""
     augment: str = "auto"
-    """Random changes of the training images, joined by +: crop, flip; none; or auto (crop+flip for colour, none for grey)."""
+    """Random changes of the training images, joined by +: crop, flip; none; or auto (crop+flip for colour, crop for grey)."""
     precision: str = "auto"
     """fp32, bf16 or fp16; auto is bf16 on a GPU and fp32 elsewhere."""
     look: str = "pass"
@@ -47,6 +47,8 @@ class Recipe:
         for name, low in (("epochs", 0), ("batch", 0), ("rate", 0), ("momentum", 0), ("decay", 0), ("folds", -1)):
             if getattr(self, name) < low:
                 raise InputError(f"{name} must be at least {low}; {getattr(self, name)} was asked")
+        if self.batch == 1:
+            raise InputError("a batch of one image cannot be normalised; ask for --batch 2 or more")
         if self.folds == 1:
             raise InputError("one fold would leave nothing to train on; ask for --folds 2 or more, or 0 for none")
         for name, allowed in (("precision", ("auto", "fp32", "bf16", "fp16")), ("look", ("pass", "clean"))):
@@ -63,11 +65,15 @@ class Recipe:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Recipe:
         """Raises InputError for a field that there is not."""
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
         for name in fields:
             if name not in known:
                 raise unknown("field of a recipe", name, known)
-        return cls(**fields)
+        kinds = {"int": int, "float": float, "str": str}
+        try:
+            return cls(**{name: kinds[known[name]](value) for name, value in fields.items()})
+        except (TypeError, ValueError) as error:
+            raise InputError(f"a recipe's field has the wrong type: {error}") from None
 
     @classmethod
     def read(cls, path: Path) -> Recipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import re
 import tempfile
 from collections.abc import Callable
@@ -47,6 +48,10 @@ class Run:
         path = Path(out) / (name or f"{plain(data.source)}-{plain(model)}-{mark}")
         if world.agree((path / "run.json").exists()):
             run = cls(path)
+            if run.images_are_gone:
+                data.save(path / "data" / "train")
+                if test is not None:
+                    test.save(path / "data" / "test")
             if (run.about["fingerprint"], run.recipe) != (fingerprint, recipe):
                 what = "other data" if run.recipe == recipe else "another recipe"
                 raise InputError(f"{path} holds a run of {what}; name another folder with --out")
@@ -61,8 +66,12 @@ class Run:
 
     @classmethod
     def record(cls, data: Dataset, epochs: int, out: Path | str = "runs", test: Dataset | None = None) -> Run:
-        """A run to be filled by `observe` from a training loop of one's own."""
-        return cls.create(data, Recipe(model="own", epochs=epochs, folds=0), test, out)
+        """A run to be filled by `observe` from a training loop of one's own, in a folder that is not there yet."""
+        recipe = Recipe(model="own", epochs=epochs, folds=0)
+        name = f"{plain(data.source)}-own-{recipe.hash(data.fingerprint)}"
+        names = (name if turn == 1 else f"{name}-{turn}" for turn in itertools.count(1))
+        fresh = next(name for name in names if not (Path(out) / name).exists())
+        return cls.create(data, recipe, test, out, world.agree(fresh))
 
     @classmethod
     def from_predictions(
@@ -82,7 +91,7 @@ class Run:
         `features` [N,D] of any encoder, for `knn`; `images` uint8 [N,C,H,W], for pictures. Without `out` the run lies in a
         temporary folder. Raises InputError where shapes do not fit or rows are not probabilities.
         """
-        p = torch.as_tensor(np.asarray(pred_probs)).float()
+        p = tensor(pred_probs).float()
         if p.ndim != 2 or len(p) != len(labels) or p.shape[1] < 2:
             raise InputError(
                 f"pred_probs must be [N,K] beside {len(labels)} labels, K at least 2; these are {list(p.shape)}"
@@ -92,14 +101,19 @@ class Run:
             raise InputError(
                 f"pred_probs must be probabilities that sum to 1 in each row; row {row} is {p[row].tolist()[:5]}"
             )
-        if features is not None and len(features) != len(labels):
-            raise InputError(
-                f"features must be [N,D] beside {len(labels)} labels; these are {list(np.shape(features))}"
-            )
-        classes = tuple(classes or map(str, range(p.shape[1])))
+        classes = tuple(map(str, range(p.shape[1]) if classes is None else classes))
+        if len(classes) != p.shape[1]:
+            raise InputError(f"pred_probs have {p.shape[1]} columns, but there are {len(classes)} classes")
+        if features is not None:
+            features = tensor(features).float()
+            if features.ndim != 2 or len(features) != len(p) or not features.isfinite().all():
+                raise InputError(
+                    f"features must be finite [N,D] beside {len(p)} labels; these are {list(features.shape)}"
+                )
+            features = (features / max(1.0, float(features.abs().max()) / 6e4)).numpy()  # float16 ends at 65,504
         data = Dataset.from_arrays(images, labels, classes, names, source="predictions")
         data = dataclasses.replace(data, extra={"predictions": store.digest(p.numpy(), features)})
-        out = out or tempfile.mkdtemp(prefix="datablame-")
+        out = out or world.agree(tempfile.mkdtemp(prefix="datablame-"))
         run = cls.create(
             data,
             Recipe(model="own", epochs=1, folds=0),
@@ -150,6 +164,12 @@ class Run:
     @functools.cached_property
     def test(self) -> Dataset | None:
         return Dataset.restore(self.path / "data" / "test") if (self.path / "data" / "test.json").exists() else None
+
+    @property
+    def images_are_gone(self) -> bool:
+        """Was the cache cleaned, so that the images must be put there again?"""
+        kept = (store.read_json(path)["images"] for path in (self.path / "data").glob("*.json"))
+        return not world.agree(all(Path(images["path"]).exists() for images in kept if images))
 
     @property
     def finished(self) -> bool:
@@ -216,6 +236,14 @@ class Run:
             self.recorder.write(self.epoch)
         self.change(finished=now(), **facts)
         return self
+
+
+def tensor(values: Any) -> Tensor:
+    """Numbers of numpy, pandas, torch or lists as a tensor of their own. Raises InputError for anything else."""
+    try:
+        return values.detach().cpu() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"an array of numbers was expected: {error}") from None
 
 
 def plain(name: str) -> str:

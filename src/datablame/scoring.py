@@ -36,6 +36,8 @@ def scored(run: Run, signal: str) -> Scores:
 
 def blended(run: Run, signals: Sequence[str], name: str) -> Scores:
     """The blend of several signals, kept under `name`; a single signal as it is."""
+    if plug.parse(name)[0] in plug.names("signals"):
+        raise InputError(f"'{name}' is a signal; give the blend another name")
     each = [scored(run, signal) for signal in signals or defaults(run)]
     if len(each) == 1:
         return each[0]

@@ -50,7 +50,7 @@ class Recorder:
 
     def put(self, index: Int[Tensor, " B"], logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"]) -> None:
         """Keep what the model says of these examples."""
-        index = index.to(self.held.device)
+        index, logits, labels = (each.to(self.held.device) for each in (index, logits, labels))
         self.held[:, index] = torch.stack(list(observe(logits, labels).values()))
         self.seen[index] = True
 
@@ -61,7 +61,8 @@ class Recorder:
             raise InputError(
                 f"{int((seen == 0).sum()):,} examples were not observed in the first epoch; every example must be seen"
             )
-        held = world.total(torch.where(self.seen, self.held, 0.0)).cpu().numpy()
+        held = world.total(torch.where(self.seen, self.held, 0.0)) / seen.clamp_min(1)  # some samplers show a row twice
+        held = held.cpu().numpy()
         new = (seen > 0).cpu().numpy()
         for row, file in zip(held, self.files.values(), strict=True):
             limits = np.iinfo(file.dtype) if file.dtype.kind == "i" else np.finfo(file.dtype)
@@ -88,6 +89,10 @@ class Trace(Mapping[str, np.ndarray]):
         if not path.exists():
             raise InputError(f"no '{channel}' in this trace (it has {', '.join(self)})")
         return np.load(path, mmap_mode="r", allow_pickle=False)[: self.epochs]
+
+    def at(self, channel: str, epoch: int) -> Float[Tensor, " N"]:
+        """One epoch's row."""
+        return torch.from_numpy(self[channel][epoch].astype(np.float32))
 
     def reduce(self, channel: str, function, since: float = 0.0, until: float = 1.0) -> Float[Tensor, " N"]:  # noqa: ANN001 - [t,n] -> [n]
         """`function([t,n]) -> [n]` over a window of the epochs (shares of their number), a block of rows at a time."""

@@ -7,6 +7,7 @@ where it is used.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -131,7 +132,7 @@ def train(
     from datablame.run import Run
 
     if test is not None:
-        reading = Reading(test=test)
+        reading = dataclasses.replace(reading, test=test)
     train_set, test_set = splits(data, reading, noise, amount, recipe.seed)
     with held(Run.create(train_set, tuning.settle(recipe, train_set), test_set, out)) as run:
         if not run.finished:
@@ -168,6 +169,8 @@ def judge(
 ) -> Verdict:
     """Decide what should be done with every example, and write verdict.csv and examples.parquet.
 
+    A verdict.csv that a person has edited is not overwritten: move it away to judge anew.
+
     Parameters
     ----------
     run
@@ -180,13 +183,18 @@ def judge(
         The scores to judge by: a file name in the run's scores folder, without .npy.
     """
     from datablame import exporting, scoring
-    from datablame.ground import clock, plug
+    from datablame.ground import clock, plug, store
+    from datablame.verdict import Verdict
 
     method = plug.find("judges", judge)
     with held(run) as run, clock.stage(f"judge {judge}"):
+        path = run.path / "verdict.csv"
+        if Verdict.edited(path):
+            raise InputError(f"{path} was edited by hand; move it away to judge anew")
         verdict = method(run, scores or scoring.kept(run, by))
-        verdict.save(run.path / "verdict.csv", run.data)
+        verdict.save(path, run.data)
         exporting.examples(run, verdict)
+        store.remove(run.path / "card.txt")
     return verdict
 
 
@@ -200,11 +208,10 @@ def measure(run: RunLike) -> dict[str, dict[str, float]]:
     """
     from datablame import scoring
     from datablame.ground import store
-    from datablame.proof.metrics import metrics, wrong_labels
+    from datablame.proof.metrics import against_truth
 
     with held(run) as run:
-        wrong = wrong_labels(run.data.labels, run.data.truth)
-        table = {name: metrics(scoring.kept(run, name).values, wrong) for name in scoring.names(run)}
+        table = {name: against_truth(scoring.kept(run, name).values, run.data) for name in scoring.names(run)}
         store.write_json(run.path / "measures.json", table)
     return table
 
@@ -313,9 +320,10 @@ def audit(
     dry_run
         Only say what it would take: minutes, memory, disk.
     """
+    from datablame import exporting
     from datablame.evidence import tuning
     from datablame.faces import card
-    from datablame.ground import plug
+    from datablame.ground import clock, plug
     from datablame.verdict import Verdict
 
     if seeds < 1:
@@ -330,8 +338,12 @@ def audit(
         return tuning.estimate(recipe, data, again)
     with held(train(data, recipe=recipe, out=out, test=test)) as run:
         score(run, *signals)
-        globals()["judge"](run, judge=judge, by="blend" if len(signals) != 1 else signals[0])
-        if run.data.truth is not None and (run.data.truth != run.data.labels).any():
+        if Verdict.edited(run.path / "verdict.csv"):
+            clock.say(f"keeping {run.path / 'verdict.csv'}, which was edited by hand")
+            exporting.examples(run, Verdict.read(run.path / "verdict.csv", run.data))
+        else:
+            globals()["judge"](run, judge=judge, by=signals[0] if len(signals) == 1 else "blend")
+        if run.data.wrong is not None and run.data.wrong.any():
             measure(run)
         if retrain:
             prove(run, seeds=seeds)

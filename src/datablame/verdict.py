@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datablame.dataset import Dataset
-from datablame.ground import store
+from datablame.ground import store, world
 from datablame.ground.errors import InputError, unknown
 from datablame.scores import Scores
 
@@ -30,7 +30,8 @@ class Verdict:
 
     `proposed` is the label that held-out or late predictions support, -1 where they support none other than the given
     one; `chance` is its probability by them; `suspicion` the scores it was judged by, `cut` the least suspicion of those
-    held to be wrong, and `wrong` an estimate of how many labels are wrong with the ends of its 95 % interval.
+    held to be wrong, `wrong` an estimate of how many labels are wrong with the ends of its 95 % interval, and `scores`
+    the name of what it was judged by.
     """
 
     act: Int[Tensor, " N"]
@@ -40,6 +41,7 @@ class Verdict:
     by: str
     cut: float
     wrong: tuple[float, float, float]
+    scores: str = "blend"
 
     def count(self, *acts: int) -> int:
         return int(torch.isin(self.act, torch.tensor(acts)).sum())
@@ -65,16 +67,26 @@ class Verdict:
             "proposed": pa.array(names[self.proposed.numpy()[order]]),
             "chance": pa.array(self.chance.numpy()[order].round(3), mask=~known),
             "act": pa.array(np.array(ACTS, dtype=object)[self.act.numpy()[order]]),
-            "score": self.suspicion.numpy()[order].round(4),
+            "score": self.suspicion.numpy()[order],
             "by": pa.array([self.by] * len(data)),
         }
-        store.write_json(path.with_suffix(".json"), {"cut": self.cut, "wrong": self.wrong, "by": self.by})
-        return store.write_csv(path, columns)
+        store.write_csv(path, columns)
+        facts = {"cut": self.cut, "wrong": self.wrong, "by": self.by, "scores": self.scores}
+        store.write_json(path.with_suffix(".json"), facts | {"digest": store.digest_of(path)})
+        return path
+
+    @staticmethod
+    def edited(path: Path) -> bool:
+        """Has a person changed this verdict.csv since it was written?"""
+        about = path.with_suffix(".json")
+        return world.agree(
+            path.exists() and about.exists() and store.read_json(about)["digest"] != store.digest_of(path)
+        )
 
     @classmethod
     def read(cls, path: Path, data: Dataset) -> Verdict:
         """What `save` wrote, perhaps edited by a person. Raises InputError for a name, class or act that there is not."""
-        if not path.exists():
+        if not path.exists() or not path.with_suffix(".json").exists():
             raise InputError(f"no verdict at {path}; make one with: datablame judge {path.parent}")
         table = read_text_csv(path, COLUMNS)
         place = numbers(table["name"], data.names, path, f"example of {data.source}")
@@ -84,7 +96,14 @@ class Verdict:
             raise InputError(f"{path}, line {int(lost.argmax()) + 2}: 'fix' needs a proposed label")
         facts = store.read_json(path.with_suffix(".json"))
         every = cls(
-            act, proposed, real(table["chance"]), real(table["score"]), facts["by"], facts["cut"], tuple(facts["wrong"])
+            act,
+            proposed,
+            real(table["chance"]),
+            real(table["score"]),
+            facts["by"] + ", edited by hand" * cls.edited(path),
+            facts["cut"],
+            tuple(facts["wrong"]),
+            facts["scores"],
         )
         return every.spread(place, len(data))
 
@@ -157,6 +176,5 @@ def decide(
     act[suspect & contradicted & (chance >= sure)] = FIX
     held = suspect & contradicted
     cut = float(scores.values[held].min()) if held.any() else float(scores.values.max())
-    return Verdict(
-        act, torch.where(contradicted, other, -1), torch.where(contradicted, chance, 0.0), scores.values, by, cut, wrong
-    )
+    proposed, chance = torch.where(contradicted, other, -1), torch.where(contradicted, chance, 0.0)
+    return Verdict(act, proposed, chance, scores.values, by, cut, wrong, scores.name)

@@ -22,7 +22,7 @@ def wrong_by_class(run: Run) -> tuple[Float[Tensor, " K"], tuple[float, float, f
     """
     p, labels = torch.from_numpy(np.array(passes.heldout(run))), run.data.labels
     classes = p.shape[1]
-    likely = torch.where(p >= usual(p, labels), p, -1.0).max(1)
+    likely = torch.where(p >= usual(p, labels) - 1e-6, p, -1.0).max(1)
     counted = likely.values >= 0
     cell = (labels * classes + likely.indices)[counted]
     joint = cell.bincount(minlength=classes**2).view(classes, classes).float()
@@ -36,8 +36,9 @@ def wrong_by_class(run: Run) -> tuple[Float[Tensor, " K"], tuple[float, float, f
 def usual(p: Float[Tensor, "N K"], labels: Tensor) -> Float[Tensor, " K"]:
     """Mean probability of each class over the examples given it; 1 for a class that no example is given."""
     count = labels.bincount(minlength=p.shape[1])
-    total = torch.zeros(p.shape[1]).index_add(0, labels, p.gather(1, labels[:, None])[:, 0])
-    return torch.where(count > 0, total / count.clamp_min(1), 1.0)
+    own = p.gather(1, labels[:, None])[:, 0].double()
+    total = torch.zeros(p.shape[1], dtype=torch.float64).index_add(0, labels, own)
+    return torch.where(count > 0, total / count.clamp_min(1), 1.0).float()
 
 
 def off_diagonal(joint: Float[Tensor, "*draws K K"], size: Float[Tensor, " K"]) -> Float[Tensor, "*draws K"]:

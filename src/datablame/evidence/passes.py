@@ -73,7 +73,7 @@ def on_test(run: Run) -> np.ndarray:
 
 def accuracy(run: Run) -> float | None:
     """Share of the test examples that the model gets right, kept in run.json; None without a test split."""
-    if run.about["test_accuracy"] is None and run.test is not None:
+    if world.agree(run.about["test_accuracy"] is None) and run.test is not None:
         right = torch.from_numpy(np.array(on_test(run))).argmax(1) == run.test.labels
         run.change(test_accuracy=round(right.float().mean().item(), 5))
     return run.about["test_accuracy"]
@@ -102,6 +102,10 @@ def heldout(run: Run) -> np.ndarray:
             f"{run.path} has no held-out probabilities; train with --folds 4, or give them to Run.from_predictions"
         )
     whole = np.zeros((len(run.data), len(run.data.classes)), "float32")
+    if run.recipe.folds > len(run.data) // 2:
+        raise InputError(
+            f"{run.recipe.folds} folds of {len(run.data)} examples leave too few in each; ask for fewer with --folds"
+        )
     for fold, rows in enumerate(parts(run.data, run.recipe.folds, run.recipe.seed)):
         rest = torch.ones(len(run.data), dtype=torch.bool)
         rest[rows] = False

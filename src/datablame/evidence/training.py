@@ -28,6 +28,7 @@ def fit(run: Run) -> None:
     """
     if run.finished:
         return
+    world.repeatable()
     data, recipe = run.data, run.recipe
     model = build(recipe, data)
     optimizer = torch.optim.SGD(

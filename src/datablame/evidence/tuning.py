@@ -10,11 +10,11 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from datablame.classifier import build, spec
+from datablame.classifier import build
 from datablame.dataset import Dataset
 from datablame.evidence.augment import augment, kinds
 from datablame.evidence.schedules import schedule
-from datablame.ground import clock, plug, store, world
+from datablame.ground import clock, store, world
 from datablame.ground.errors import InputError
 from datablame.recipe import Recipe
 
@@ -33,9 +33,7 @@ def settle(recipe: Recipe, data: Dataset) -> Recipe:
     model = recipe.model
     if model == "auto":
         model = "mlp" if side <= 16 else f"resnet9,width={1 if fast else 0.25}" if side <= 96 else "resnet18"
-    plug.find("models", spec(model))
-    plug.find("heads", recipe.head)
-    schedule(recipe.schedule)
+    try_out(recipe.but(model=model), data)
     words = "crop+flip" if data.shape[0] == 3 else "crop"
     aug = words if recipe.augment == "auto" else recipe.augment
     kinds(aug)
@@ -49,6 +47,27 @@ def settle(recipe: Recipe, data: Dataset) -> Recipe:
         precision=("bf16" if fast else "fp32") if recipe.precision == "auto" else recipe.precision,
         folds=recipe.folds if recipe.folds >= 0 else (4 if len(data) < 5_000 else 2),
     )
+
+
+def try_out(recipe: Recipe, data: Dataset) -> None:
+    """Build the model and run two blank images and the schedule through. Raises InputError where something does not fit."""
+    try:
+        rate_at = schedule(recipe.schedule)
+        for done in (0.0, 0.99):
+            rate_at(done)
+    except (ValueError, ZeroDivisionError) as error:
+        raise InputError(f"the schedule '{recipe.schedule}' cannot be read: {error}") from None
+    try:
+        model = build(recipe, data).eval()
+        with torch.inference_mode():
+            model(torch.zeros(2, *data.shape, dtype=torch.uint8, device=world.device()))
+    except InputError:
+        raise
+    except (RuntimeError, ValueError, ZeroDivisionError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"{recipe.model} cannot be used on images of {'x'.join(map(str, data.shape))}: {reason}"
+        ) from None
 
 
 def trainings(recipe: Recipe, seeds: int) -> int:

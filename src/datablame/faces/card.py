@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from datablame.ground import clock, store
+from datablame.proof.comparison import kept
+from datablame.proof.metrics import headline
 from datablame.run import Run
 from datablame.verdict import ASK, DROP, FIX, Verdict
 
@@ -36,10 +38,9 @@ def card(run: Run, verdict: Verdict) -> str:
 
 
 def ranking(run: Run) -> str:
-    path = run.path / "measures.json"
-    if not path.exists():
+    m = headline(run)
+    if m is None:
         return "the truth is not known: look at the worst suspects in the report"
-    m = store.read_json(path).get("blend") or next(iter(store.read_json(path).values()))
     return (
         f"ROC-AUC {m['roc_auc']:.4f}, average precision {m['average_precision']:.4f}; "
         f"inspecting 10 % finds {m['found_at_10']:.0%} of the wrong labels, 20 % finds {m['found_at_20']:.0%}"
@@ -47,5 +48,5 @@ def ranking(run: Run) -> str:
 
 
 def cleaning(run: Run) -> str:
-    path = run.path / "comparison.json"
-    return store.read_json(path)["sentence"] if path.exists() else "not retrained"
+    facts = kept(run)
+    return facts["sentence"] if facts else "not retrained"

@@ -9,7 +9,8 @@ from typing import Any
 from datablame.dataset import Dataset
 from datablame.evidence.tuning import Estimate
 from datablame.ground import store
-from datablame.proof.comparison import Comparison
+from datablame.proof.comparison import Comparison, kept
+from datablame.proof.metrics import headline
 from datablame.run import Run
 from datablame.scores import Scores
 from datablame.verdict import ACTS, DROP, FIX, Verdict
@@ -33,16 +34,15 @@ def _(run: Run) -> dict[str, Any]:
     if (run.path / "verdict.csv").exists():
         out |= facts(Verdict.read(run.path / "verdict.csv", run.data))
     if (run.path / "measures.json").exists():
-        measures = store.read_json(run.path / "measures.json")
-        out |= measures.get("blend", {}) | {"signals": measures}
-    if (run.path / "comparison.json").exists():
-        out["comparison"] = store.read_json(run.path / "comparison.json")
+        out |= (headline(run) or {}) | {"signals": store.read_json(run.path / "measures.json")}
+    if compared := kept(run):
+        out["comparison"] = compared
     return out
 
 
 @facts.register
 def _(data: Dataset) -> dict[str, Any]:
-    known = {} if data.truth is None else {"wrong_labels": int((data.truth != data.labels).sum())}
+    known = {} if data.wrong is None else {"wrong_labels": int(data.wrong.sum())}
     counts = dict(zip(data.classes, data.labels.bincount(minlength=len(data.classes)).tolist(), strict=True))
     return {
         "source": data.source,

@@ -18,7 +18,10 @@ from datablame.ground.errors import InputError
 SMALL = 96
 """Images of one common size up to this are kept as they are; others are brought to one size."""
 
-CHUNK = 1024
+CHUNK = 128
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for files that are no image, or a broken one."""
 
 
 def pack(path: Path, read: Callable[[int], bytes], count: int, size: int | None, photo: int) -> tuple[str, list[int]]:
@@ -56,8 +59,8 @@ def peek(data: bytes) -> tuple[tuple[int, int], bool] | None:
     """((width, height), is it grey) of an encoded image; None where it cannot be read."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return ImageOps.exif_transpose(image).size, image.mode in ("1", "L", "I", "I;16", "F")
-    except (OSError, SyntaxError, Image.DecompressionBombError):
+            return ImageOps.exif_transpose(image).size, image.mode in ("1", "L", "F") or image.mode.startswith("I")
+    except UNREADABLE:
         return None
 
 
@@ -67,13 +70,22 @@ def decode(data: bytes, channels: int, width: int, height: int) -> np.ndarray | 
     try:
         with Image.open(io.BytesIO(data)) as image:
             image.draft(mode, (2 * width, 2 * height))
-            upright = ImageOps.exif_transpose(image).convert(mode)
-    except (OSError, SyntaxError, Image.DecompressionBombError):
+            upright = eight_bits(ImageOps.exif_transpose(image)).convert(mode)
+    except UNREADABLE:
         return None
     if upright.size != (width, height):
         upright = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
     pixels = np.asarray(upright)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def eight_bits(image: Image.Image) -> Image.Image:
+    """Pictures of 16 bits, whole numbers or floats brought to the range of a byte, which Pillow would only clip."""
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image, dtype="float64")
+    top = 65535 if image.mode.startswith("I") else max(float(values.max()), 1e-9)
+    return Image.fromarray((values / top * 255).clip(0, 255).astype("uint8"))
 
 
 def key(*parts: object) -> str:

@@ -10,6 +10,7 @@ import errno
 import fcntl
 import json
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -121,7 +122,7 @@ def open_array(path: Path, shape: tuple[int, ...], kind: str) -> np.memmap:
     """A `.npy` memory map for writing in place, made if it is not there. Only rank 0's writes reach the disk."""
     if world.rank() != 0:
         return np.zeros(shape, kind)  # type: ignore[return-value]  # never written: a stand-in of the same shape
-    if path.exists():
+    with contextlib.suppress(ValueError, FileNotFoundError):  # not there, or cut off before its header was whole
         array = np.lib.format.open_memmap(path, mode="r+")
         if array.shape == shape and array.dtype == np.dtype(kind):
             return array
@@ -129,7 +130,8 @@ def open_array(path: Path, shape: tuple[int, ...], kind: str) -> np.memmap:
     try:
         array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
         with open(path, "r+b") as file:  # claim the space now: a full disk would end the process at a later write
-            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+            if sys.platform == "linux":
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
         path.unlink(missing_ok=True)
         raise failed(path, error) from None
@@ -226,6 +228,11 @@ def digest(*arrays: Any) -> str:
     for array in arrays:
         total.update(b"none" if array is None else np.ascontiguousarray(array).data)
     return total.hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """Eight hexadecimal digits of the content of a file."""
+    return digest(np.frombuffer(path.read_bytes(), "uint8"))
 
 
 def remove(path: Path) -> None:

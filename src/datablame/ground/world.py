@@ -6,6 +6,7 @@ Every process runs the same program. A batch is split over them, what each saw i
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 from collections.abc import Iterator
 from typing import TypeVar
@@ -24,7 +25,8 @@ def start() -> None:
     if "TORCHELASTIC_RUN_ID" in os.environ and not dist.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        patience = datetime.timedelta(hours=24)  # rank 0 may be decoding a large set
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=patience)
 
 
 def stop() -> None:
@@ -124,6 +126,12 @@ class UnitedBatchNorm(nn.modules.batchnorm._BatchNorm):
                     kept.lerp_(seen, rate)
         y = centred * (variance + self.eps).rsqrt().view(shape)
         return (y * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)
+
+
+def repeatable() -> None:
+    """The same kernels each time, so that a resumed run equals an uninterrupted one on a GPU too."""
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
 
 
 @contextlib.contextmanager

@@ -24,8 +24,8 @@ def mixture(run: Run, scores: Scores, sure: float = 0.6, draws: int = 200) -> Ve
     """Two normal components of one spread, fitted to the scores: suspect is whoever belongs rather to the upper one.
 
     The estimate of wrong labels is the weight of the upper component, or the count of the confident joint where that
-    is smaller: a tail of hard images makes the first too large, a weak model the second. Never more are suspect than
-    that. One spread for both components, because that is what right and wrong labels have in a blend, and because
+    is smaller: a tail of hard images makes the first too large, a weak model the second. The interval holds those of
+    both, and never more are suspect than the estimate. One spread for both components, because that is what right and wrong labels have in a blend, and because
     with two the fit to overlapping humps is a guess (benchmarks/RESULTS.md).
     """
     low, high = scores.values.min(), scores.values.max()
@@ -40,7 +40,8 @@ def mixture(run: Run, scores: Scores, sure: float = 0.6, draws: int = 200) -> Ve
     spread = weight[1:].sort().values * len(bins)
     estimate = (float(weight[0]) * len(bins), float(spread[int(0.025 * draws)]), float(spread[int(0.975 * draws)]))
     if passes.has_heldout(run):
-        estimate = min(estimate, wrong_by_class(run)[1])
+        joint = wrong_by_class(run)[1]
+        estimate = (min(estimate[0], joint[0]), min(estimate[1], joint[1]), max(estimate[2], joint[2]))
     rank = scores.values.argsort(descending=True, stable=True).argsort()
     suspect = (upper[0, bins] > 0.5) & (rank < round(estimate[0]))
     return decide(run.data, scores, suspect, opinion(run), sure, "mixture", estimate)

@@ -12,6 +12,7 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from datablame.evidence import passes
+from datablame.ground import store
 from datablame.ground.draw import seed_of
 from datablame.ground.errors import InputError
 from datablame.run import Run
@@ -50,9 +51,18 @@ class Comparison:
         )
         if self.control and self.over_random:
             text += f"; {100 * np.mean(self.control):.2f} % after removing as many at random"
+        if seeds == 1 and self.conclusion != "no difference shown":
+            text += "; one seed does not tell the spread over seeds: --seeds 3 would"
         if self.conclusion == "no difference shown":
             text += f". A gain under {100 * self.detectable:.1f} points cannot be shown with this test set; use more test images or --seeds"
         return text
+
+
+def kept(run: Run) -> dict[str, Any] | None:
+    """comparison.json of a run, if it is of the verdict that now stands there."""
+    path, verdict = run.path / "comparison.json", run.path / "verdict.csv"
+    facts = store.read_json(path) if path.exists() and verdict.exists() else {}
+    return facts if facts.get("verdict") == store.digest_of(verdict) and facts else None
 
 
 def comparison(before: Sequence[Run], after: Sequence[Run], control: Sequence[Run] = ()) -> Comparison:
@@ -85,7 +95,7 @@ def comparison(before: Sequence[Run], after: Sequence[Run], control: Sequence[Ru
         means(random) if random is not None else [],
         gain,
         over,
-        max((gain[2] - gain[1]) / 2, spread),
+        max((gain[2] - gain[1]) / 2, spread, 2 / was.shape[1]),
         was.shape[1],
         conclusion,
     )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from datablame.dataset import Dataset
+from datablame.ground import store
 from datablame.ground.errors import InputError
+from datablame.run import Run
 
 NAMES = ("roc_auc", "average_precision", "fnr_at_noise_rate", "found_at_10", "found_at_20")
 
@@ -38,8 +40,19 @@ def metrics(values: Float[Tensor, " N"], wrong: Bool[Tensor, " N"]) -> dict[str,
     }
 
 
-def wrong_labels(labels: Tensor, truth: Tensor | None) -> Bool[Tensor, " N"]:
-    """Where the given label is not the true one. Raises InputError where the truth is not known."""
-    if truth is None:
+def against_truth(values: Float[Tensor, " N"], data: Dataset) -> dict[str, float]:
+    """The metrics over the examples whose truth is known. Raises InputError where no truth is known."""
+    if data.truth is None or data.wrong is None:
         raise InputError("the truth is not known here; name its column with --truth, or plant noise with --noise")
-    return torch.as_tensor(labels != truth)
+    known = data.truth >= 0
+    return metrics(values[known], data.wrong[known])
+
+
+def headline(run: Run) -> dict[str, float] | None:
+    """The metrics of the scores that the run was judged by, where they were measured."""
+    measures, judged = run.path / "measures.json", run.path / "verdict.json"
+    return (
+        store.read_json(measures).get(store.read_json(judged)["scores"])
+        if measures.exists() and judged.exists()
+        else None
+    )

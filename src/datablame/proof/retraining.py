@@ -8,7 +8,7 @@ from datablame.ground import clock, draw, store
 from datablame.ground.errors import InputError
 from datablame.proof.comparison import Comparison, comparison
 from datablame.run import Run
-from datablame.verdict import DROP, FIX, Verdict
+from datablame.verdict import DROP, Verdict
 
 
 def retraining(run: Run, verdict: Verdict, seeds: int) -> Comparison:
@@ -28,13 +28,14 @@ def retraining(run: Run, verdict: Verdict, seeds: int) -> Comparison:
     with clock.stage("compare"):
         result = comparison(runs["before"], runs["after"], runs["control"])
     paths = {kind: [str(each.path) for each in every] for kind, every in runs.items()}
-    store.write_json(run.path / "comparison.json", result.to_json() | {"sentence": result.sentence, "runs": paths})
+    facts = {"sentence": result.sentence, "runs": paths, "verdict": store.digest_of(run.path / "verdict.csv")}
+    store.write_json(run.path / "comparison.json", result.to_json() | facts)
     return result
 
 
 def thinned(data: Dataset, verdict: Verdict, seed: int) -> Dataset:
-    """The set without as many examples, drawn at random, as the verdict drops or fixes."""
-    left = draw.permutation(len(data), "control", seed)[verdict.count(DROP, FIX) :]
+    """The set without as many examples, drawn at random, as the verdict drops."""
+    left = draw.permutation(len(data), "control", seed)[verdict.count(DROP) :]
     return data.take(left.sort().values)
 
 

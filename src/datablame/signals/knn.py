@@ -11,7 +11,8 @@ from datablame.evidence import passes
 from datablame.ground import clock, world
 from datablame.run import Run
 
-BLOCK = 1024
+BLOCK = 1 << 26
+"""Cosines held at a time."""
 
 
 def knn(run: Run, k: int = 50) -> Float[Tensor, " N"]:
@@ -21,7 +22,7 @@ def knn(run: Run, k: int = 50) -> Float[Tensor, " N"]:
         space = normalize(kept.to(world.device()))
         labels = run.data.labels.to(space.device)
         k = min(k, len(space) - 1)
-        blocks = torch.arange(len(space), device=space.device).split(BLOCK)
+        blocks = torch.arange(len(space), device=space.device).split(max(1, BLOCK // len(space)))
         return torch.cat(
             [disagreement(space, labels, rows, k) for rows in clock.track(blocks, len(blocks), "neighbours", "blocks")]
         ).cpu()

@@ -24,7 +24,7 @@ def folder(where: str, split: str = "train", limit: int | None = None, size: int
     if not root.is_dir():
         raise InputError(f"there is no folder {where}")
     splits = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
-    if any(name in splits for name in SPLITS["train"]):
+    if any(name in splits and any(child.is_dir() for child in splits[name].iterdir()) for name in SPLITS["train"]):
         top = next((splits[name] for name in SPLITS[split] if name in splits), None)
     else:
         top = root if split == "train" else None
@@ -50,7 +50,7 @@ def folder(where: str, split: str = "train", limit: int | None = None, size: int
         lambda i: paths[i].read_bytes(),
         labels,
         tuple(classes),
-        [str(path.relative_to(root)) for path in paths],
+        [str(path.relative_to(root)).encode(errors="replace").decode() for path in paths],
         size=size,
         source=root.absolute().name,
         split=split,

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import parquet
+from pyarrow import dataset
 
 from datablame.dataset import Dataset
+from datablame.ground import store
 from datablame.ground.errors import InputError, unknown
 from datablame.packing import packed
 
@@ -31,57 +32,61 @@ def hub(
     `limit` keeps the first rows. Raises InputError for a missing path or column.
     """
     path = Path(where)
-    if path.exists():
-        table, title = local(path, split), path.stem if path.is_file() else path.name
-        files: Any = [found for found in ([path] if path.is_file() else sorted(path.rglob("*.parquet")))]
-    else:
-        table, files = remote(where, split)
-        title = where
-    if table is None:
+    rows, title, stamp = local(path, split) if path.exists() else remote(where, split)
+    if rows is None:
         return None
-    features = feature_types(table.schema)
-    image = column(table, image, [n for n, f in features.items() if f == "Image"] or ["image", "img"], "image", where)
-    if label is not None and label not in table.column_names and truth in table.column_names:
+    features, there = feature_types(rows.schema), rows.schema.names
+    pictures = [name for name, kind in features.items() if kind == "Image"]
+    image = column(there, image, [*pictures, "image", "img"], "image", where)
+    if features.get(image) != "Image":
+        raise InputError(f"column {image} of {where} holds {rows.schema.field(image).type}, not the bytes of images")
+    if label is not None and label not in there and truth in there:
         label = truth
     label = column(
-        table, label, ["label", "labels", *(n for n, f in features.items() if isinstance(f, tuple))], "label", where
+        there, label, ["label", "labels", *(n for n, f in features.items() if isinstance(f, tuple))], "label", where
     )
-    if truth is not None and truth not in table.column_names:
-        raise unknown(f"column for the truth in {where}", truth, table.column_names)
-    table = (
-        table.slice(0, limit).select(list(dict.fromkeys([image, label, *([truth] if truth else [])]))).combine_chunks()
-    )
-    classes, labels = numbered(table[label], features.get(label))
-    right = (
-        None
-        if truth is None or truth == label
-        else numbered(table[truth], features.get(truth) or features.get(label), classes)[1]
-    )
-    pictures = table[image].combine_chunks()
-    cells = pictures.field("bytes") if pa.types.is_struct(pictures.type) else pictures
+    if truth is not None and truth not in there:
+        raise unknown(f"column for the truth in {where}", truth, there)
+    wanted = list(dict.fromkeys([image, label, *([truth] if truth else [])]))
+    table = rows.head(limit, columns=wanted) if limit else rows.to_table(columns=wanted)
+    if not len(table):
+        raise InputError(f"{where} has no rows")
+    classes, labels = numbered(table[label], features.get(label), label)
+    right = numbered(table[truth], features.get(truth) or features.get(label), truth, classes)[1] if truth else None
+    cells = table[image]
+    cells = store.compute().struct_field(cells, "bytes") if pa.types.is_struct(cells.type) else cells
     names = [f"{split}/{row:06d}" for row in range(len(table))]
-    if isinstance(files, list):
-        stamp = repr(
-            [(f.name, f.stat().st_size, f.stat().st_mtime_ns, str(f.absolute())) for f in files] + [image, split]
-        )
-    else:
-        stamp = f"{files} {image} {split}"
-    return packed(stamp, lambda i: cells[i].as_py() or b"", labels, classes, names, right, size, title, split)
+    bytes_of = lambda row: cells[row].as_py() or b""  # noqa: E731 - one cell, wherever its chunk lies
+    return packed(
+        f"{stamp} {image} {split}",
+        bytes_of,
+        labels,
+        classes,
+        names,
+        None if truth == label else right,
+        size,
+        title,
+        split,
+    )
 
 
-def local(path: Path, split: str) -> pa.Table | None:
-    """A Parquet file, or the files of a split in a folder (`train-00000-of-00001.parquet`, `data/train.parquet`)."""
-    if path.is_file():
-        try:
-            return parquet.read_table(path) if split == "train" else None
-        except pa.ArrowInvalid as error:
-            raise InputError(f"{path} is not a Parquet file: {error}") from None
-    files = [file for file in sorted(path.rglob("*.parquet")) if file.name.startswith(split)]
-    return pa.concat_tables([parquet.read_table(file) for file in files]) if files else None
+def local(path: Path, split: str) -> tuple[Any, str, str]:
+    """(rows, title, stamp) of a Parquet file, or of a split in a folder (`train-00000-of-00001.parquet`); None without it."""
+    files = (
+        [path] if path.is_file() else [file for file in sorted(path.rglob("*.parquet")) if file.name.startswith(split)]
+    )
+    if not files or (path.is_file() and split != "train"):
+        return None, "", ""
+    try:
+        rows = dataset.dataset([str(file) for file in files], format="parquet")
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} is not a Parquet file: {str(error).splitlines()[0]}") from None
+    stamp = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return rows, path.stem if path.is_file() else path.name, repr(stamp)
 
 
-def remote(where: str, split: str) -> tuple[pa.Table | None, str]:
-    """A set of the hub (`name` or `name:configuration`), downloaded and kept by Hugging Face `datasets`."""
+def remote(where: str, split: str) -> tuple[Any, str, str]:
+    """(rows, title, stamp) of a set of the hub (`name` or `name:configuration`), downloaded and kept by Hugging Face `datasets`."""
     try:
         import datasets
     except ImportError:
@@ -94,22 +99,23 @@ def remote(where: str, split: str) -> tuple[pa.Table | None, str]:
         if split not in splits:
             split = next((other for other in ("validation", "valid", "val") if split == "test" and other in splits), "")
         if not split:
-            return None, ""
+            return None, "", ""
         rows = datasets.load_dataset(name, configuration or None, split=split)
     except Exception as error:  # the hub's library raises many kinds, all of which mean: not to be had
         raise InputError(
             f"'{where}' is neither a path here nor a set that can be fetched from the Hugging Face hub ({type(error).__name__}: {str(error)[:120]})"
         ) from None
-    return rows.with_format("arrow")[:], rows._fingerprint
+    return dataset.dataset(rows.with_format("arrow")[:]), where, rows._fingerprint
 
 
 def feature_types(schema: pa.Schema) -> dict[str, Any]:
     """`"Image"`, or the tuple of class names, of each column that the Hugging Face metadata or the types tell of."""
     metadata = (schema.metadata or {}).get(b"huggingface")
-    features = json.loads(metadata)["info"]["features"] if metadata else {}
+    features = json.loads(metadata).get("info", {}).get("features", {}) if metadata else {}
     kinds = {}
     for field in schema:
-        feature = features.get(field.name, {})
+        feature = features.get(field.name)
+        feature = feature if isinstance(feature, dict) else {}
         if feature.get("_type") == "ClassLabel":
             kinds[field.name] = tuple(feature["names"])
         elif (
@@ -121,28 +127,48 @@ def feature_types(schema: pa.Schema) -> dict[str, Any]:
     return kinds
 
 
-def column(table: pa.Table, asked: str | None, likely: list[str], what: str, where: str) -> str:
+def column(there: list[str], asked: str | None, likely: list[str], what: str, where: str) -> str:
     """The column asked for, or the likeliest one."""
     if asked is None:
-        asked = next((name for name in likely if name in table.column_names), None)
+        asked = next((name for name in likely if name in there), None)
         if asked is None:
-            raise InputError(
-                f"which column of {where} is the {what}? there is: {', '.join(table.column_names)}; say --{what} NAME"
-            )
-    if asked not in table.column_names:
-        raise unknown(f"column for the {what} in {where}", asked, table.column_names)
+            raise InputError(f"which column of {where} is the {what}? there is: {', '.join(there)}; say --{what} NAME")
+    if asked not in there:
+        raise unknown(f"column for the {what} in {where}", asked, there)
     return asked
 
 
 def numbered(
-    cells: pa.ChunkedArray, names: Any, classes: tuple[str, ...] | None = None
+    cells: pa.ChunkedArray, names: Any, title: str, classes: tuple[str, ...] | None = None
 ) -> tuple[tuple[str, ...], np.ndarray]:
-    """(class names, number of each row's class); text columns are numbered in sorted order, missing labels are -1."""
+    """(class names, number of each row's class), by the class names of another column if these are given.
+
+    Words are numbered in sorted order; numbers stand for the names that the file gives them, or for themselves. A
+    missing label is -1. Raises InputError for a column that holds neither, or for a class that the other has not.
+    """
     cells = cells.combine_chunks()
+    if pa.types.is_floating(cells.type):
+        values = cells.fill_null(float("nan")).to_numpy(zero_copy_only=False)
+        if not np.equal(values[~np.isnan(values)] % 1, 0).all():
+            raise InputError(f"column {title} holds fractions; a label is a class name or a whole number")
+        cells = pa.array(np.where(np.isnan(values), 0, values).astype("int64"), mask=np.isnan(values))
     if pa.types.is_integer(cells.type):
-        labels = cells.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
-        return classes or (names if isinstance(names, tuple) else tuple(map(str, range(int(labels.max()) + 1)))), labels
-    words = cells.cast(pa.string()).to_pylist()
-    classes = classes or tuple(sorted({word for word in words if word is not None}))
-    number = {name: index for index, name in enumerate(classes)}
-    return classes, np.array([number.get(word, -1) for word in words])
+        number = cells.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        own = (
+            names
+            if isinstance(names, tuple)
+            else tuple(map(str, range(max(int(number.max()) + 1, len(classes or ())))))
+        )
+        if classes is None or own == classes:
+            return own, number
+        words = [own[k] if 0 <= k < len(own) else None for k in number]
+    else:
+        try:
+            words = cells.cast(pa.string()).to_pylist()
+        except pa.ArrowNotImplementedError:
+            raise InputError(f"column {title} holds {cells.type}; a label is a class name or a whole number") from None
+    known = classes or tuple(sorted({word for word in words if word is not None}))
+    if strange := sorted({word for word in words if word is not None} - set(known)):
+        raise InputError(f"column {title} has classes that the labels have not: {', '.join(strange[:5])}")
+    place = {name: index for index, name in enumerate(known)}
+    return known, np.array([-1 if word is None else place[word] for word in words])

@@ -16,8 +16,8 @@ def distribution(run: Run) -> Section | None:
         return None
     verdict = Verdict.read(run.path / "verdict.csv", run.data)
     values = verdict.suspicion.numpy()
-    if run.data.truth is not None:
-        wrong, names = (run.data.truth != run.data.labels).numpy(), ("label right", "label wrong")
+    if run.data.wrong is not None:
+        wrong, names = run.data.wrong.numpy(), ("label right", "label wrong")
     else:
         wrong, names = np.isin(verdict.act.numpy(), (DROP, FIX)), ("kept", "suspect")
 

@@ -8,16 +8,15 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from datablame.faces.figures import BLUE, GREEN, GREY, INK, Section, figure
-from datablame.ground import store
+from datablame.proof.comparison import kept
 from datablame.run import Run
 
 
 def proof(run: Run) -> Section | None:
     """Test accuracy before, after, and after removing as many at random, a point a seed."""
-    path = run.path / "comparison.json"
-    if not path.exists():
+    facts = kept(run)
+    if facts is None:
         return None
-    facts = store.read_json(path)
     groups = [
         ("before", facts["before"], GREY),
         ("after cleaning", facts["after"], GREEN),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from datablame.faces.figures import Section
-from datablame.ground import store
+from datablame.proof.comparison import kept
+from datablame.proof.metrics import headline
 from datablame.run import Run
 from datablame.verdict import ASK, DROP, FIX, Verdict
 
@@ -21,12 +22,9 @@ def summary(run: Run) -> Section | None:
         (f"{verdict.count(FIX):,} / {verdict.count(DROP):,}", "to fix / to drop"),
         (f"{verdict.count(ASK):,}", "hard, not clearly wrong: look at them"),
     ]
-    if (run.path / "measures.json").exists():
-        table = store.read_json(run.path / "measures.json")
-        if "blend" in table:
-            tiles.append((f"{table['blend']['roc_auc']:.4f}", "ROC-AUC of the blend against the truth"))
-    if (run.path / "comparison.json").exists():
-        gain = store.read_json(run.path / "comparison.json")
+    if measured := headline(run):
+        tiles.append((f"{measured['roc_auc']:.4f}", "ROC-AUC against the truth"))
+    if gain := kept(run):
         tiles.append((f"{100 * gain['gain'][0]:+.2f}", f"points of test accuracy: {gain['conclusion']}"))
     html = "".join(f'<div class="tile"><b>{number}</b><span>{text}</span></div>' for number, text in tiles)
     return Section("Summary", f'<div class="tiles">{html}</div>', 0)

@@ -46,7 +46,7 @@ def tile(run: Run, verdict: Verdict, row: int) -> str:
         else "kept"
     )
     truth = ""
-    if data.truth is not None:
+    if data.truth is not None and data.truth[row] >= 0:
         right = data.truth[row] == data.labels[row]
         truth = (
             f'<span class="truth {"right" if right else "wrong"}">truth: {escape(data.classes[data.truth[row]])}</span>'
