@@ -48,7 +48,7 @@ def main() -> None:
         rows.append([str(seed), f"{seconds:.1f}", *numbers, estimate, *(f"{100 * value:.2f}" for value in accuracies)])
     from datablame.proof.comparison import interval
 
-    gain, low, high = interval(torch.tensor(np.array(rights)))
+    gain, low, high = interval(torch.tensor(rights, dtype=torch.float32))
     means = [f"{100 * np.mean(kept):.2f}" for kept in (before, after, control)]
     rows.append(
         [

@@ -223,3 +223,103 @@ def test_cleaning_keeps_the_images_shared():
     struck = dataclasses.replace(verdict, act=verdict.act.index_fill(0, torch.tensor([3, 4]), DROP))
     assert struck.apply(data).images is data.images
     assert len(struck.apply(data)) == 88
+
+
+def test_smoothed_predictions_are_judged(tmp_path):
+    """Equal confidences of 0.9: a threshold summed in half the digits would lie above them all."""
+    labels = np.arange(200) % 2
+    p = np.where(np.eye(2)[labels] > 0, 0.9, 0.1)
+    labels[:10] = 1 - labels[:10]
+    run = Run.from_predictions(labels, p, out=tmp_path)
+    for judge in ("mixture", "confident"):
+        assert sorted(verbs.judge(run, verbs.score(run), judge=judge).suspects.tolist()) == list(range(10))
+
+
+def test_a_persons_edits_are_kept(tmp_path):
+    run = verbs.audit(blobs(), recipe=TINY, retrain=False, out=tmp_path)
+    path = run.path / "verdict.csv"
+    edited = path.read_text().replace('"keep"', '"drop"', 1)
+    path.write_text(edited)
+    with pytest.raises(InputError, match="was edited by hand"):
+        verbs.judge(run)
+    verbs.audit(blobs(), recipe=TINY, retrain=False, out=tmp_path)
+    assert path.read_text() == edited
+    assert Verdict.read(path, run.data).by == "mixture, edited by hand"
+
+
+def test_a_comparison_of_another_verdict_is_not_shown(tmp_path):
+    from datablame.proof.comparison import kept
+
+    run = verbs.audit(blobs(), recipe=TINY, out=tmp_path)
+    assert kept(run) is not None
+    verbs.judge(run, judge="top,share=0.3")
+    assert kept(run) is None
+    assert "not judged yet" in run.card
+
+
+def test_the_headline_is_of_the_scores_that_judged(tmp_path):
+    from datablame.faces.show import facts
+
+    run = verbs.audit(blobs(), recipe=TINY, signals=("datamap,of=variability",), retrain=False, out=tmp_path)
+    known = facts(run)
+    assert known["roc_auc"] == known["signals"]["datamap,of=variability"]["roc_auc"]
+    with pytest.raises(InputError, match="give the blend another name"):
+        verbs.score(run, "aum", "loss", name="aum")
+
+
+def test_recording_again_makes_another_run(tmp_path):
+    data = Dataset.from_arrays(None, [0, 1, 0, 1])
+    first, second = (Run.record(data, 1, tmp_path) for _ in range(2))
+    assert first.path != second.path
+    for run, sign in ((first, 1), (second, -1)):
+        run.observe(0, torch.arange(4), sign * torch.tensor([[2.0, 0.0], [0.0, 2.0]] * 2), data.labels)
+        run.finish()
+    assert torch.equal(verbs.score(first, "aum").values, -verbs.score(second, "aum").values)
+
+
+def test_the_control_removes_as_many_as_cleaning_does():
+    from datablame.proof.retraining import thinned
+
+    data = blobs()
+    verdict = Verdict(
+        torch.tensor([FIX] * 4 + [DROP] * 6 + [KEEP] * 80),
+        torch.full((90,), 1),
+        torch.ones(90),
+        torch.zeros(90),
+        "me",
+        0.0,
+        (10.0, 9.0, 11.0),
+    )
+    assert len(thinned(data, verdict, 0)) == len(verdict.apply(data)) == 84
+
+
+def test_a_small_test_set_shows_little():
+    from datablame.proof.comparison import Comparison
+
+    assert (
+        "cannot be shown" in Comparison([1.0], [1.0], [], (0, 0, 0), None, 2 / 18, 18, "no difference shown").sentence
+    )
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": ["a", "b"]}, "whole numbers"),
+        ({"labels": [0.5, 1]}, "whole numbers"),
+        ({"classes": np.array(["only one"])}, "2 columns, but there are 1 classes"),
+        ({"names": ["x", "x"]}, "one of a kind"),
+        ({"features": np.array([1.0, np.inf])[:, None]}, "features must be finite"),
+        ({"pred_probs": "words"}, "array of numbers|must be"),
+    ],
+)
+def test_odd_predictions_are_refused(changes, words):
+    given = {"labels": torch.tensor([0, 1]), "pred_probs": torch.full((2, 2), 0.5, requires_grad=True)} | changes
+    with pytest.raises(InputError, match=words):
+        Run.from_predictions(**given)
+
+
+def test_truth_that_is_known_for_some():
+    data = Dataset.from_arrays(None, [0, 1, 0, 1], truth=[0, 0, -1, 1])
+    assert data.wrong.tolist() == [False, True, False, False]
+    m = against_truth(torch.tensor([0.0, 1.0, 9.0, 0.0]), data)
+    assert m["roc_auc"] == 1.0

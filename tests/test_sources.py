@@ -255,3 +255,94 @@ def test_decoding_keeps_pixels(tmp_path):
     pixels, _ = load(tmp_path).batch(torch.arange(6))
     order = [0, 2, 4, 1, 3, 5]
     assert np.array_equal(pixels.permute(0, 2, 3, 1).numpy(), arrays[order])
+
+
+def parquet_of(path, png, label, truth, names=None):
+    import json
+
+    table = pa.table({"image": [{"bytes": png(), "path": None}] * len(label), "label": label, "truth": truth})
+    features = {name: {"_type": "ClassLabel", "names": list(classes)} for name, classes in (names or {}).items()}
+    parquet.write_table(
+        table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})}), path
+    )
+    return path
+
+
+def test_truth_is_matched_by_class_name(tmp_path, png):
+    path = parquet_of(
+        tmp_path / "a.parquet", png, [0, 1, 0], [1, 0, 0], {"label": ("ant", "bee"), "truth": ("bee", "ant")}
+    )
+    assert load(path, truth="truth").wrong.tolist() == [False, False, True]
+    path = parquet_of(tmp_path / "b.parquet", png, ["ant", "bee", "ant"], ["ant", "ant", None])
+    assert load(path, truth="truth").wrong.tolist() == [False, True, False]
+    path = parquet_of(tmp_path / "c.parquet", png, [0.0, 1.0, 11.0], [0, 1, 11])
+    assert load(path, truth="truth").wrong.tolist() == [False, False, False]
+
+
+@pytest.mark.parametrize(
+    ("label", "truth", "words"),
+    [
+        (["ant", "bee"], ["ant", "cat"], "classes that the labels have not: cat"),
+        ([0.5, 1.0], [0, 1], "holds fractions"),
+        ([[0], [1]], [0, 1], "a label is a class name or a whole number"),
+        ([], [], "has no rows"),
+    ],
+)
+def test_odd_columns_are_named(tmp_path, png, label, truth, words):
+    path = parquet_of(tmp_path / "x.parquet", png, label, truth)
+    with pytest.raises(InputError, match=words):
+        load(path, truth="truth", image="image", label="label")
+
+
+def test_an_image_column_of_paths_is_named(tmp_path):
+    parquet.write_table(pa.table({"image": ["a.png", "b.png"], "label": [0, 1]}), tmp_path / "x.parquet")
+    with pytest.raises(InputError, match="holds string, not the bytes of images"):
+        load(tmp_path / "x.parquet")
+
+
+@pytest.mark.parametrize("mode", ["I;16", "F", "P", "RGBA", "CMYK", "L", "1"])
+def test_every_kind_of_picture_keeps_its_contrast(tmp_path, mode):
+    from datablame.ground.pack import decode
+
+    ramp = np.tile(np.arange(64, dtype="uint8") * 4, (64, 1))
+    if mode == "I;16":
+        image = Image.fromarray(ramp.astype("uint16") * 257)
+    elif mode == "F":
+        image = Image.fromarray(ramp.astype("float32") / 255)
+    else:
+        image = Image.fromarray(ramp).convert("RGB").convert(mode)
+    file = io.BytesIO()
+    image.save(file, "TIFF")
+    pixels = decode(file.getvalue(), 3, 64, 64)
+    assert pixels is not None
+    assert pixels[:, :, :8].mean() < 60 < 190 < pixels[:, :, -8:].mean()
+
+
+def test_a_class_named_train_is_a_class(tmp_path, png):
+    for name in ("train", "bus"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.png").write_bytes(png())
+    assert load(tmp_path).classes == ("bus", "train")
+
+
+def test_a_cleaned_cache_is_filled_again(photos, tmp_path):
+    first = load(photos)
+    assert first.images is not None
+    assert first.images.path is not None
+    first.images.path.unlink()
+    assert torch.equal(load(photos).batch(torch.arange(3))[0], first.batch(torch.arange(3))[0])
+
+
+def test_nothing_to_hold_out():
+    with pytest.raises(InputError, match="no class with two examples"):
+        load("digits", limit=10).holdout(0.2)
+
+
+def test_test_classes_are_numbered_as_the_training_sets(tmp_path, png):
+    train = parquet_of(tmp_path / "a.parquet", png, ["ant", "bee", "cat"], [None] * 3)
+    test = parquet_of(tmp_path / "b.parquet", png, ["cat", "bee"], [None] * 2)
+    data, held = splits(str(train), Reading(test=str(test)))
+    assert [data.classes[k] for k in held.labels] == ["cat", "bee"]
+    odd = parquet_of(tmp_path / "c.parquet", png, ["cat", "dog"], [None] * 2)
+    with pytest.raises(InputError, match="classes that the training set has not: dog"):
+        splits(str(train), Reading(test=str(odd)))

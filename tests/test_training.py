@@ -302,3 +302,48 @@ def test_the_log_is_one_json_line_an_epoch(run):
     lines = [json.loads(line) for line in (run.path / "log.jsonl").read_text().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2, 3, 4, 5, 6]
     assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schedule": "step,at=abc"}, "schedule 'step,at=abc' cannot be read"),
+        ({"model": "mlp,hidden=0"}, "mlp,hidden=0 cannot be used on images of 1x8x8"),
+        ({"model": "alexnet"}, "alexnet cannot be used"),
+        ({"model": "resnet,depth=19"}, "no depth of resnet '19'"),
+    ],
+)
+def test_what_does_not_fit_leaves_nothing_behind(tmp_path, changes, words):
+    with pytest.raises(InputError, match=words):
+        verbs.train(blobs(), recipe=TINY.but(**changes), out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_recipes_take_numbers_as_yaml_writes_them(tmp_path):
+    (tmp_path / "r.yaml").write_text("rate: 5e-2\nepochs: 3\n")
+    assert Recipe.read(tmp_path / "r.yaml").rate == 0.05
+    (tmp_path / "r.yaml").write_text("epochs: soon\n")
+    with pytest.raises(InputError, match="wrong type"):
+        Recipe.read(tmp_path / "r.yaml")
+
+
+def test_too_many_folds(tmp_path):
+    run = verbs.train(blobs(), recipe=TINY.but(folds=60, epochs=1), out=tmp_path, test=blobs(30, 1, ()))
+    with pytest.raises(InputError, match="60 folds of 90 examples"):
+        passes.heldout(run)
+
+
+def test_a_trace_file_cut_off_at_its_head_is_made_anew(tmp_path):
+    (tmp_path / "x.npy").write_bytes(b"NUMPY"[:3])
+    assert store.open_array(tmp_path / "x.npy", (2, 3), "float16").shape == (2, 3)
+
+
+def test_a_run_whose_cache_was_cleaned_gets_its_images_again(tmp_path, cache):
+    import shutil
+
+    run = verbs.train(blobs(seed=5), recipe=TINY, out=tmp_path, test=blobs(30, 1, ()))
+    shutil.rmtree(cache / "arrays")
+    with pytest.raises(InputError, match="no longer at"):
+        _ = Run(run.path).data
+    again = verbs.train(blobs(seed=5), recipe=TINY, out=tmp_path, test=blobs(30, 1, ()))
+    assert len(Run(again.path).data.batch(torch.arange(3))[0]) == 3

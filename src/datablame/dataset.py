@@ -22,8 +22,9 @@ from datablame.ground import store, world
 from datablame.ground.draw import permutation
 from datablame.ground.errors import InputError
 
-READ_BEFORE_FORGETTING = 256 << 20
-"""Bytes read from a memory map before its pages are handed back, so that resident memory stays flat."""
+LARGE, PIECE = 1 << 30, 64
+"""Bytes of a memory map from which on its pages are handed back after every so many images read: a page fault maps up to
+a megabyte around an image, so that a batch taken at once would make the whole file resident."""
 
 
 class Packed:
@@ -33,7 +34,6 @@ class Packed:
         self.array = array
         self.path = path
         self.digest = digest or hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
-        self.read = 0
 
     @classmethod
     def open(cls, path: Path, digest: str) -> Packed:
@@ -57,11 +57,17 @@ class Packed:
 
     def batch(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
         """The images of these rows, on the device."""
-        images = self.held[rows.to(self.held.device)].to(world.device(), non_blocking=True)
-        self.read += images.numel()
-        if self.read > READ_BEFORE_FORGETTING and isinstance(self.array, np.memmap):
-            self.read = 0
-            self.array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # the page cache keeps them
+        rows = rows.to(self.held.device)
+        if isinstance(self.array, np.memmap) and self.array.nbytes > LARGE and self.held.device.type == "cpu":
+            images = torch.cat([self.read(part) for part in rows.split(PIECE)])
+        else:
+            images = self.held[rows]
+        return images.to(world.device(), non_blocking=True)
+
+    def read(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
+        """The images of a few rows, and their pages handed back: the page cache keeps them."""
+        images = self.held[rows]
+        self.array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # of numpy's memmap
         return images
 
 

@@ -20,7 +20,7 @@ STARTS = (0.05, 0.2, 0.4)
 """Weights of the upper component from which the fit begins; the likeliest end is taken."""
 
 
-def mixture(run: Run, scores: Scores, sure: float = 0.6, draws: int = 200) -> Verdict:
+def mixture(run: Run, scores: Scores, sure: float = 0.8, draws: int = 200) -> Verdict:
     """Two normal components of one spread, fitted to the scores: suspect is whoever belongs rather to the upper one.
 
     The estimate of wrong labels is the weight of the upper component, or the count of the confident joint where that

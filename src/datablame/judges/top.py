@@ -11,7 +11,7 @@ from datablame.scores import Scores
 from datablame.verdict import Verdict, decide
 
 
-def top(run: Run, scores: Scores, share: float = 0.1, sure: float = 0.6) -> Verdict:
+def top(run: Run, scores: Scores, share: float = 0.1, sure: float = 0.8) -> Verdict:
     """The most suspect `share` of the set; the estimate of wrong labels is that share, without an interval of its own."""
     if not 0 <= share <= 1:
         raise InputError(f"a share is between 0 and 1; {share} was asked")
