@@ -12,7 +12,20 @@ from pathlib import Path
 import results
 
 MOMENTS = 20
-WORDS = [sys.executable, "-m", "datablame", "audit", "digits", "--noise", "uniform", "--amount", "0.1", "--out"]
+WORDS = [
+    sys.executable,
+    "-m",
+    "datablame",
+    "audit",
+    "digits",
+    "--noise",
+    "uniform",
+    "--amount",
+    "0.1",
+    "--epochs",
+    "12",
+    "--out",
+]
 
 
 def contents(out: Path) -> dict[str, bytes]:

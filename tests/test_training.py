@@ -217,15 +217,15 @@ def test_minutes_pick_a_recipe_and_stick_to_it(tmp_path, monkeypatch, capsys):
     )
     data = blobs(90, grey=False)
     data = dataclasses.replace(data, images=type(data.images)(np.repeat(np.repeat(data.images.array, 3, 2), 3, 3)))
-    picked = tuning.within(0.4, Recipe(), data, 1, tmp_path)
+    picked = tuning.within(0.4, Recipe(), data, data, 1, tmp_path)
     assert picked.model == "resnet9,width=0.5"
     assert 10 <= picked.epochs <= 100
     assert "minutes: resnet9,width=0.5" in capsys.readouterr().err
     monkeypatch.setattr(tuning, "step_cost", lambda *_: pytest.fail("measured again"))
-    assert tuning.within(0.4, Recipe(), data, 1, tmp_path) == picked
+    assert tuning.within(0.4, Recipe(), data, data, 1, tmp_path) == picked
     monkeypatch.setattr(tuning, "step_cost", lambda *_: (1.0, 1))
     with pytest.raises(InputError, match="minutes are too few"):
-        tuning.within(0.1, Recipe(), data, 1, tmp_path)
+        tuning.within(0.1, Recipe(), data, data, 1, tmp_path)
 
 
 def test_recipes_are_yaml_and_checked(tmp_path):
@@ -308,7 +308,7 @@ def test_the_log_is_one_json_line_an_epoch(run):
     ("changes", "words"),
     [
         ({"schedule": "step,at=abc"}, "schedule 'step,at=abc' cannot be read"),
-        ({"model": "mlp,hidden=0"}, "mlp,hidden=0 cannot be used on images of 1x8x8"),
+        ({"model": "mlp,hidden=-1"}, "mlp,hidden=-1 cannot be used on images of 1x8x8"),
         ({"model": "alexnet"}, "alexnet cannot be used"),
         ({"model": "resnet,depth=19"}, "no depth of resnet '19'"),
     ],

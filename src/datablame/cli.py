@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -127,6 +128,9 @@ def main(arguments: list[str] | None = None) -> int:
     except (InputError, CycloptsError) as error:
         print(f"datablame: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # whoever read our output has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except RunError as error:
         print(f"datablame: {error}", file=sys.stderr)
         return 1
@@ -135,8 +139,6 @@ def main(arguments: list[str] | None = None) -> int:
 @contextlib.contextmanager
 def together() -> Any:
     """Join the other processes under torchrun; without it nothing heavy is imported."""
-    import os
-
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return

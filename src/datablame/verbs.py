@@ -333,9 +333,9 @@ def audit(
             plug.find(room, name)
     data, test = splits(source, reading, noise, amount, recipe.seed)
     again = seeds if retrain else 0
-    recipe = tuning.within(minutes, recipe, data, again, Path(out)) if minutes else tuning.settle(recipe, data)
+    recipe = tuning.within(minutes, recipe, data, test, again, Path(out)) if minutes else tuning.settle(recipe, data)
     if dry_run:
-        return tuning.estimate(recipe, data, again)
+        return tuning.estimate(recipe, data, test, again)
     with held(train(data, recipe=recipe, out=out, test=test)) as run:
         score(run, *signals)
         if Verdict.edited(run.path / "verdict.csv"):

@@ -72,7 +72,17 @@ def try_out(recipe: Recipe, data: Dataset) -> None:
 
 def trainings(recipe: Recipe, seeds: int) -> int:
     """How many trainings on the whole set an audit is worth: the first, the folds, and before, after and control for each seed."""
-    return 1 + max(recipe.folds - 1, 0) + 3 * seeds - (seeds > 0)
+    return max(recipe.folds - 1, 0) + models(seeds)
+
+
+def models(seeds: int) -> int:
+    """How many models an audit tries on the test set: the first, and before, after and control for each seed."""
+    return max(1, 3 * seeds)
+
+
+def images(recipe: Recipe, data: Dataset, test: Dataset, seeds: int) -> float:
+    """How many images an audit passes forward and backward; a test image, forward and mirrored, counts for 0.6 of one."""
+    return len(data) * recipe.epochs * trainings(recipe, seeds) + 0.6 * len(test) * models(seeds)
 
 
 @dataclass(frozen=True)
@@ -87,7 +97,7 @@ class Estimate:
         return f"about {clock.span(60 * self.minutes)}, {store.human(self.memory)} of memory, {store.human(self.disk)} of disk"
 
 
-def estimate(recipe: Recipe, data: Dataset, seeds: int) -> Estimate:
+def estimate(recipe: Recipe, data: Dataset, test: Dataset, seeds: int) -> Estimate:
     """Measure a few steps of a settled recipe, and reckon what the whole audit takes."""
     seconds, model_bytes = step_cost(recipe, data)
     runs = trainings(recipe, seeds)
@@ -95,7 +105,7 @@ def estimate(recipe: Recipe, data: Dataset, seeds: int) -> Estimate:
     disk = int(runs * (model_bytes + recipe.epochs * len(data) * 10) + len(data) * (1024 + 8 * len(data.classes)))
     held = (data.images.array.nbytes if data.images else 0) + 40 * len(data)
     return Estimate(
-        seconds * len(data) * recipe.epochs * runs / 60, 700 * 2**20 + 4 * model_bytes + activations + held, disk
+        seconds * images(recipe, data, test, seeds) / 60, 700 * 2**20 + 4 * model_bytes + activations + held, disk
     )
 
 
@@ -116,7 +126,7 @@ def step_cost(recipe: Recipe, data: Dataset) -> tuple[float, int]:
     return min(times[1:]) / len(index), sum(p.numel() * p.element_size() for p in model.parameters())
 
 
-def within(minutes: float, recipe: Recipe, data: Dataset, seeds: int, out: Path) -> Recipe:
+def within(minutes: float, recipe: Recipe, data: Dataset, test: Dataset, seeds: int, out: Path) -> Recipe:
     """The settled recipe whose audit fits in `minutes`: the widest net that still gets ten epochs, then as many as fit.
 
     What was picked is kept in `out`, so that the same command resumes the same run. Raises InputError for a budget
@@ -133,10 +143,9 @@ def within(minutes: float, recipe: Recipe, data: Dataset, seeds: int, out: Path)
     chosen = candidates[-1]
     epochs = 0.0
     for candidate in candidates:
-        spent = (
-            world.agree(step_cost(candidate, data)[0]) * len(data) * trainings(candidate, seeds) * 1.15 / 60
-        )  # evaluation and signals: 15 %
-        chosen, epochs = candidate, minutes / spent
+        each = world.agree(step_cost(candidate, data)[0]) * 1.15 / 60  # features and signals: 15 %
+        fixed, once = (images(candidate.but(epochs=count), data, test, seeds) for count in (0, 1))
+        chosen, epochs = candidate, max(minutes / each - fixed, 1e-6) / (once - fixed)
         if epochs >= 10:
             break
     if epochs < EPOCHS[0]:

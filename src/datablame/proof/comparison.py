@@ -61,8 +61,10 @@ class Comparison:
 def kept(run: Run) -> dict[str, Any] | None:
     """comparison.json of a run, if it is of the verdict that now stands there."""
     path, verdict = run.path / "comparison.json", run.path / "verdict.csv"
-    facts = store.read_json(path) if path.exists() and verdict.exists() else {}
-    return facts if facts.get("verdict") == store.digest_of(verdict) and facts else None
+    if not (path.exists() and verdict.exists()):
+        return None
+    facts = store.read_json(path)
+    return facts if facts["verdict"] == store.digest_of(verdict) else None
 
 
 def comparison(before: Sequence[Run], after: Sequence[Run], control: Sequence[Run] = ()) -> Comparison:

@@ -35,6 +35,8 @@ def hub(
     rows, title, stamp = local(path, split) if path.exists() else remote(where, split)
     if rows is None:
         return None
+    if not rows.count_rows():
+        raise InputError(f"{where} has no rows")
     features, there = feature_types(rows.schema), rows.schema.names
     pictures = [name for name, kind in features.items() if kind == "Image"]
     image = column(there, image, [*pictures, "image", "img"], "image", where)
@@ -49,8 +51,6 @@ def hub(
         raise unknown(f"column for the truth in {where}", truth, there)
     wanted = list(dict.fromkeys([image, label, *([truth] if truth else [])]))
     table = rows.head(limit, columns=wanted) if limit else rows.to_table(columns=wanted)
-    if not len(table):
-        raise InputError(f"{where} has no rows")
     classes, labels = numbered(table[label], features.get(label), label)
     right = numbered(table[truth], features.get(truth) or features.get(label), truth, classes)[1] if truth else None
     cells = table[image]
