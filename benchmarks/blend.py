@@ -75,7 +75,7 @@ def cifar(kind: str, seed: int, out: Path, limit: int | None) -> db.Run:
 
 def cleanlab(run: db.Run) -> dict[str, torch.Tensor]:
     """cleanlab's two usual scores, turned so that higher is more suspect."""
-    from cleanlab.rank import get_label_quality_scores
+    from cleanlab.rank import get_label_quality_scores  # type: ignore[import-not-found]  # of the extra `bench`
 
     p, labels = np.array(passes.heldout(run), dtype=np.float64), run.data.labels.numpy()
     p /= p.sum(1, keepdims=True)
