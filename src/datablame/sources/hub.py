@@ -161,14 +161,15 @@ def numbered(
         )
         if classes is None or own == classes:
             return own, number
-        words = [own[k] if 0 <= k < len(own) else None for k in number]
+        words = pa.array(own).take(pa.array(number, mask=(number < 0) | (number >= len(own))))
     else:
         try:
-            words = cells.cast(pa.string()).to_pylist()
+            words = cells.cast(pa.string())
         except pa.ArrowNotImplementedError:
             raise InputError(f"column {title} holds {cells.type}; a label is a class name or a whole number") from None
-    known = classes or tuple(sorted({word for word in words if word is not None}))
-    if strange := sorted({word for word in words if word is not None} - set(known)):
+    there = sorted(word for word in words.unique().to_pylist() if word is not None)
+    known = classes or tuple(there)
+    if strange := sorted(set(there) - set(known)):
         raise InputError(f"column {title} has classes that the labels have not: {', '.join(strange[:5])}")
-    place = {name: index for index, name in enumerate(known)}
-    return known, np.array([-1 if word is None else place[word] for word in words])
+    place = store.compute().index_in(words, value_set=pa.array(known))
+    return known, place.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
