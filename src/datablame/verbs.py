@@ -320,11 +320,9 @@ def audit(
     dry_run
         Only say what it would take: minutes, memory, disk.
     """
-    from datablame import exporting
     from datablame.evidence import tuning
     from datablame.faces import card
-    from datablame.ground import clock, plug
-    from datablame.verdict import Verdict
+    from datablame.ground import plug
 
     if seeds < 1:
         raise InputError(f"--seeds must be at least 1; {seeds} was asked (--no-retrain leaves the comparison out)")
@@ -338,18 +336,29 @@ def audit(
         return tuning.estimate(recipe, data, test, again)
     with held(train(data, recipe=recipe, out=out, test=test)) as run:
         score(run, *signals)
-        if Verdict.edited(run.path / "verdict.csv"):
-            clock.say(f"keeping {run.path / 'verdict.csv'}, which was edited by hand")
-            exporting.examples(run, Verdict.read(run.path / "verdict.csv", run.data))
-        else:
-            globals()["judge"](run, judge=judge, by=signals[0] if len(signals) == 1 else "blend")
+        verdict = judged(run, judge, signals[0] if len(signals) == 1 else "blend")
         if run.data.wrong is not None and run.data.wrong.any():
             measure(run)
         if retrain:
             prove(run, seeds=seeds)
         report(run)
-        card.write(run, Verdict.read(run.path / "verdict.csv", run.data))
+        card.write(run, verdict)
     return run
+
+
+def judged(run: Run, method: str, by: str) -> Verdict:
+    """Judge a run, or keep the verdict that a person has edited."""
+    from datablame import exporting
+    from datablame.ground import clock
+    from datablame.verdict import Verdict
+
+    path = run.path / "verdict.csv"
+    if not Verdict.edited(path):
+        return judge(run, judge=method, by=by)
+    clock.say(f"keeping {path}, which was edited by hand")
+    verdict = Verdict.read(path, run.data)
+    exporting.examples(run, verdict)
+    return verdict
 
 
 def opened(run: RunLike) -> Run:

@@ -25,8 +25,7 @@ def mixture(run: Run, scores: Scores, sure: float = 0.8, draws: int = 200) -> Ve
 
     The estimate of wrong labels is the weight of the upper component, or the count of the confident joint where that
     is smaller: a tail of hard images makes the first too large, a weak model the second. The interval holds those of
-    both, and never more are suspect than the estimate. One spread for both components, because that is what right and wrong labels have in a blend, and because
-    with two the fit to overlapping humps is a guess (benchmarks/RESULTS.md).
+    both, and never more are suspect than the estimate. One spread for both components: docs/design.md says why.
     """
     low, high = scores.values.min(), scores.values.max()
     centre = torch.linspace(float(low), float(high), BINS, dtype=torch.float64)
