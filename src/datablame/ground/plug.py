@@ -8,6 +8,7 @@ the column and the file name of the result.
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import importlib
 import importlib.util
@@ -21,7 +22,7 @@ from typing import Any
 
 from datablame.ground.errors import InputError, unknown
 
-ROOMS = ("sources", "noises", "models", "heads", "signals", "judges")
+ROOMS = ("sources", "noises", "models", "heads", "curvature", "signals", "links", "judges")
 
 
 def names(room: str) -> list[str]:
@@ -76,13 +77,23 @@ def elsewhere(dotted: str) -> Callable[..., Any]:
 
 
 def cast(function: Callable[..., Any], name: str, options: dict[str, str]) -> dict[str, Any]:
-    """Options as the function's annotations ask for them."""
-    known = {key: p for key, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
+    """Options as the function's annotations ask for them; the fields of a dataclass among its parameters are options too."""
+    defaults = {key: p.default for key, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
     hints = typing.get_type_hints(function.__init__ if isinstance(function, type) else function) if options else {}
+    inside = {key: value for key, value in defaults.items() if dataclasses.is_dataclass(value)}
+    homes = {field.name: key for key, value in inside.items() for field in dataclasses.fields(value)}
+    for value in inside.values():
+        hints |= typing.get_type_hints(type(value))
+    known = [key for key in [*defaults, *homes] if key not in inside]
     for key in options:
         if key not in known:
             raise unknown(f"option of '{name}'", key, known)
-    return {key: convert(name, key, value, hints.get(key, str)) for key, value in options.items()}
+    given = {key: convert(name, key, value, hints.get(key, str)) for key, value in options.items()}
+    bound = {key: value for key, value in given.items() if key not in homes}
+    for home, value in inside.items():
+        mine = {key: each for key, each in given.items() if homes.get(key) == home}
+        bound |= {home: dataclasses.replace(value, **mine)} if mine else {}
+    return bound
 
 
 def convert(name: str, key: str, value: str, kind: Any) -> Any:

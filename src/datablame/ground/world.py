@@ -51,6 +51,19 @@ def device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def free() -> int:
+    """Bytes that this process may still take on its device."""
+    if device().type == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        pages, page = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        with open("/proc/meminfo") as file:  # free pages leave out what the page cache would give back
+            known = dict(line.split(":", 1) for line in file)
+        return int(known["MemAvailable"].split()[0]) * 1024 // size() if "MemAvailable" in known else pages * page
+    except (OSError, ValueError):  # not Linux
+        return 4 << 30
+
+
 def shard(batch: Int[Tensor, " B"]) -> Int[Tensor, " b"]:
     """This process's part of a batch; the parts of all processes, in order of rank, are the batch."""
     return batch.tensor_split(size())[rank()]
@@ -134,9 +147,12 @@ def repeatable() -> None:
     torch.backends.cudnn.benchmark = False
 
 
+KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions by name."""
+
+
 @contextlib.contextmanager
 def autocast(precision: str) -> Iterator[None]:
     """`fp32`, `bf16` or `fp16` inside the block."""
-    kinds = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    with torch.autocast(device().type, dtype=kinds[precision], enabled=precision != "fp32"):
+    with torch.autocast(device().type, dtype=KINDS[precision], enabled=precision != "fp32"):
         yield

@@ -1,0 +1,110 @@
+"""EK-FAC: K-FAC's basis with the Fisher's own diagonal in it. George et al., 2018 (alg. 1). arXiv:1806.03884"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from datablame.evidence import kronecker
+from datablame.evidence.layers import Layer, Tap, folded
+from datablame.ground import world
+
+
+class ekfac:
+    """Eigenvalues `E[(U^T G V)^2]`; `rank` leading input directions exactly, the rest by their energy a row; rank=none: all."""
+
+    passes = ("basis", "eigenvalues")
+
+    def __init__(self, layer: Layer, rank: int | None = 128):
+        self.kept: dict[str, Tensor] = {}
+        self.layer, self.rank = layer, rank
+        self.basis = kronecker.Basis(layer)
+        self.top = self.whole = torch.zeros(0, device=world.device())
+        self.count = 0
+
+    def update(self, tap: Tap) -> None:
+        """The second moments in the first pass; in the second `sum (U^T G V_r)^2 [G,O,r]`, and `sum |U^T G|^2 [G,O]` where there is a rest."""
+        if not self.kept:
+            self.basis.update(tap)
+            return
+        left, right = self.kept["left"], self.kept["right"]
+        if not len(self.top):
+            self.top = self.top.new_zeros(*left.shape[::2], right.shape[2])
+            self.whole = self.whole.new_zeros(left.shape[::2])
+        for part in tap.split():
+            if self.exact and part.g.shape[2] == 1:  # one position: the gradient is an outer product, and so is its square
+                g, a = part.g @ left[:, None], part.rows @ right[:, None]
+                self.top += g[:, :, 0].square().mT @ a[:, :, 0].square()
+            elif self.exact:
+                self.top += part.rotated(left, right).square_().sum(1)
+            else:
+                gradient = folded(part.g, left).mT @ part.rows
+                self.top += folded(gradient, right).square_().sum(1)
+                self.whole += torch.linalg.vector_norm(gradient, dim=3).square_().sum(1)
+        self.count += len(tap) * tap.first
+
+    def finish(self) -> None:
+        if not self.kept:
+            found = self.basis.finish()
+            rest = found["right"].shape[2] - min(self.rank or found["right"].shape[2], found["right"].shape[2])
+            self.kept = {
+                "left": found["left"],
+                "right": found["right"][:, :, rest:].contiguous(),
+                "spectrum": found["right_values"][:, :rest],
+            }
+            return
+        count = world.total(self.top.new_tensor(self.count))
+        self.kept["values"] = world.total(self.top) / count
+        self.kept["rest"] = (world.total(self.whole) / count - self.kept["values"].sum(2)).clamp_min(0)
+
+    @property
+    def exact(self) -> bool:
+        """Are all input directions kept?"""
+        return self.kept["spectrum"].shape[1] == 0
+
+    @property
+    def tail(self) -> Float[Tensor, "G O J"]:
+        """Eigenvalues of the J directions left out: each row's energy there, shared out as the inputs' spectrum is."""
+        spectrum = self.kept["spectrum"]
+        return self.kept["rest"][:, :, None] * (spectrum / spectrum.sum(1, keepdim=True).clamp_min(1e-30))[:, None]
+
+    @property
+    def mean(self) -> float:
+        rest = 0.0 if self.exact else float(self.kept["rest"].sum())
+        return (float(self.kept["values"].sum()) + rest) / self.layer.size
+
+    def effective(self, damping: float) -> float:
+        return sum(float((each / (each + damping)).sum()) for each in (self.kept["values"], self.tail))
+
+    def weights(self, damping: float) -> tuple[Float[Tensor, "G O r"], Float[Tensor, "G O 1"]]:
+        """`1 / (eigenvalue + damping)` of the kept directions, and of the rest of each row its mean, weighted by energy."""
+        tail = self.tail.clamp_min(1e-20)
+        rest = (tail / (tail + damping)).sum(2, keepdim=True) / tail.sum(2, keepdim=True).clamp_min(1e-30)
+        return 1 / (self.kept["values"] + damping), rest
+
+    def solve(self, tap: Tap, damping: float) -> Shaped[Tensor, "G B O I"]:
+        """`U (w o G' + ((W - w) o G' V_r) V_r^T)` with `G' = U^T G`; no product over all inputs on both sides is left."""
+        weight, rest = self.weights(damping)
+        if self.exact:
+            return kronecker.solve(tap, self.kept["left"], self.kept["right"], weight)
+        left, right, weight, rest = (x.to(tap.g.dtype) for x in (self.kept["left"], self.kept["right"], weight, rest))
+        parts = []
+        for part in tap.split():
+            gradient = folded(part.g, left).mT @ part.rows
+            top = folded(gradient, right).mul_((weight - rest)[:, None])
+            parts.append(left[:, None] @ gradient.mul_(rest[:, None]).add_(folded(top, right.mT)))
+        return torch.cat(parts, 1)
+
+    def square(self, tap: Tap, damping: float) -> Float[Tensor, " B"]:
+        """`sum W o (G' V_r)^2 + sum_i w_i (|G'_i|^2 - |(G' V_r)_i|^2)`."""
+        weight, rest = self.weights(damping)
+        if self.exact:
+            return kronecker.square(tap, self.kept["left"], self.kept["right"], weight)
+        left, right, weight, rest = (x.to(tap.g.dtype) for x in (self.kept["left"], self.kept["right"], weight, rest))
+        parts = []
+        for part in tap.split():
+            gradient = folded(part.g, left).mT @ part.rows
+            top = (folded(gradient, right).float().square_() * (weight - rest)[:, None]).sum((0, 2, 3))
+            parts.append(top + kronecker.energy(gradient.mul_(rest.sqrt()[:, None])))
+        return torch.cat(parts)

@@ -1,0 +1,42 @@
+"""K-FAC: the Fisher of a layer as a Kronecker product. Martens, Grosse, 2015. arXiv:1503.05671; convolutions: arXiv:1602.01407"""
+
+from __future__ import annotations
+
+from jaxtyping import Float, Shaped
+from torch import Tensor
+
+from datablame.evidence import kronecker
+from datablame.evidence.layers import Layer, Tap
+
+
+class kfac:
+    """`F = E[mean_s g g^T] x E[sum_s a a^T]`: eigenvalues are products of the factors' own."""
+
+    passes = ("basis",)
+
+    def __init__(self, layer: Layer):
+        self.kept: dict[str, Tensor] = {}
+        self.basis = kronecker.Basis(layer)
+
+    def update(self, tap: Tap) -> None:
+        self.basis.update(tap)
+
+    def finish(self) -> None:
+        self.kept = self.basis.finish()
+
+    @property
+    def values(self) -> Float[Tensor, "G O I"]:
+        return self.kept["left_values"][:, :, None] * self.kept["right_values"][:, None]
+
+    @property
+    def mean(self) -> float:
+        return float(self.values.mean())
+
+    def effective(self, damping: float) -> float:
+        return float((self.values / (self.values + damping)).sum())
+
+    def solve(self, tap: Tap, damping: float) -> Shaped[Tensor, "G B O I"]:
+        return kronecker.solve(tap, self.kept["left"], self.kept["right"], 1 / (self.values + damping))
+
+    def square(self, tap: Tap, damping: float) -> Float[Tensor, " B"]:
+        return kronecker.square(tap, self.kept["left"], self.kept["right"], 1 / (self.values + damping))

@@ -1,0 +1,293 @@
+"""Factors: the curvature of every tracked layer, fitted once on a sample of the rows, kept, and multiplied with."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from datablame.evidence.layers import Layer, Layers, Loss, Tap, finite
+from datablame.evidence.training import batches
+from datablame.ground import clock, draw, plug, store, world
+from datablame.ground.errors import InputError, unknown
+from datablame.run import Run
+
+LABELS = ("given", "sampled", "all")
+
+
+@dataclass(frozen=True)
+class Fisher:
+    """How curvature is approximated. Every field is an option of the methods that use it: `influence,kind=kfac,damping=1e-3`."""
+
+    kind: str = "ekfac"
+    """identity, diagonal, kfac or ekfac."""
+    rank: int | None = 128
+    """Leading input directions of each layer that ekfac treats exactly; none: all of them."""
+    labels: str = "sampled"
+    """Whose gradients are gathered: of labels sampled from the model, of the `given` ones (the empirical Fisher), or of `all` classes by their probability."""
+    damping: str = "10%"
+    """Added to the eigenvalues: a share of each layer's mean eigenvalue, or a number."""
+    basis: int = 10_000
+    """Training rows for the eigenvectors."""
+    eigenvalues: int = 2_000
+    """Training rows for the eigenvalues."""
+    layers: str = "*"
+    """Names of the layers that count, as fnmatch reads them, joined by |."""
+    activations: str = "fp32"
+    """Precision of the forward and backward pass: fp32 or bf16."""
+    factors: str = "fp32"
+    """Precision of the products that fit the factors."""
+    gradients: str = "fp32"
+    """Precision of the gradients of examples and of what they are multiplied with."""
+    scores: str = "fp32"
+    """Precision of the products of query and training gradients."""
+    seed: int = 0
+    """Of the sample of rows and of the labels drawn."""
+
+    def __post_init__(self) -> None:
+        if self.labels not in LABELS:
+            raise unknown("labels", self.labels, LABELS)
+        for name in ("activations", "factors", "gradients", "scores"):
+            if getattr(self, name) not in ("fp32", "bf16"):
+                raise unknown(f"precision of {name}", getattr(self, name), ("fp32", "bf16"))
+        for name in ("rank", "basis", "eigenvalues"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1; {getattr(self, name)} was asked")
+        self.damping_of(1.0)
+
+    def damping_of(self, mean: float) -> float:
+        """What is added to the eigenvalues of a layer whose mean eigenvalue is `mean`."""
+        text = self.damping.strip()
+        try:
+            value = float(text.removesuffix("%"))
+        except ValueError:
+            value = 0.0
+        if not 0 < value < float("inf"):
+            raise InputError(f"damping must be a positive number, or a share such as 10%; '{self.damping}' was asked")
+        return value / 100 * max(mean, 1e-30) if text.endswith("%") else value
+
+    @property
+    def method(self) -> str:
+        """The spec of the curvature, for `plug.find`."""
+        return f"ekfac,rank={self.rank}" if self.kind == "ekfac" else self.kind
+
+    @property
+    def fitted(self) -> dict[str, Any]:
+        """The fields that the factors depend on."""
+        names = ("labels", "basis", "eigenvalues", "layers", "activations", "factors", "seed")
+        return {"method": self.method} | {name: getattr(self, name) for name in names}
+
+
+class Factors:
+    """The damped curvature of each tracked layer, `run.model` tapped on `run.data`."""
+
+    def __init__(self, run: Run, fisher: Fisher):
+        self.run, self.fisher = run, fisher
+        self.layers = Layers(run.model, fisher.layers)
+        method = plug.find("curvature", fisher.method)
+        self.curvature: dict[Layer, Any] = {layer: method(layer) for layer in self.layers.every}
+        self.passes: tuple[str, ...] = next(iter(self.curvature.values())).passes
+        mention(self.layers)
+
+    @functools.cached_property
+    def damping(self) -> dict[Layer, float]:
+        return {layer: self.fisher.damping_of(c.mean) for layer, c in self.curvature.items()}
+
+    @property
+    def effective(self) -> float:
+        """Effective dimension: how many directions the damping leaves, of `size` weights."""
+        return sum(c.effective(self.damping[layer]) for layer, c in self.curvature.items())
+
+    @property
+    def size(self) -> int:
+        return sum(layer.size for layer in self.layers.every)
+
+    @property
+    def path(self) -> Path:
+        """`curvature/<kind>-<digest of what the factors depend on>.safetensors`."""
+        text = json.dumps(self.fisher.fitted, sort_keys=True)
+        return self.run.path / "curvature" / f"{self.fisher.kind}-{draw.seed_of(text):016x}.safetensors"
+
+    @functools.cached_property
+    def owner(self) -> str:
+        """Of which model and data these factors are."""
+        return store.digest(*(t.detach().cpu().numpy() for t in self.run.model.state_dict().values())) + self.run.data.fingerprint
+
+    def taps(self, images: Tensor, weigh: Callable[[Tensor], Iterator[Tensor]], kind: str) -> Iterator[list[Tap]]:
+        for taps in self.layers.taps(images, weigh, self.fisher.activations):
+            yield [tap.to(world.KINDS[kind]) for tap in taps]
+
+    def fit(self) -> Factors:
+        """Gather what the curvature needs, pass by pass; passes that are done are read from the run's folder."""
+        done = self.load()
+        for number, what in enumerate(self.passes[done:], done):
+            with clock.stage(f"fit {what}"), torch.inference_mode(False), torch.no_grad():
+                self.gather(what)
+            with clock.stage("eigenvectors" if what == "basis" else f"fit {what}"):
+                for curvature in self.curvature.values():
+                    curvature.finish()
+            self.save(number + 1)
+        return self
+
+    def gather(self, what: str) -> None:
+        """One pass over a sample of the training rows."""
+        data, fisher = self.run.data, self.fisher
+        rows = draw.permutation(len(data), "fisher", fisher.seed)[: getattr(fisher, what)].sort().values
+        steps = batches(rows, batch())
+        for index in clock.track(steps, len(steps), f"fitting {what}", "blocks"):
+            mine = world.shard(index)
+            if not len(mine):
+                continue
+            images, given = data.batch(mine)
+            for taps in self.taps(images, lambda z, mine=mine, given=given: self.drawn(z, mine, given), fisher.factors):
+                for tap in taps:
+                    finite(tap.g.flatten(2).movedim(1, -1), mine, "training images")
+                    self.curvature[tap.layer].update(tap)
+
+    def drawn(self, logits: Float[Tensor, "B K"], rows: Int[Tensor, " B"], given: Int[Tensor, " B"]) -> Iterator[Tensor]:
+        """The losses whose gradients make the Fisher: of the given labels, of sampled ones, or of all by the root of their probability."""
+        p = logits.detach().softmax(1)
+        if self.fisher.labels == "given":
+            yield cross_entropy(logits, given, reduction="sum")
+        elif self.fisher.labels == "sampled":
+            at = draw.uniform(rows, "label", self.fisher.seed).to(p.device)
+            label = (p.cumsum(1) < at[:, None]).sum(1).clamp_max(p.shape[1] - 1)
+            yield cross_entropy(logits, label, reduction="sum")
+        else:
+            for k in range(p.shape[1]):
+                yield -(p[:, k].sqrt() * logits.log_softmax(1)[:, k]).sum()
+
+    def save(self, done: int) -> None:
+        kept = {f"{layer.name}/{key}": t for layer, c in self.curvature.items() for key, t in c.kept.items()}
+        facts = {"done": str(done), "owner": self.owner, "fisher": json.dumps(self.fisher.fitted)}
+        store.write_tensors(self.path, kept, facts)
+
+    def load(self) -> int:
+        """Read what is fitted; return how many passes are done. Raises InputError for factors of another model or other data."""
+        from safetensors import safe_open
+
+        if not self.passes or not world.agree(self.path.exists()):
+            return 0
+        with safe_open(self.path, "pt", device=str(world.device())) as file:
+            facts = file.metadata()
+            if facts["owner"] != self.owner:
+                raise InputError(f"{self.path} was fitted on another model or other data; delete it to fit anew")
+            for layer, curvature in self.curvature.items():
+                names = [name for name in file.keys() if name.rpartition("/")[0] == layer.name]  # noqa: SIM118 - not a dict
+                curvature.kept = {name.rpartition("/")[2]: file.get_tensor(name) for name in names}
+        return int(facts["done"])
+
+    def solved(self, images: Tensor, weigh: Callable[[Tensor], Iterator[Tensor]]) -> list[Float[Tensor, "B P"]]:
+        """The damped inverse curvature times the gradient of each example, of each layer."""
+        (taps,) = self.taps(images, weigh, self.fisher.gradients)
+        kind = world.KINDS[self.fisher.scores]
+        found = {tap.layer: self.curvature[tap.layer].solve(tap, self.damping[tap.layer]) for tap in taps}
+        return [flat(found[layer]).to(kind) for layer in self.layers.every if layer in found]
+
+    def products(
+        self, held: Sequence[Float[Tensor, "Q P"]], images: Tensor, weigh: Callable[[Tensor], Iterator[Tensor]]
+    ) -> Float[Tensor, "Q B"]:
+        """Each held query times the gradient of each example, summed over layers."""
+        (taps,) = self.taps(images, weigh, self.fisher.gradients)
+        kind = world.KINDS[self.fisher.scores]
+        by = {tap.layer: tap for tap in taps}
+        total = held[0].new_zeros(len(held[0]), len(images), dtype=torch.float32)
+        for query, layer in zip(held, (layer for layer in self.layers.every if layer in by), strict=True):
+            add_product(total, query, flat(by[layer].gradient()).to(kind))
+        return total
+
+    def squares(self, images: Tensor, weigh: Callable[[Tensor], Iterator[Tensor]]) -> Float[Tensor, " B"]:
+        """`g^T (F + damping)^-1 g` of each example, summed over layers."""
+        (taps,) = self.taps(images, weigh, self.fisher.gradients)
+        return torch.stack([self.curvature[tap.layer].square(tap, self.damping[tap.layer]) for tap in taps]).sum(0)
+
+
+def add_product(total: Float[Tensor, "Q B"], left: Tensor, right: Tensor) -> None:
+    """`total += left @ right.T`, summed in fp32."""
+    if left.dtype == torch.float32:
+        total.addmm_(left, right.T)
+    else:
+        total += left @ right.T
+
+
+def flat(gradient: Tensor) -> Float[Tensor, "B P"]:
+    """`[G,B,O,I]` as one row an example."""
+    return gradient.movedim(1, 0).flatten(1)
+
+
+def batch() -> int:
+    """Examples tapped at a time."""
+    return 64 if world.device().type == "cpu" else 512
+
+
+@functools.cache
+def warned(names: tuple[str, ...]) -> None:
+    clock.say(f"not tracked, so left out of influence: {', '.join(names[:6])}{f' and {len(names) - 6} more' if len(names) > 6 else ''}")
+
+
+def mention(layers: Layers) -> None:
+    """Say once in a process which modules have weights that influence leaves out."""
+    if layers.untracked:
+        warned(tuple(layers.untracked))
+
+
+def weigher(of: Loss, labels: Int[Tensor, " B"]) -> Callable[[Float[Tensor, "B K"]], Iterator[Float[Tensor, ""]]]:
+    """The sum of a scalar of the logits over a batch, for `Layers.taps`."""
+
+    def weigh(logits: Float[Tensor, "B K"]) -> Iterator[Float[Tensor, ""]]:
+        yield of(logits, labels).sum()
+
+    return weigh
+
+
+def loss(logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """Cross-entropy in nats."""
+    return cross_entropy(logits, labels, reduction="none")
+
+
+def margin(logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
+    """Minus the log-odds of the label, `logsumexp_{k != y} z_k - z_y`: the loss without its ceiling. Park et al., 2023. arXiv:2303.14186"""
+    others = logits.scatter(1, labels[:, None], -torch.inf)
+    return others.logsumexp(1) - logits.gather(1, labels[:, None])[:, 0]
+
+
+MEASURES = {"loss": loss, "margin": margin}
+
+
+def measure(name: str) -> Loss:
+    """`loss`, `margin`, or the dotted name of a function `(logits [B,K], labels [B]) -> [B]`, lower is better."""
+    if "." in name:
+        return plug.elsewhere(name)
+    if name not in MEASURES:
+        raise unknown("measure of a query", name, [*MEASURES, "mylab.measures.mine"])
+    return MEASURES[name]
+
+
+def squares(run: Run, fisher: Fisher) -> Float[Tensor, " N"]:
+    """`g^T (F + damping)^-1 g` of every training example with its given label."""
+    factors = Factors(run, fisher).fit()
+    whole = torch.zeros(len(run.data), device=world.device())
+    steps = batches(torch.arange(len(run.data)), batch())
+    with torch.no_grad(), clock.stage(f"self-influence {fisher.kind}"):
+        for index in clock.track(steps, len(steps), "self-influence", "blocks"):
+            mine = world.shard(index)
+            if len(mine):
+                images, labels = run.data.batch(mine)
+                whole[mine] = factors.squares(images, weigher(loss, labels))
+        whole = world.total(whole).cpu()
+    finite(whole, torch.arange(len(whole)), "training images")
+    return whole
+
+
+def settings(fisher: Fisher) -> dict[str, Any]:
+    """What a result should record of how it was made."""
+    return dataclasses.asdict(fisher)
