@@ -94,15 +94,13 @@ def splits(
     return (plug.find("noises", noise)(data, amount, seed) if noise else data), test
 
 
-def matched(test: Dataset, data: Dataset) -> Dataset:
+def matched(test: Dataset, data: Dataset, what: str = "test images") -> Dataset:
     """The test set with its classes numbered as the training set's. Raises InputError where classes or sizes do not fit."""
     import torch
 
     if other := sorted(set(test.classes) - set(data.classes)):
-        raise InputError(f"the test set has classes that the training set has not: {', '.join(other[:5])}")
+        raise InputError(f"the {what} have classes that the training set has not: {', '.join(other[:5])}")
     if test.shape != data.shape:
-        raise InputError(
-            f"test images are {test.shape}, training images {data.shape}; bring both to one size with --size"
-        )
+        raise InputError(f"{what} are {test.shape}, training images {data.shape}; bring both to one size with --size")
     number = torch.tensor([data.classes.index(name) for name in test.classes])
     return dataclasses.replace(test, classes=data.classes, labels=number[test.labels], mean=data.mean, std=data.std)

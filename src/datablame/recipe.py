@@ -38,13 +38,23 @@ class Recipe:
     """fp32, bf16 or fp16; auto is bf16 on a GPU and fp32 elsewhere."""
     look: str = "pass"
     """What is recorded: `pass`, what the model said in the training pass (free), or `clean`, in a pass without augmentation at each epoch's end."""
+    checkpoints: int = 0
+    """Epochs whose weights are kept, evenly spread, the last among them: what `tracin` needs."""
     folds: int = -1
     """Models that each leave out a part of the training set, for held-out probabilities; 0 for none, -1 chooses."""
     seed: int = 0
     """Of weights, order and augmentation."""
 
     def __post_init__(self) -> None:
-        for name, low in (("epochs", 0), ("batch", 0), ("rate", 0), ("momentum", 0), ("decay", 0), ("folds", -1)):
+        for name, low in (
+            ("epochs", 0),
+            ("batch", 0),
+            ("rate", 0),
+            ("momentum", 0),
+            ("decay", 0),
+            ("checkpoints", 0),
+            ("folds", -1),
+        ):
             if getattr(self, name) < low:
                 raise InputError(f"{name} must be at least {low}; {getattr(self, name)} was asked")
         if self.batch == 1:

@@ -16,7 +16,7 @@ class diagonal:
     passes = ("eigenvalues",)
 
     def __init__(self, layer: Layer):
-        self.layer, self.kept = layer, {}
+        self.kept: dict[str, Tensor] = {}
         self.sum, self.count = torch.zeros(layer.groups, layer.outputs, layer.inputs, device=world.device()), 0
 
     def update(self, tap: Tap) -> None:
@@ -24,7 +24,7 @@ class diagonal:
             self.sum += tap.g[:, :, 0].square().mT @ tap.rows[:, :, 0].square()
         else:
             for part in tap.split():
-                self.sum += part.gradient().square().sum(1)
+                self.sum += part.gradient().square_().sum(1)
         self.count += len(tap) * tap.first
 
     def finish(self) -> None:
@@ -34,13 +34,13 @@ class diagonal:
     def mean(self) -> float:
         return float(self.kept["values"].mean())
 
-    def effective(self, damping: float) -> float:
+    def damp(self, damping: float) -> None:
         values = self.kept["values"]
-        return float((values / (values + damping)).sum())
+        self.weight = (1 / (values + damping))[:, None]
+        self.effective = float((values / (values + damping)).sum())
 
-    def solve(self, tap: Tap, damping: float) -> Shaped[Tensor, "G B O I"]:
-        return tap.gradient() * (1 / (self.kept["values"] + damping))[:, None].to(tap.g.dtype)
+    def solve(self, tap: Tap) -> Shaped[Tensor, "G B O I"]:
+        return tap.gradient().mul_(self.weight.to(tap.g.dtype))
 
-    def square(self, tap: Tap, damping: float) -> Float[Tensor, " B"]:
-        weight = (1 / (self.kept["values"] + damping))[:, None]
-        return torch.cat([(part.gradient().float().square_() * weight).sum((0, 2, 3)) for part in tap.split()])
+    def square(self, tap: Tap) -> Float[Tensor, " B"]:
+        return (tap.gradient().float().square_() * self.weight).sum((0, 2, 3))

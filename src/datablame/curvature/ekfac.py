@@ -33,15 +33,17 @@ class ekfac:
             self.top = self.top.new_zeros(*left.shape[::2], right.shape[2])
             self.whole = self.whole.new_zeros(left.shape[::2])
         for part in tap.split():
-            if self.exact and part.g.shape[2] == 1:  # one position: the gradient is an outer product, and so is its square
+            if (
+                self.exact and part.g.shape[2] == 1
+            ):  # one position: the gradient is an outer product, and so is its square
                 g, a = part.g @ left[:, None], part.rows @ right[:, None]
                 self.top += g[:, :, 0].square().mT @ a[:, :, 0].square()
             elif self.exact:
                 self.top += part.rotated(left, right).square_().sum(1)
             else:
-                gradient = folded(part.g, left).mT @ part.rows
-                self.top += folded(gradient, right).square_().sum(1)
-                self.whole += torch.linalg.vector_norm(gradient, dim=3).square_().sum(1)
+                top, whole = part.energies(left, right)
+                self.top += top.square_().sum(1)
+                self.whole += whole.sum(1)
         self.count += len(tap) * tap.first
 
     def finish(self) -> None:
@@ -74,37 +76,28 @@ class ekfac:
         rest = 0.0 if self.exact else float(self.kept["rest"].sum())
         return (float(self.kept["values"].sum()) + rest) / self.layer.size
 
-    def effective(self, damping: float) -> float:
-        return sum(float((each / (each + damping)).sum()) for each in (self.kept["values"], self.tail))
+    def damp(self, damping: float) -> None:
+        """Weights `1 / (eigenvalue + damping)` of the kept directions `[G,O,r]`; of the rest of a row their mean by energy `[G,O,1]`."""
+        values, tail = self.kept["values"], self.tail.clamp_min(1e-20)
+        self.weight = 1 / (values + damping)
+        self.rest = (tail / (tail + damping)).sum(2, keepdim=True) / tail.sum(2, keepdim=True).clamp_min(1e-30)
+        self.effective = sum(float((each / (each + damping)).sum()) for each in (values, self.tail))
 
-    def weights(self, damping: float) -> tuple[Float[Tensor, "G O r"], Float[Tensor, "G O 1"]]:
-        """`1 / (eigenvalue + damping)` of the kept directions, and of the rest of each row its mean, weighted by energy."""
-        tail = self.tail.clamp_min(1e-20)
-        rest = (tail / (tail + damping)).sum(2, keepdim=True) / tail.sum(2, keepdim=True).clamp_min(1e-30)
-        return 1 / (self.kept["values"] + damping), rest
-
-    def solve(self, tap: Tap, damping: float) -> Shaped[Tensor, "G B O I"]:
-        """`U (w o G' + ((W - w) o G' V_r) V_r^T)` with `G' = U^T G`; no product over all inputs on both sides is left."""
-        weight, rest = self.weights(damping)
+    def solve(self, tap: Tap) -> Shaped[Tensor, "G B O I"]:
+        """`U (w o G' + ((W - w) o G' V_r) V_r^T)` with `G' = U^T G`: no product over all inputs on both sides is left."""
+        left, right = self.kept["left"], self.kept["right"]
         if self.exact:
-            return kronecker.solve(tap, self.kept["left"], self.kept["right"], weight)
-        left, right, weight, rest = (x.to(tap.g.dtype) for x in (self.kept["left"], self.kept["right"], weight, rest))
-        parts = []
-        for part in tap.split():
-            gradient = folded(part.g, left).mT @ part.rows
-            top = folded(gradient, right).mul_((weight - rest)[:, None])
-            parts.append(left[:, None] @ gradient.mul_(rest[:, None]).add_(folded(top, right.mT)))
-        return torch.cat(parts, 1)
+            return kronecker.solve(tap, left, right, self.weight)
+        left, right, weight, rest = (x.to(tap.g.dtype) for x in (left, right, self.weight, self.rest))
+        gradient = folded(tap.g, left).mT @ tap.rows
+        top = folded(gradient, right).mul_((weight - rest)[:, None])
+        return left[:, None] @ gradient.mul_(rest[:, None]).add_(folded(top, right.mT))
 
-    def square(self, tap: Tap, damping: float) -> Float[Tensor, " B"]:
+    def square(self, tap: Tap) -> Float[Tensor, " B"]:
         """`sum W o (G' V_r)^2 + sum_i w_i (|G'_i|^2 - |(G' V_r)_i|^2)`."""
-        weight, rest = self.weights(damping)
+        left, right = self.kept["left"], self.kept["right"]
         if self.exact:
-            return kronecker.square(tap, self.kept["left"], self.kept["right"], weight)
-        left, right, weight, rest = (x.to(tap.g.dtype) for x in (self.kept["left"], self.kept["right"], weight, rest))
-        parts = []
-        for part in tap.split():
-            gradient = folded(part.g, left).mT @ part.rows
-            top = (folded(gradient, right).float().square_() * (weight - rest)[:, None]).sum((0, 2, 3))
-            parts.append(top + kronecker.energy(gradient.mul_(rest.sqrt()[:, None])))
-        return torch.cat(parts)
+            return kronecker.square(tap, left, right, self.weight)
+        top, whole = tap.energies(left.to(tap.g.dtype), right.to(tap.g.dtype))
+        kept = (top.float().square_() * (self.weight - self.rest)[:, None]).sum((0, 2, 3))
+        return kept + (whole.float() * self.rest[:, None, :, 0]).sum((0, 2))

@@ -14,17 +14,19 @@ class identity:
     passes = ()
 
     def __init__(self, layer: Layer):
-        self.layer, self.kept = layer, {}
+        self.layer = layer
+        self.kept: dict[str, Tensor] = {}
 
     @property
     def mean(self) -> float:
         return 1.0
 
-    def effective(self, damping: float) -> float:
-        return float(self.layer.size)
+    def damp(self, damping: float) -> None:
+        """Every weight keeps its direction."""
+        self.effective = float(self.layer.size)
 
-    def solve(self, tap: Tap, damping: float) -> Shaped[Tensor, "G B O I"]:
+    def solve(self, tap: Tap) -> Shaped[Tensor, "G B O I"]:
         return tap.gradient()
 
-    def square(self, tap: Tap, damping: float) -> Float[Tensor, " B"]:
+    def square(self, tap: Tap) -> Float[Tensor, " B"]:
         return tap.norm()

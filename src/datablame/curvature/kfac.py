@@ -32,11 +32,12 @@ class kfac:
     def mean(self) -> float:
         return float(self.values.mean())
 
-    def effective(self, damping: float) -> float:
-        return float((self.values / (self.values + damping)).sum())
+    def damp(self, damping: float) -> None:
+        self.weight = 1 / (self.values + damping)
+        self.effective = float((self.values * self.weight).sum())
 
-    def solve(self, tap: Tap, damping: float) -> Shaped[Tensor, "G B O I"]:
-        return kronecker.solve(tap, self.kept["left"], self.kept["right"], 1 / (self.values + damping))
+    def solve(self, tap: Tap) -> Shaped[Tensor, "G B O I"]:
+        return kronecker.solve(tap, self.kept["left"], self.kept["right"], self.weight)
 
-    def square(self, tap: Tap, damping: float) -> Float[Tensor, " B"]:
-        return kronecker.square(tap, self.kept["left"], self.kept["right"], 1 / (self.values + damping))
+    def square(self, tap: Tap) -> Float[Tensor, " B"]:
+        return kronecker.square(tap, self.kept["left"], self.kept["right"], self.weight)

@@ -120,7 +120,9 @@ class Autocorrelation:
                 else:
                     self.products[key] = left @ right
         if layer.bias:
-            rows = layer.rows(tap.x.sum(0, keepdim=True)).sum((0, 1, 2))  # patches are linear in the image: sum the images first
+            rows = layer.rows(tap.x.sum(0, keepdim=True)).sum(
+                (0, 1, 2)
+            )  # patches are linear in the image: sum the images first
             self.total = rows if self.total is None else self.total + rows
             self.count += len(tap) * self.grid[0] * self.grid[1]
 

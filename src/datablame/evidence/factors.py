@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -12,15 +11,17 @@ from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from datablame.evidence.layers import Layer, Layers, Loss, Tap, finite
+from datablame.evidence.layers import Layer, Layers, Loss, Tap, Weigh, finite
 from datablame.evidence.training import batches
 from datablame.ground import clock, draw, plug, store, world
 from datablame.ground.errors import InputError, unknown
 from datablame.run import Run
 
+SCRATCH = 1 << 23
+"""Numbers of gradients held at a time while queries are met."""
 LABELS = ("given", "sampled", "all")
 
 
@@ -88,24 +89,20 @@ class Fisher:
 
 
 class Factors:
-    """The damped curvature of each tracked layer, `run.model` tapped on `run.data`."""
+    """The damped curvature of each tracked layer of the run's model (or of `model`, another of its kind), fitted on its data."""
 
-    def __init__(self, run: Run, fisher: Fisher):
+    def __init__(self, run: Run, fisher: Fisher, model: nn.Module | None = None):
         self.run, self.fisher = run, fisher
-        self.layers = Layers(run.model, fisher.layers)
+        self.layers = Layers(run.model if model is None else model, fisher.layers)
         method = plug.find("curvature", fisher.method)
         self.curvature: dict[Layer, Any] = {layer: method(layer) for layer in self.layers.every}
         self.passes: tuple[str, ...] = next(iter(self.curvature.values())).passes
         mention(self.layers)
 
-    @functools.cached_property
-    def damping(self) -> dict[Layer, float]:
-        return {layer: self.fisher.damping_of(c.mean) for layer, c in self.curvature.items()}
-
     @property
     def effective(self) -> float:
         """Effective dimension: how many directions the damping leaves, of `size` weights."""
-        return sum(c.effective(self.damping[layer]) for layer, c in self.curvature.items())
+        return sum(curvature.effective for curvature in self.curvature.values())
 
     @property
     def size(self) -> int:
@@ -120,11 +117,13 @@ class Factors:
     @functools.cached_property
     def owner(self) -> str:
         """Of which model and data these factors are."""
-        return store.digest(*(t.detach().cpu().numpy() for t in self.run.model.state_dict().values())) + self.run.data.fingerprint
+        return (
+            store.digest(*(t.detach().cpu().numpy() for t in self.layers.model.state_dict().values()))
+            + self.run.data.fingerprint
+        )
 
-    def taps(self, images: Tensor, weigh: Callable[[Tensor], Iterator[Tensor]], kind: str) -> Iterator[list[Tap]]:
-        for taps in self.layers.taps(images, weigh, self.fisher.activations):
-            yield [tap.to(world.KINDS[kind]) for tap in taps]
+    def tap(self, images: Tensor, weigh: Weigh, kind: str, each: Callable[[Tap], None]) -> None:
+        self.layers.tap(images, weigh, lambda tap: each(tap.to(world.KINDS[kind])), self.fisher.activations)
 
     def fit(self) -> Factors:
         """Gather what the curvature needs, pass by pass; passes that are done are read from the run's folder."""
@@ -136,6 +135,8 @@ class Factors:
                 for curvature in self.curvature.values():
                     curvature.finish()
             self.save(number + 1)
+        for curvature in self.curvature.values():
+            curvature.damp(self.fisher.damping_of(curvature.mean))
         return self
 
     def gather(self, what: str) -> None:
@@ -148,23 +149,25 @@ class Factors:
             if not len(mine):
                 continue
             images, given = data.batch(mine)
-            for taps in self.taps(images, lambda z, mine=mine, given=given: self.drawn(z, mine, given), fisher.factors):
-                for tap in taps:
-                    finite(tap.g.flatten(2).movedim(1, -1), mine, "training images")
-                    self.curvature[tap.layer].update(tap)
+            self.tap(images, self.drawn(mine, given), fisher.factors, lambda tap: self.curvature[tap.layer].update(tap))
 
-    def drawn(self, logits: Float[Tensor, "B K"], rows: Int[Tensor, " B"], given: Int[Tensor, " B"]) -> Iterator[Tensor]:
+    def drawn(self, rows: Int[Tensor, " B"], given: Int[Tensor, " B"]) -> Weigh:
         """The losses whose gradients make the Fisher: of the given labels, of sampled ones, or of all by the root of their probability."""
-        p = logits.detach().softmax(1)
-        if self.fisher.labels == "given":
-            yield cross_entropy(logits, given, reduction="sum")
-        elif self.fisher.labels == "sampled":
-            at = draw.uniform(rows, "label", self.fisher.seed).to(p.device)
-            label = (p.cumsum(1) < at[:, None]).sum(1).clamp_max(p.shape[1] - 1)
-            yield cross_entropy(logits, label, reduction="sum")
-        else:
-            for k in range(p.shape[1]):
-                yield -(p[:, k].sqrt() * logits.log_softmax(1)[:, k]).sum()
+
+        def weigh(logits: Float[Tensor, "B K"]) -> Iterator[Float[Tensor, ""]]:
+            finite(logits.sum(1), rows, "training images")
+            p = logits.detach().softmax(1)
+            if self.fisher.labels == "given":
+                yield cross_entropy(logits, given, reduction="sum")
+            elif self.fisher.labels == "sampled":
+                at = draw.uniform(rows, "label", self.fisher.seed).to(p.device)
+                label = (p.cumsum(1) < at[:, None]).sum(1).clamp_max(p.shape[1] - 1)
+                yield cross_entropy(logits, label, reduction="sum")
+            else:
+                for k in range(p.shape[1]):
+                    yield -(p[:, k].sqrt() * logits.log_softmax(1)[:, k]).sum()
+
+        return weigh
 
     def save(self, done: int) -> None:
         kept = {f"{layer.name}/{key}": t for layer, c in self.curvature.items() for key, t in c.kept.items()}
@@ -186,37 +189,52 @@ class Factors:
                 curvature.kept = {name.rpartition("/")[2]: file.get_tensor(name) for name in names}
         return int(facts["done"])
 
-    def solved(self, images: Tensor, weigh: Callable[[Tensor], Iterator[Tensor]]) -> list[Float[Tensor, "B P"]]:
-        """The damped inverse curvature times the gradient of each example, of each layer."""
-        (taps,) = self.taps(images, weigh, self.fisher.gradients)
-        kind = world.KINDS[self.fisher.scores]
-        found = {tap.layer: self.curvature[tap.layer].solve(tap, self.damping[tap.layer]) for tap in taps}
-        return [flat(found[layer]).to(kind) for layer in self.layers.every if layer in found]
+    def solve(self, images: Tensor, weigh: Weigh, out: Sequence[Float[Tensor, "B P"]]) -> None:
+        """The damped inverse curvature times the gradient of each example, a layer each into `out`."""
+        to = dict(zip(self.layers.every, out, strict=True))
 
-    def products(
-        self, held: Sequence[Float[Tensor, "Q P"]], images: Tensor, weigh: Callable[[Tensor], Iterator[Tensor]]
-    ) -> Float[Tensor, "Q B"]:
+        def each(tap: Tap) -> None:
+            start = 0
+            for part in tap.split():
+                to[tap.layer][start : start + len(part)] = flat(self.curvature[tap.layer].solve(part))
+                start += len(part)
+
+        self.tap(images, weigh, self.fisher.gradients, each)
+
+    def products(self, held: Sequence[Float[Tensor, "Q P"]], images: Tensor, weigh: Weigh) -> Float[Tensor, "Q B"]:
         """Each held query times the gradient of each example, summed over layers."""
-        (taps,) = self.taps(images, weigh, self.fisher.gradients)
-        kind = world.KINDS[self.fisher.scores]
-        by = {tap.layer: tap for tap in taps}
-        total = held[0].new_zeros(len(held[0]), len(images), dtype=torch.float32)
-        for query, layer in zip(held, (layer for layer in self.layers.every if layer in by), strict=True):
-            add_product(total, query, flat(by[layer].gradient()).to(kind))
+        of = dict(zip(self.layers.every, held, strict=True))
+        total = torch.zeros(len(held[0]), len(images), device=held[0].device)
+        self.tap(images, weigh, self.fisher.gradients, lambda tap: add_products(total, of[tap.layer], tap))
         return total
 
-    def squares(self, images: Tensor, weigh: Callable[[Tensor], Iterator[Tensor]]) -> Float[Tensor, " B"]:
+    def squares(self, images: Tensor, weigh: Weigh) -> Float[Tensor, " B"]:
         """`g^T (F + damping)^-1 g` of each example, summed over layers."""
-        (taps,) = self.taps(images, weigh, self.fisher.gradients)
-        return torch.stack([self.curvature[tap.layer].square(tap, self.damping[tap.layer]) for tap in taps]).sum(0)
+        total = torch.zeros(len(images), device=images.device)
+
+        def each(tap: Tap) -> None:
+            total.add_(torch.cat([self.curvature[tap.layer].square(part) for part in tap.split()]))
+
+        self.tap(images, weigh, self.fisher.gradients, each)
+        return total
 
 
-def add_product(total: Float[Tensor, "Q B"], left: Tensor, right: Tensor) -> None:
-    """`total += left @ right.T`, summed in fp32."""
-    if left.dtype == torch.float32:
-        total.addmm_(left, right.T)
-    else:
-        total += left @ right.T
+def add_products(total: Float[Tensor, "Q B"], query: Float[Tensor, "Q P"], tap: Tap) -> None:
+    """`total += query . G_n`, some outputs of the layer at a time, so that the gradients stay in cache and the queries are read once."""
+    (groups, b, _, o), i, a = tap.g.shape, tap.layer.inputs, tap.rows
+    step = o if groups > 1 else max(1, SCRATCH // (b * i))
+    scratch = tap.g.new_empty(b * min(step, o) * i) if groups == 1 else None
+    for low in range(0, o, step):
+        g = tap.g[..., low : low + step]
+        if scratch is None:
+            part = flat(g.mT @ a)
+        else:
+            part = torch.bmm(g[0].mT, a[0], out=scratch[: b * g.shape[-1] * i].view(b, -1, i)).flatten(1)
+        to = query[:, low * i : (low + step) * i] if groups == 1 else query
+        if query.dtype == torch.float32:
+            total.addmm_(to, part.float().T)
+        else:
+            total += to @ part.to(query.dtype).T
 
 
 def flat(gradient: Tensor) -> Float[Tensor, "B P"]:
@@ -231,7 +249,9 @@ def batch() -> int:
 
 @functools.cache
 def warned(names: tuple[str, ...]) -> None:
-    clock.say(f"not tracked, so left out of influence: {', '.join(names[:6])}{f' and {len(names) - 6} more' if len(names) > 6 else ''}")
+    clock.say(
+        f"not tracked, so left out of influence: {', '.join(names[:6])}{f' and {len(names) - 6} more' if len(names) > 6 else ''}"
+    )
 
 
 def mention(layers: Layers) -> None:
@@ -240,7 +260,7 @@ def mention(layers: Layers) -> None:
         warned(tuple(layers.untracked))
 
 
-def weigher(of: Loss, labels: Int[Tensor, " B"]) -> Callable[[Float[Tensor, "B K"]], Iterator[Float[Tensor, ""]]]:
+def weigher(of: Loss, labels: Int[Tensor, " B"]) -> Weigh:
     """The sum of a scalar of the logits over a batch, for `Layers.taps`."""
 
     def weigh(logits: Float[Tensor, "B K"]) -> Iterator[Float[Tensor, ""]]:
@@ -277,7 +297,7 @@ def squares(run: Run, fisher: Fisher) -> Float[Tensor, " N"]:
     factors = Factors(run, fisher).fit()
     whole = torch.zeros(len(run.data), device=world.device())
     steps = batches(torch.arange(len(run.data)), batch())
-    with torch.no_grad(), clock.stage(f"self-influence {fisher.kind}"):
+    with clock.stage(f"self-influence {fisher.kind}"):
         for index in clock.track(steps, len(steps), "self-influence", "blocks"):
             mine = world.shard(index)
             if len(mine):
@@ -286,8 +306,3 @@ def squares(run: Run, fisher: Fisher) -> Float[Tensor, " N"]:
         whole = world.total(whole).cpu()
     finite(whole, torch.arange(len(whole)), "training images")
     return whole
-
-
-def settings(fisher: Fisher) -> dict[str, Any]:
-    """What a result should record of how it was made."""
-    return dataclasses.asdict(fisher)

@@ -52,8 +52,7 @@ def solve(
 ) -> Shaped[Tensor, "G B O I"]:
     """`left ((left^T G right) o weight) right^T` of each example's gradient `G`."""
     left, right, weight = (each.to(tap.g.dtype) for each in (left, right, weight))
-    parts = [left[:, None] @ folded(part.rotated(left, right).mul_(weight[:, None]), right.mT) for part in tap.split()]
-    return torch.cat(parts, 1)
+    return left[:, None] @ folded(tap.rotated(left, right).mul_(weight[:, None]), right.mT)
 
 
 def square(
@@ -61,9 +60,5 @@ def square(
 ) -> Float[Tensor, " B"]:
     """`sum (left^T G right)^2 o weight` of each example's gradient `G`."""
     left, right, root = (each.to(tap.g.dtype) for each in (left, right, weight.sqrt()))
-    return torch.cat([energy(part.rotated(left, right).mul_(root[:, None])) for part in tap.split()])
-
-
-def energy(rotated: Shaped[Tensor, "G B p r"]) -> Float[Tensor, " B"]:
-    """Sum of squares of each example, in fp32."""
+    rotated = tap.rotated(left, right).mul_(root[:, None])
     return torch.linalg.vector_norm(rotated, dim=(2, 3), dtype=torch.float32).square_().sum(0)

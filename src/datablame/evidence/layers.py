@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
-import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -22,10 +21,13 @@ from datablame.ground import world
 from datablame.ground.errors import InputError, RunError
 
 KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d)
-CACHED = 1 << 24
+CACHED = 1 << 22
 """Numbers of per-example gradients worked on at a time: what stays in a processor's cache."""
 
 Loss = Callable[[Float[Tensor, "B K"], Int[Tensor, " B"]], Float[Tensor, " B"]]
+"""A scalar of each example: `(logits, labels) -> [B]`."""
+Weigh = Callable[[Float[Tensor, "B K"]], Iterator[Float[Tensor, ""]]]
+"""The scalars of a batch whose gradients are wanted, of its logits."""
 
 
 class Layer:
@@ -111,11 +113,7 @@ class Layer:
             self.dilation,
             self.groups,
         )
-        return (
-            y.permute(0, 2, 3, 1)
-            .reshape(len(x), -1, self.groups, onto.shape[-1])
-            .movedim(2, 0)
-        )
+        return y.permute(0, 2, 3, 1).reshape(len(x), -1, self.groups, onto.shape[-1]).movedim(2, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -131,12 +129,17 @@ class Tap:
     def __len__(self) -> int:
         return len(self.x)
 
-    @functools.cached_property
+    @property
     def rows(self) -> Shaped[Tensor, "G B S I"]:
+        """The inputs, written out anew each time: kept, those of all layers would fill the memory."""
         return self.layer.rows(self.x)
 
     def to(self, kind: torch.dtype) -> Tap:
-        return self if self.x.dtype == self.g.dtype == kind else Tap(self.layer, self.x.to(kind), self.g.to(kind), self.first)
+        return (
+            self
+            if self.x.dtype == self.g.dtype == kind
+            else Tap(self.layer, self.x.to(kind), self.g.to(kind), self.first)
+        )
 
     def split(self, numbers: int = 0) -> Iterator[Tap]:
         """Parts of the batch whose gradients (`numbers` an example; the layer's own size unless told) stay in cache."""
@@ -150,14 +153,13 @@ class Tap:
 
     def norm(self) -> Float[Tensor, " B"]:
         """Squared norm of the gradient of each example, by the Gram matrices of the positions where that is cheaper."""
-        (_, _, s, i), o = self.rows.shape, self.layer.outputs
+        (_, _, s, o), i = self.g.shape, self.layer.inputs
         if s * (i + o) < i * o:
-            return ((self.rows @ self.rows.mT) * (self.g @ self.g.mT)).float().sum((0, 2, 3))
-        return torch.cat([part.gradient().float().square().sum((0, 2, 3)) for part in self.split()])
+            a = self.rows
+            return ((a @ a.mT) * (self.g @ self.g.mT)).float().sum((0, 2, 3))
+        return torch.linalg.vector_norm(self.gradient(), dim=(2, 3), dtype=torch.float32).square_().sum(0)
 
-    def rotated(
-        self, left: Shaped[Tensor, "G O p"], right: Shaped[Tensor, "G I r"]
-    ) -> Shaped[Tensor, "G B p r"]:
+    def rotated(self, left: Shaped[Tensor, "G O p"], right: Shaped[Tensor, "G I r"]) -> Shaped[Tensor, "G B p r"]:
         """`left^T G_n right` of each example, multiplied in the cheapest order."""
         (_, _, s, o), i, p, r = self.g.shape, self.layer.inputs, left.shape[2], right.shape[2]
         costs = {
@@ -167,8 +169,22 @@ class Tap:
         self.layer.route = min(costs, key=lambda route: costs[route])
         g = folded(self.g, left).mT
         if self.layer.route == "rows first":
-            return g @ self.layer.project(self.x, right)
+            few = 2 * r <= i  # then it pays to write no patches out
+            return g @ (self.layer.project(self.x, right) if few else folded(self.rows, right))
         return folded(g @ self.rows, right)
+
+    def energies(
+        self, left: Shaped[Tensor, "G O p"], right: Shaped[Tensor, "G I r"]
+    ) -> tuple[Shaped[Tensor, "G B p r"], Shaped[Tensor, "G B p"]]:
+        """`left^T G_n right` of each example, and the squared norms of the rows of `left^T G_n`, by the Gram matrix of the positions
+        where they are few."""
+        (_, _, s, _), i, p, r = self.g.shape, self.layer.inputs, left.shape[2], right.shape[2]
+        g = folded(self.g, left)
+        if s * i * r + s * p * r + s * s * (i + p) < s * p * i + p * i * r:
+            a = self.rows
+            return g.mT @ self.layer.project(self.x, right), ((a @ a.mT @ g) * g).sum(2)
+        gradient = g.mT @ self.rows
+        return folded(gradient, right), torch.linalg.vector_norm(gradient, dim=3).square_()
 
 
 def folded(x: Shaped[Tensor, "G B n m"], by: Shaped[Tensor, "G m k"]) -> Shaped[Tensor, "G B n k"]:
@@ -188,7 +204,9 @@ class Layers:
         found = {name: module for name, module in model.named_modules() if isinstance(module, KINDS)}
         wanted = [name for name in found if any(fnmatch.fnmatch(name, each) for each in pattern.split("|"))]
         if not wanted:
-            raise InputError(f"no layer matches '{pattern}'; there is: {', '.join(found) or 'no Linear, Conv1d or Conv2d'}")
+            raise InputError(
+                f"no layer matches '{pattern}'; there is: {', '.join(found) or 'no Linear, Conv1d or Conv2d'}"
+            )
         self.every = [Layer(name, found[name]) for name in wanted]
         self.refuse_shared()
 
@@ -201,7 +219,9 @@ class Layers:
         for layer in self.every:
             names = owners[layer.module.weight]  # type: ignore[index]  # a parameter
             if len(names) > 1:
-                raise InputError(f"layers {' and '.join(names)} share one weight, which cannot be tracked; leave them out with layers=")
+                raise InputError(
+                    f"layers {' and '.join(names)} share one weight, which cannot be tracked; leave them out with layers="
+                )
 
     @property
     def untracked(self) -> list[str]:
@@ -214,27 +234,10 @@ class Layers:
         ]
 
     @contextlib.contextmanager
-    def watching(self, seen: dict[Layer, tuple[Tensor, int, list[Tensor]]], leaves: list[Tensor]) -> Iterator[None]:
-        """Inside, each forward pass leaves every layer's input and gradient in `seen`; parameters ask for no gradient."""
-
-        def watch(layer: Layer, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            if layer in seen:
-                raise InputError(f"layer {layer.name} is used twice in one forward pass, which cannot be tracked; leave it out with layers=")
-            x, back = inputs[0].detach(), []
-            x = x.clone() if layer.careful else x
-            if not output.requires_grad:  # the first layers: parameters are frozen, so nothing before them asks for a gradient
-                leaves.append(output.detach().requires_grad_())
-                output = leaves[-1].clone()  # what follows may change it in place, which a leaf would refuse
-            output.register_hook(back.append)
-            seen[layer] = (x, x._version, back)
-            return output
-
+    def frozen(self) -> Iterator[None]:
+        """Inside, parameters ask for no gradient and every module is in `eval` mode."""
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         training = [module for module in self.model.modules() if module.training]
-        hooks = [
-            layer.module.register_forward_hook(lambda _, inputs, output, layer=layer: watch(layer, inputs, output))
-            for layer in self.every
-        ]
         self.model.eval()
         try:
             for parameter in parameters:
@@ -245,39 +248,52 @@ class Layers:
                 parameter.requires_grad_(True)
             for module in training:
                 module.training = True
+
+    def tap(self, images: Tensor, weigh: Weigh, each: Callable[[Tap], None], precision: str = "fp32") -> None:
+        """Call `each` with the tap of every layer, for each scalar of the logits that `weigh` yields.
+
+        One forward pass, and one backward pass a scalar for the gradients of outputs alone, never of weights. A tap is handed
+        over as its gradient arrives, the last layer's first, so that the gradients of all layers are never held at once.
+        """
+        inputs: dict[Layer, tuple[Tensor, int]] = {}
+        leaves: list[Tensor] = []
+        first = True
+
+        def watch(layer: Layer, x: Tensor, output: Tensor) -> Tensor:
+            if layer in inputs:
+                raise InputError(
+                    f"layer {layer.name} is used twice in one forward pass, which cannot be tracked; leave it out with layers="
+                )
+            x = x.detach().clone() if layer.careful else x.detach()
+            if (
+                not output.requires_grad
+            ):  # a first layer: parameters are frozen, so nothing before it asks for a gradient
+                leaves.append(output.detach().requires_grad_())
+                output = leaves[-1].clone()  # what follows may change it in place, which a leaf would refuse
+            inputs[layer] = x, x._version
+            output.register_hook(lambda g: each(Tap(layer, inputs[layer][0], layer.returned(g), first)))
+            return output
+
+        hooks = [
+            layer.module.register_forward_hook(lambda _, x, output, layer=layer: watch(layer, x[0], output))
+            for layer in self.every
+        ]
+        try:
+            with torch.enable_grad(), self.frozen():
+                with world.autocast(precision):
+                    logits = self.model(images)
+                changed = [layer for layer, (x, version) in inputs.items() if x._version != version]
+                scalars = [] if changed else list(weigh(logits.float()))
+                for turn, scalar in enumerate(scalars, 1):
+                    torch.autograd.grad(scalar, leaves, retain_graph=turn < len(scalars), allow_unused=True)
+                    first = False
+        finally:
             for hook in hooks:
                 hook.remove()
-
-    def taps(
-        self,
-        images: Tensor,
-        weigh: Callable[[Float[Tensor, "B K"]], Iterator[Float[Tensor, ""]]],
-        precision: str = "fp32",
-    ) -> Iterator[list[Tap]]:
-        """For each scalar of the logits that `weigh` yields, the taps of all layers: one forward pass, and one backward
-        pass a scalar for the gradients of outputs alone, never of weights."""
-        seen: dict[Layer, tuple[Tensor, int, list[Tensor]]] = {}
-        leaves: list[Tensor] = []
-        with torch.enable_grad(), self.watching(seen, leaves):
-            with world.autocast(precision):
-                logits = self.model(images)
-            changed = [layer for layer, (x, version, _) in seen.items() if x._version != version]
-            if not changed:
-                scalars = list(weigh(logits.float()))
         if changed:
             for layer in changed:
                 layer.careful = True
-            yield from self.taps(images, weigh, precision)
-            return
-        for turn, scalar in enumerate(scalars):
-            for _, _, back in seen.values():
-                back.clear()
-            torch.autograd.grad(scalar, leaves, retain_graph=turn + 1 < len(scalars), allow_unused=True)
-            yield [
-                Tap(layer, x, layer.returned(back[0]), turn == 0)
-                for layer, (x, _, back) in seen.items()
-                if back
-            ]
+            self.tap(images, weigh, each, precision)
 
 
 def finite(values: Shaped[Tensor, "... B"], rows: Int[Tensor, " B"], what: str) -> None:
@@ -285,4 +301,6 @@ def finite(values: Shaped[Tensor, "... B"], rows: Int[Tensor, " B"], what: str) 
     bad = ~values.isfinite().flatten(0, -2).all(0) if values.ndim > 1 else ~values.isfinite()
     if bad.any():
         names = ", ".join(map(str, rows[bad.cpu()][:5].tolist()))
-        raise RunError(f"the gradient of {int(bad.sum())} {what} is not finite, rows {names}; a model whose loss overflowed, or activations=bf16, is the usual cause")
+        raise RunError(
+            f"the gradient of {int(bad.sum())} {what} is not finite, rows {names}; a model whose loss overflowed, or activations=bf16, is the usual cause"
+        )

@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.classifier import Classifier
+from datablame.classifier import Classifier, build
 from datablame.dataset import Dataset
-from datablame.evidence.training import batches, fit
+from datablame.evidence.schedules import schedule
+from datablame.evidence.training import batches, fit, kept_epochs
 from datablame.ground import clock, draw, store, world
 from datablame.ground.errors import InputError
 from datablame.run import Run
@@ -77,6 +78,27 @@ def accuracy(run: Run) -> float | None:
         right = torch.from_numpy(np.array(on_test(run))).argmax(1) == run.test.labels
         run.change(test_accuracy=round(right.float().mean().item(), 5))
     return run.about["test_accuracy"]
+
+
+def checkpoints(run: Run) -> list[tuple[float, Classifier]]:
+    """(sum of the learning rates of the epochs since the checkpoint before, an epoch counting once; the model then), in order.
+
+    Raises InputError where the run kept none.
+    """
+    from safetensors.torch import load_file
+
+    recipe = run.recipe
+    epochs = kept_epochs(recipe.checkpoints, recipe.epochs)
+    if not epochs:
+        raise InputError(f"{run.path} kept no checkpoints; train with --checkpoints 5")
+    rate_at = schedule(recipe.schedule)
+    rates = [recipe.rate * rate_at((epoch + 0.5) / recipe.epochs) for epoch in range(recipe.epochs)]
+    found = []
+    for before, epoch in zip([-1, *epochs], epochs, strict=False):
+        model = build(recipe, run.data)
+        model.load_state_dict(load_file(run.path / "checkpoints" / f"{epoch}.safetensors"))
+        found.append((sum(rates[before + 1 : epoch + 1]), model.eval()))
+    return found
 
 
 def has_features(run: Run) -> bool:

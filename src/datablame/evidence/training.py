@@ -68,6 +68,8 @@ def fit(run: Run) -> None:
                 look(model, data, recorder)
             finite(world.total(losses), epoch, run)
             recorder.write(epoch)
+            if epoch in kept_epochs(recipe.checkpoints, recipe.epochs):
+                store.write_tensors(run.path / "checkpoints" / f"{epoch}.safetensors", model.state_dict())
             report(run, epoch, losses.mean().item(), time.perf_counter() - started)
             save_progress(run, epoch, model, optimizer, scaler)
     ticker.close()
@@ -88,6 +90,12 @@ def parameters(model: nn.Module, decay: float) -> list[dict[str, object]]:
         {"params": [p for p in every if p.ndim > 1], "weight_decay": decay},
         {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0.0},
     ]
+
+
+def kept_epochs(checkpoints: int, epochs: int) -> list[int]:
+    """The epochs, from 0, after which weights are kept: evenly spread, the last among them."""
+    count = min(checkpoints, epochs)
+    return [epochs * (i + 1) // count - 1 for i in range(count)]
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

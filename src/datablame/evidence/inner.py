@@ -1,0 +1,64 @@
+"""Inner products of gradients: queries times the inverse curvature, met with the gradients of training examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datablame.dataset import Dataset
+from datablame.evidence.factors import Factors, batch, loss, measure, weigher
+from datablame.evidence.layers import finite
+from datablame.evidence.training import batches
+from datablame.ground import clock, world
+from datablame.run import Run
+
+Held = list[list[Float[Tensor, "q P"]]]
+"""For each term, each layer's preconditioned gradients."""
+
+
+class Inner:
+    """`sum_terms weight * g_q^T (F + damping)^-1 g_n`, a term for each model that is asked; `of` is the scalar of the query."""
+
+    def __init__(self, run: Run, queries: Dataset, terms: list[tuple[float, Factors]], of: str):
+        self.run, self.queries, self.terms, self.of = run, queries, terms, measure(of)
+        self.size = sum(4 * factors.size for _, factors in terms)
+        first = terms[0][1]
+        self.facts: dict[str, Any] = {
+            "of": of,
+            "curvature": first.fisher.fitted | {"damping": first.fisher.damping},
+            "weights": first.size,
+            "effective_dimension": first.effective,
+            "untracked": first.layers.untracked,
+        }
+
+    def hold(self, queries: Int[Tensor, " q"]) -> Held:
+        """The queries' gradients times the inverse curvature, filled in block by block."""
+        held: Held = []
+        with torch.no_grad(), clock.stage("queries"):
+            for _, factors in self.terms:
+                kind = world.KINDS[factors.fisher.scores]
+                whole = [
+                    torch.zeros(len(queries), layer.size, dtype=kind, device=world.device())
+                    for layer in factors.layers.every
+                ]
+                for index in batches(torch.arange(len(queries)), batch()):
+                    images, labels = self.queries.batch(queries[index])
+                    out = [each[int(index[0]) : int(index[-1]) + 1] for each in whole]
+                    factors.solve(images, weigher(self.of, labels), out)
+                    finite(torch.stack([part.float().sum(1) for part in out]), queries[index], "queries")
+                held.append(whole)
+        return held
+
+    def meet(self, held: Held, rows: Int[Tensor, " b"]) -> Float[Tensor, "q b"]:
+        """The held queries against these training rows with their given labels, a batch at a time."""
+        scores = torch.zeros(len(held[0][0]), len(rows), device=world.device())
+        with torch.no_grad(), clock.stage("pairwise"):
+            for index in batches(torch.arange(len(rows)), batch()):
+                images, labels = self.run.data.batch(rows[index])
+                for (weight, factors), whole in zip(self.terms, held, strict=True):
+                    scores[:, index] += weight * factors.products(whole, images, weigher(loss, labels))
+        finite(scores, rows, "training images")
+        return scores

@@ -1,0 +1,131 @@
+"""Linking: one sweep of queries against training rows for every link method, in blocks, resumed where it was interrupted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datablame.dataset import Dataset
+from datablame.evidence.training import batches
+from datablame.ground import clock, plug, store, world
+from datablame.ground.errors import InputError
+from datablame.pairs import Links, Pairs
+from datablame.reading import matched
+from datablame.run import Run
+
+BLOCK = 1024
+"""Training rows a block: what is done again after an interruption."""
+
+
+def linked(run: Run, queries: Dataset, link: str = "influence", keep: int | None = None) -> Links:
+    """Scores of every query against every training row, or of the `keep` highest and lowest of each; computed once.
+
+    Raises InputError for queries of another size, other classes, or none.
+    """
+    make = plug.find("links", link)
+    if not len(queries):
+        raise InputError("there are no queries; name images, or ask for --queries of the test set")
+    if keep is not None and keep < 1:
+        raise InputError(f"keep must be at least 1; {keep} was asked")
+    queries = matched(queries, run.data, "query images")
+    keep = keep if keep is not None and 2 * keep < len(run.data) else None
+    folder = run.path / "links" / f"{link}{f',keep={keep}' if keep else ''}-{queries.fingerprint[:8]}"
+    if not world.agree((folder / "links.json").exists()):
+        pairs = make(run, queries)
+        Sweep(folder, pairs, len(queries), len(run.data), keep).work()
+        queries.save(folder / "queries")
+        store.write_json(folder / "links.json", {"link": link, "keep": keep} | pairs.facts)
+        store.remove(folder / "progress.safetensors")
+    return opened(folder)
+
+
+def opened(folder: Path) -> Links:
+    """Links that lie in a folder."""
+    facts = store.read_json(folder / "links.json")
+    rows = np.load(folder / "rows.npy", mmap_mode="r") if (folder / "rows.npy").exists() else None
+    values = np.load(folder / "values.npy", mmap_mode="r")
+    return Links(facts["link"], Dataset.restore(folder / "queries"), values, rows, facts)
+
+
+class Sweep:
+    """Groups of queries, as many as memory holds, each against all training rows a block at a time."""
+
+    def __init__(self, folder: Path, pairs: Pairs, queries: int, rows: int, keep: int | None):
+        self.folder, self.pairs, self.keep = folder, pairs, keep
+        self.group, self.done, self.state = self.resume(queries)
+        self.groups = torch.arange(queries).split(self.group)
+        self.blocks = batches(torch.arange(rows), BLOCK)
+        width = 2 * keep if keep else rows
+        self.values = store.open_array(folder / "values.npy", (queries, width), "float32")
+        self.rows = store.open_array(folder / "rows.npy", (queries, width), "int32") if keep else None
+
+    def resume(self, queries: int) -> tuple[int, int, dict[str, Tensor]]:
+        """(queries a group, blocks that are done, the best of the group so far)."""
+        from safetensors import safe_open
+
+        path = self.folder / "progress.safetensors"
+        if world.agree(path.exists()):
+            with safe_open(path, "pt") as file:
+                facts = file.metadata()
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            clock.say(f"resuming {self.folder} after {facts['done']} blocks")
+            return int(facts["group"]), int(facts["done"]), state
+        fit = int(world.free() * 0.4) // max(1, self.pairs.size)
+        return world.agree(max(1, min(queries, fit))), 0, {}
+
+    def work(self) -> None:
+        """Every block that is not done yet."""
+        total = len(self.groups) * len(self.blocks)
+        ticker = clock.Ticker(total - self.done, "linking", "blocks")
+        for number, queries in enumerate(self.groups):
+            if (number + 1) * len(self.blocks) <= self.done:
+                continue
+            held = self.pairs.hold(queries)
+            for turn, rows in enumerate(self.blocks, number * len(self.blocks)):
+                if turn < self.done:
+                    continue
+                self.put(queries, rows, self.shared(held, len(queries), rows))
+                self.done = turn + 1
+                self.save(last=rows is self.blocks[-1])
+                ticker.tick()
+        ticker.close()
+        for array in (self.values, self.rows):
+            if array is not None and world.rank() == 0:
+                array.flush()
+
+    def shared(self, held: Any, count: int, rows: Int[Tensor, " b"]) -> Float[Tensor, "q b"]:
+        """One block's scores, each process doing its part of the rows."""
+        mine = world.shard(rows)
+        whole = torch.zeros(count, len(rows), device=world.device())
+        if len(mine):
+            start = int(mine[0] - rows[0])
+            whole[:, start : start + len(mine)] = self.pairs.meet(held, mine)
+        return world.total(whole).cpu()
+
+    def put(self, queries: Int[Tensor, " q"], rows: Int[Tensor, " b"], scores: Float[Tensor, "q b"]) -> None:
+        """Write a block, or merge it into the highest and lowest of each query."""
+        first, last = int(queries[0]), int(queries[-1]) + 1
+        if self.keep is None:
+            self.values[first:last, int(rows[0]) : int(rows[-1]) + 1] = scores.numpy()
+            return
+        index = rows.int().expand_as(scores)
+        for side, sign in (("high", 1), ("low", -1)):
+            values = torch.cat([self.state.get(side, scores[:, :0]), scores], 1)
+            where = torch.cat([self.state.get(f"{side} rows", index[:, :0]), index], 1)
+            best = (sign * values).argsort(dim=1, descending=True, stable=True)[:, : self.keep]
+            self.state |= {side: values.gather(1, best), f"{side} rows": where.gather(1, best)}
+        if rows is self.blocks[-1]:
+            assert self.rows is not None
+            self.values[first:last] = torch.cat([self.state["high"], self.state["low"].flip(1)], 1).numpy()
+            self.rows[first:last] = torch.cat([self.state["high rows"], self.state["low rows"].flip(1)], 1).numpy()
+
+    def save(self, last: bool) -> None:
+        """What a resumed sweep needs; a finished group's best are in the arrays."""
+        self.state = {} if last else self.state
+        facts = {"group": str(self.group), "done": str(self.done)}
+        store.write_tensors(self.folder / "progress.safetensors", self.state, facts)

@@ -1,0 +1,36 @@
+"""Cosine of the encoder's features, as in representer-free baselines. Hanawa et al., 2021. arXiv:2006.04528"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from datablame.dataset import Dataset
+from datablame.evidence import passes
+from datablame.ground import world
+from datablame.run import Run
+
+
+class similarity:
+    """The cosine, positive where the example has the query's label, negative where it has another."""
+
+    def __init__(self, run: Run, queries: Dataset):
+        self.run, self.queries = run, queries
+        self.features = passes.features(run)
+        self.size, self.facts = 4 * self.features.shape[1], {"of": "features"}
+
+    def hold(self, queries: Int[Tensor, " q"]) -> tuple[Float[Tensor, "q D"], Int[Tensor, " q"]]:
+        images, labels = self.queries.batch(queries)
+        with torch.inference_mode():
+            return normalize(self.run.model.features(images).float()), labels
+
+    def meet(
+        self, held: tuple[Float[Tensor, "q D"], Int[Tensor, " q"]], rows: Int[Tensor, " b"]
+    ) -> Float[Tensor, "q b"]:
+        features, labels = held
+        mine = normalize(torch.from_numpy(np.asarray(self.features[rows.numpy()], "float32")).to(world.device()))
+        same = labels[:, None] == self.run.data.labels[rows].to(labels.device)
+        return features @ mine.T * torch.where(same, 1.0, -1.0)
