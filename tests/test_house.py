@@ -15,9 +15,9 @@ from datablame.verdict import Verdict
 ROOT = Path(__file__).parents[1] / "src" / "datablame"
 FLOORS = {
     0: "ground",
-    1: "dataset trace scores verdict recipe classifier run packing corruption exporting reading sources noises models heads",
+    1: "dataset trace pairs scores verdict recipe classifier run packing corruption exporting reading sources noises models heads",
     2: "evidence",
-    3: "signals judges scoring",
+    3: "curvature signals links judges scoring linking asking agreeing",
     4: "faces proof doctor",
     5: "verbs",
     6: "cli __main__ __init__",

@@ -13,12 +13,13 @@ from typing import Any
 __version__ = "0.1.0"
 
 HOMES = {
-    "verbs": "audit compare corrupt export judge load measure prove report score train",
+    "verbs": "agree audit compare corrupt explain export index judge load measure prove report score train",
     "reading": "Reading",
     "dataset": "Dataset",
     "recipe": "Recipe",
     "run": "Run",
     "scores": "Scores blend",
+    "pairs": "Links",
     "verdict": "Verdict",
     "ground.errors": "InputError RunError",
 }

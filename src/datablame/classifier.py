@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from datablame.dataset import Dataset
 from datablame.ground import draw, plug, world
+from datablame.ground.errors import InputError
 from datablame.recipe import Recipe
 
 
@@ -32,6 +35,36 @@ class Classifier(nn.Module):
 
     def forward(self, pixels: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         return self.head(self.features(pixels))
+
+
+def unit(pixels: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    """Floats in [0, 1]."""
+    return pixels.float() / 255
+
+
+class Prepared(nn.Module):
+    """A module of one's own behind what it takes: `module(prepare(pixels))`."""
+
+    def __init__(self, module: nn.Module, prepare: Callable[[Tensor], Tensor] = unit):
+        super().__init__()
+        self.module, self.prepare = module, prepare
+        self.last = ([None] + [each for each in module.modules() if isinstance(each, nn.Linear)])[-1]
+        self.dim = self.last.in_features if self.last else 0
+
+    def features(self, pixels: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        """What goes into the last linear layer. Raises InputError where the module has none."""
+        if self.last is None:
+            raise InputError(f"{type(self.module).__name__} has no linear layer whose input could serve as features")
+        seen: list[Tensor] = []
+        hook = self.last.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
+        try:
+            self(pixels)
+        finally:
+            hook.remove()
+        return seen[-1]
+
+    def forward(self, pixels: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
+        return self.module(self.prepare(pixels))
 
 
 def build(recipe: Recipe, data: Dataset) -> Classifier:

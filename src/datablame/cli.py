@@ -30,6 +30,9 @@ for verb in (
     verbs.corrupt,
     verbs.train,
     verbs.score,
+    verbs.explain,
+    verbs.index,
+    verbs.agree,
     verbs.judge,
     verbs.prove,
     verbs.measure,
@@ -42,7 +45,7 @@ for verb in (
 
 @app.command
 def methods() -> dict[str, dict[str, str]]:
-    """List every source, noise, model, head, signal and judge with its first line of documentation."""
+    """List every source, noise, model, head, curvature, signal, link and judge with its first line of documentation."""
     from datablame.ground import plug
     from datablame.sources.preset import presets
 

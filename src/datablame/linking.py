@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datablame.dataset import Dataset
+from datablame.evidence.factors import Fisher
+from datablame.evidence.index import Index
 from datablame.evidence.training import batches
 from datablame.ground import clock, plug, store, world
 from datablame.ground.errors import InputError
@@ -39,17 +42,61 @@ def linked(run: Run, queries: Dataset, link: str = "influence", keep: int | None
         pairs = make(run, queries)
         Sweep(folder, pairs, len(queries), len(run.data), keep).work()
         queries.save(folder / "queries")
-        store.write_json(folder / "links.json", {"link": link, "keep": keep} | pairs.facts)
+        store.write_json(
+            folder / "links.json", {"link": link, "keep": keep, "predictions": said(run, queries)} | pairs.facts
+        )
         store.remove(folder / "progress.safetensors")
-    return opened(folder)
+    return opened(run, folder)
 
 
-def opened(folder: Path) -> Links:
-    """Links that lie in a folder."""
+def searched(run: Run, queries: Dataset, index: Index, of: str, keep: int, rerank: int) -> Links:
+    """The `keep` highest and lowest training examples of each query, found by the index and ranked again exactly."""
+    queries = matched(queries, run.data, "query images")
+    folder = run.path / "links" / f"index,{index.folder.name},{of},keep={keep}-{queries.fingerprint[:8]}"
+    if not world.agree((folder / "links.json").exists()):
+        began = time.perf_counter()
+        rows, values = index.search(queries, of, keep, rerank)
+        seconds = time.perf_counter() - began
+        store.write_array(folder / "rows.npy", rows.astype("int32"))
+        store.write_array(folder / "values.npy", values)
+        queries.save(folder / "queries")
+        facts = {"link": "influence", "keep": keep, "of": of, "seconds": round(seconds, 3)}
+        agreement = index.agreement(of, rerank)
+        store.write_json(folder / "links.json", facts | {"predictions": said(run, queries), "index": agreement})
+    return opened(run, folder)
+
+
+def index_of(run: Run, link: str, block: int = 0) -> tuple[Index | None, str]:
+    """(the index that answers for an influence link, the scalar of its queries): of this block, or the one that was made; None if none was.
+
+    Raises InputError for links that no index answers for.
+    """
+    if plug.parse(link)[0] != "influence":
+        raise InputError(f"an index answers for influence; {link} was asked")
+    bound = plug.find("links", link).keywords  # type: ignore[attr-defined]  # a partial
+    fisher, of = bound.get("fisher", Fisher()), bound.get("of", "margin")
+    made = sorted(int(path.parent.name.rpartition("-")[2]) for path in run.path.glob("index/*/codes.npy"))
+    for size in [block] if block else made:
+        index = Index(run, fisher, size)
+        if block or (index.folder / "codes.npy").exists():
+            return index, of
+    return None, of
+
+
+def said(run: Run, queries: Dataset, count: int = 64) -> list[tuple[int, float]]:
+    """(predicted class, its probability) of the first queries."""
+    images, _ = queries.batch(torch.arange(min(count, len(queries))))
+    with torch.inference_mode():
+        chance, best = run.model(images).softmax(1).max(1)
+    return [(int(k), round(float(p), 4)) for k, p in zip(best, chance, strict=True)]
+
+
+def opened(run: Run, folder: Path) -> Links:
+    """Links that lie in a folder of the run."""
     facts = store.read_json(folder / "links.json")
     rows = np.load(folder / "rows.npy", mmap_mode="r") if (folder / "rows.npy").exists() else None
     values = np.load(folder / "values.npy", mmap_mode="r")
-    return Links(facts["link"], Dataset.restore(folder / "queries"), values, rows, facts)
+    return Links(facts["link"], folder, run.data, Dataset.restore(folder / "queries"), values, rows, facts)
 
 
 class Sweep:

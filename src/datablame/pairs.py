@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,10 +34,12 @@ class Pairs(Protocol):
 class Links:
     """Scores of queries against training rows; higher pushes the query towards its class, lower away from it.
 
-    `values [Q,M]`; `rows [Q,M]` says which training rows they belong to, None that they are all of them in order.
+    `path` is their folder, `data` the training set, `values [Q,M]`; `rows [Q,M]` says which training rows they belong to, None that they are all of them in order.
     """
 
     name: str
+    path: Path
+    data: Dataset
     queries: Dataset
     values: np.ndarray
     rows: np.ndarray | None

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
-from datablame.classifier import Classifier, build
+from datablame.classifier import Classifier, Prepared, build, unit
 from datablame.dataset import Dataset
 from datablame.ground import store, world
 from datablame.ground.errors import InputError
@@ -129,6 +129,37 @@ class Run:
             run.finish()
         return run
 
+    @classmethod
+    def from_model(
+        cls,
+        data: Dataset,
+        model: nn.Module,
+        test: Dataset | None = None,
+        prepare: Callable[[Tensor], Tensor] = unit,
+        out: Path | str = "runs",
+    ) -> Run:
+        """A run of a trained module of one's own, for `score`, `explain` and everything that asks a model; the module is left as it is.
+
+        `prepare` turns uint8 pixels `[B,C,H,W]` into what the module takes; without it they are floats in [0, 1]. What the module says
+        of every training example is recorded as one epoch. Weights stay with the caller: to come back to the run, call this again.
+        Raises InputError where the module does not give one logit a class.
+        """
+        prepared = Prepared(model.to(world.device()), prepare)
+        mark = store.digest(*(t.detach().cpu().numpy() for t in model.state_dict().values()))
+        recipe = Recipe(model=f"own,weights={mark}", epochs=1, folds=0)
+        run = cls.create(data, recipe, test, out)
+        run.__dict__["model"] = prepared.eval()  # where the cached property keeps it
+        for index in torch.arange(len(data)).split(256) if not run.finished else ():
+            images, labels = data.batch(index)
+            with torch.inference_mode():
+                logits = run.model(images)
+            if logits.shape != (len(index), len(data.classes)):
+                raise InputError(
+                    f"the model must give [B,K] logits of {len(data.classes)} classes; it gave {list(logits.shape)} for a batch of {len(index)}"
+                )
+            run.observe(0, index, logits, labels)
+        return run if run.finished else run.finish()
+
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
@@ -172,6 +203,11 @@ class Run:
         return not world.agree(all(Path(images["path"]).exists() for images in kept if images))
 
     @property
+    def own(self) -> bool:
+        """Is this the run of a module of one's own, made by `from_model`?"""
+        return self.recipe.model.startswith("own,weights=")
+
+    @property
     def finished(self) -> bool:
         return self.about["finished"] is not None
 
@@ -191,11 +227,13 @@ class Run:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     @functools.cached_property
-    def model(self) -> Classifier:
+    def model(self) -> Classifier | Prepared:
         """The trained model, in eval mode, on the device."""
         from safetensors.torch import load_file
 
         path = self.path / "model.safetensors"
+        if self.own:
+            raise InputError(f"{self.path} is of a model of your own; open it with Run.from_model(data, model)")
         if not path.exists():
             raise InputError(f"{self.path} has no model (its predictions were recorded elsewhere, or it is unfinished)")
         model = build(self.recipe, self.data)

@@ -21,6 +21,7 @@ from datablame.recipe import Recipe
 if TYPE_CHECKING:
     from datablame.dataset import Dataset
     from datablame.evidence.tuning import Estimate
+    from datablame.pairs import Links
     from datablame.proof.comparison import Comparison
     from datablame.run import Run
     from datablame.scores import Scores
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     RunLike = str | Path | Run
 else:  # the command line passes text, and must not wait for torch to learn the types
     Source = RunLike = str
-    Dataset = Comparison = Estimate = Run = Scores = Verdict = Any
+    Dataset = Comparison = Estimate = Links = Run = Scores = Verdict = Any
 
 
 def load(
@@ -158,6 +159,101 @@ def score(run: RunLike, *signals: str, name: str = "blend") -> Scores:
 
     with held(run) as run:
         return scoring.blended(run, signals, name)
+
+
+def explain(
+    run: RunLike,
+    *images: Path,
+    link: str = "influence",
+    label: str | None = None,
+    queries: int = 16,
+    pick: str = "first",
+    keep: int | None = None,
+    exact: bool = False,
+    rerank: int = 64,
+    asked: Annotated[Dataset | None, Parameter(parse=False)] = None,
+) -> Links:
+    """Say which training images pushed the model towards its answer, and which against.
+
+    Parameters
+    ----------
+    run
+        Folder of a run.
+    images
+        Pictures to explain; without any, test images. Where `datablame index` was run, a picture is answered at once.
+    link
+        influence, tracin or similarity, with options: influence,kind=kfac,damping=1e-3.
+    label
+        Class of the pictures whose causes are asked; without it, the one that the model answers.
+    queries
+        How many test images.
+    pick
+        Which test images: `first`, or `mistakes`, those that the model gets wrong, the surest first.
+    keep
+        Keep only so many highest and lowest scores of each query; without it all.
+    exact
+        Meet every training image, even where there is an index.
+    rerank
+        How many of the index's highest, and as many lowest, are scored again exactly.
+    asked
+        The queries as a Dataset.
+    """
+    from datablame import asking, linking
+    from datablame.faces import explained
+
+    with held(run) as run:
+        if asked is None:
+            asked = asking.pictures(run, images, label) if images else asking.of_test(run, queries, pick)
+        index, of = linking.index_of(run, link) if images and not exact and link.startswith("influence") else (None, "")
+        if index:
+            found = linking.searched(run, asked, index, of, keep or 10, rerank)
+        else:
+            found = linking.linked(run, asked, link, keep)
+        explained.sheet(found)
+    return found
+
+
+def index(run: RunLike, *, link: str = "influence", block: int = 32, rerank: int = 64) -> dict[str, Any]:
+    """Make the index from which `explain` answers for a new picture at once, and say how closely it agrees with the full scores.
+
+    Parameters
+    ----------
+    run
+        Folder of a run.
+    link
+        The influence that it should answer for, with its options.
+    block
+        Directions of each layer's inputs and outputs that are kept: more agree better and take more room.
+    rerank
+        How many of the index's highest, and as many lowest, are scored again exactly.
+    """
+    from datablame import linking
+
+    with held(run) as run:
+        made, of = linking.index_of(run, link, block)
+        assert made is not None
+        facts = {"examples": len(made.codes), "bytes_an_example": made.codes.shape[1], "index": str(made.folder)}
+        return facts | made.agreement(of, rerank)
+
+
+def agree(run: RunLike, *names: str, queries: int = 16, rows: int = 1000) -> dict[str, dict[str, float]]:
+    """Correlate signals, or links, with the first named: another kind of curvature, a lower precision, a lower rank.
+
+    Parameters
+    ----------
+    run
+        Folder of a run.
+    names
+        Two or more signals (self_influence self_influence,activations=bf16), or two or more links.
+    queries
+        Test images on which links are compared.
+    rows
+        Training images on which links are compared.
+    """
+    from datablame import agreeing
+
+    with held(run) as run:
+        return agreeing.agreement(run, names, queries, rows)
 
 
 def judge(

@@ -104,7 +104,7 @@ class Autocorrelation:
         self.channels = z.shape[-1]
         self.empty = margins(layer, z.shape[1:3], tap.x) if s == 1 and layer.mode == "constant" else ((0, 10**9),) * 2
         high, wide = z.shape[1:3]
-        for (a, b), (c, d) in itertools.product(*self.regions(z.shape[1:3])):
+        for (a, b), (c, d) in itertools.product(*self.regions((high, wide))):
             if self.outside(a, b, 0) or self.outside(c, d, 1):
                 continue
             left = z[:, a:b, c:d].reshape(-1, self.channels).T

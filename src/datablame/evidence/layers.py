@@ -275,7 +275,7 @@ class Layers:
             return output
 
         hooks = [
-            layer.module.register_forward_hook(lambda _, x, output, layer=layer: watch(layer, x[0], output))
+            layer.module.register_forward_hook(lambda _, x, output, layer=layer: watch(layer, x[0], output))  # type: ignore[arg-type]  # these modules give tensors
             for layer in self.every
         ]
         try:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.classifier import Classifier, build
+from datablame.classifier import Classifier, Prepared, build
 from datablame.dataset import Dataset
 from datablame.evidence.schedules import schedule
 from datablame.evidence.training import batches, fit, kept_epochs
@@ -19,7 +19,9 @@ from datablame.run import Run
 BATCH = 512
 
 
-def sweep(model: Classifier, data: Dataset, read: Callable[[Tensor], Tensor], what: str) -> Iterator[np.ndarray]:
+def sweep(
+    model: Classifier | Prepared, data: Dataset, read: Callable[[Tensor], Tensor], what: str
+) -> Iterator[np.ndarray]:
     """`read(images)` of the whole set, a block of rows after the other, each process doing its part of a block."""
     steps = batches(torch.arange(len(data)), BATCH)
     for index in clock.track(steps, len(steps), what, "blocks"):
@@ -103,7 +105,7 @@ def checkpoints(run: Run) -> list[tuple[float, Classifier]]:
 
 def has_features(run: Run) -> bool:
     """Are there features, or a model that would make them?"""
-    return (run.path / "features.npy").exists() or (run.path / "model.safetensors").exists()
+    return (run.path / "features.npy").exists() or (run.path / "model.safetensors").exists() or run.own
 
 
 def has_heldout(run: Run) -> bool:

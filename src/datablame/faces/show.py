@@ -8,7 +8,9 @@ from typing import Any
 
 from datablame.dataset import Dataset
 from datablame.evidence.tuning import Estimate
+from datablame.faces import explained
 from datablame.ground import store
+from datablame.pairs import Links
 from datablame.proof.comparison import Comparison, kept
 from datablame.proof.metrics import headline
 from datablame.run import Run
@@ -73,6 +75,14 @@ def _(scores: Scores) -> dict[str, Any]:
 
 
 @facts.register
+def _(links: Links) -> dict[str, Any]:
+    wanted = ("link", "of", "seconds", "index", "weights", "effective_dimension")
+    known = {name: links.facts[name] for name in wanted if name in links.facts}
+    places = {"links": str(links.path), "picture": str(explained.picture_of(links))}
+    return known | places | {"queries": len(links.queries), "explained": explained.shown(links)}
+
+
+@facts.register
 def _(comparison: Comparison) -> dict[str, Any]:
     return comparison.to_json() | {"sentence": comparison.sentence}
 
@@ -98,11 +108,32 @@ def text(result: Any, known: dict[str, Any]) -> str:
         return result.card.rstrip("\n")
     if isinstance(result, Path):
         return str(result)
+    if isinstance(result, Links):
+        return told(known)
     if "sentence" in known:
         return known["sentence"]
     if known and all(isinstance(value, dict) for value in known.values()):
         return nested(known)
     return "\n".join(f"{name:<20} {value}" for name, value in known.items())
+
+
+def told(known: dict[str, Any]) -> str:
+    """Each query's answer and its strongest for and against, then where the picture is."""
+    lines = []
+    for entry in known["explained"]:
+        lines.append(f"{entry['query']}: {entry['label']} (the model says {entry['predicted']}, {entry['chance']:.0%})")
+        for way, word in (("for", "towards"), ("against", "away")):
+            each = ", ".join(f"{e['name']} [{e['label']}] {e['score']:+.3g}" for e in entry[way][:4])
+            lines.append(f"  {word:<8} {each or 'none'}")
+    if "index" in known:
+        i = known["index"]
+        lines.append(
+            f"answered in {known['seconds']:.2f} s from the index; on a sample of {i['queries']} queries x {i['rows']} rows it agrees with the full "
+            f"scores to Spearman {i['spearman']:.3f}, and holds {i['top10_before']:.0%} of the exact top 10, {i['top10_after']:.0%} after ranking again"
+        )
+    elif "effective_dimension" in known:
+        lines.append(f"effective dimension {known['effective_dimension']:,.0f} of {known['weights']:,} weights")
+    return "\n".join([*lines, f"picture  {known['picture']}"])
 
 
 def nested(known: dict[str, dict[str, Any]]) -> str:

@@ -80,7 +80,7 @@ def cast(function: Callable[..., Any], name: str, options: dict[str, str]) -> di
     """Options as the function's annotations ask for them; the fields of a dataclass among its parameters are options too."""
     defaults = {key: p.default for key, p in inspect.signature(function).parameters.items() if p.default is not p.empty}
     hints = typing.get_type_hints(function.__init__ if isinstance(function, type) else function) if options else {}
-    inside = {key: value for key, value in defaults.items() if dataclasses.is_dataclass(value)}
+    inside: dict[str, Any] = {key: value for key, value in defaults.items() if dataclasses.is_dataclass(value)}
     homes = {field.name: key for key, value in inside.items() for field in dataclasses.fields(value)}
     for value in inside.values():
         hints |= typing.get_type_hints(type(value))
