@@ -7,6 +7,7 @@ import json
 import os
 import shlex
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from cyclopts import App, CycloptsError, Group, Parameter
 
 from datablame import verbs
 from datablame.ground.errors import InputError, RunError
-from datablame.recipe import Recipe
+from datablame.recipe import Recipe, shipped
 
 app = App(
     name="datablame",
@@ -50,7 +51,7 @@ def methods() -> dict[str, dict[str, str]]:
     from datablame.sources.preset import presets
 
     rooms = {room: {name: plug.first_line(room, name) for name in plug.names(room)} for room in plug.ROOMS}
-    return rooms | {"presets": {name: facts["title"] for name, facts in presets().items()}}
+    return rooms | {"presets": {name: facts["title"] for name, facts in presets().items()}, "recipes": shipped()}
 
 
 @app.command
@@ -77,23 +78,27 @@ def launch(
     fail_over
         Exit with 3 if more than this share of the examples (5% or 0.05) is suspect: for checks in CI.
     recipe
-        YAML file of a recipe, such as a run's recipe.yaml; options given beside it go before it.
+        YAML file of a recipe, such as a run's recipe.yaml, or a name that `datablame methods` lists; options given beside it go before it.
     """
     if recipe:
         fields = {f"--{name}": value for name, value in Recipe.read(recipe).to_json().items()}
         given = {token.partition("=")[0] for token in tokens}
         tokens += tuple(f"{name}={value}" for name, value in fields.items() if name not in given)
     limit = share(fail_over) if fail_over else None
+    began = time.perf_counter()
     result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     if result is None or isinstance(result, int):  # help or version was printed
         return 0
     from datablame.faces import show
+    from datablame.ground import clock
 
     facts = show.facts(result)
     if limit is not None and "suspect_share" not in facts:
         raise InputError("--fail-over goes with audit and judge: this command finds no suspects")
     if main_process():
         print(json.dumps(facts, ensure_ascii=False) if as_json else show.text(result, facts))
+        if time.perf_counter() - began > 2 and clock.profile.seconds:
+            print(f"\n{clock.profile}", end="", file=sys.stderr)
     if limit is not None and facts["suspect_share"] > limit:
         print(f"{facts['suspect_share']:.2%} of the examples are suspect, more than {limit:.2%}", file=sys.stderr)
         return 3

@@ -75,7 +75,7 @@ def index_of(run: Run, link: str, block: int = 0) -> tuple[Index | None, str]:
         raise InputError(f"an index answers for influence; {link} was asked")
     bound = plug.find("links", link).keywords  # type: ignore[attr-defined]  # a partial
     fisher, of = bound.get("fisher", Fisher()), bound.get("of", "margin")
-    made = sorted(int(path.parent.name.rpartition("-")[2]) for path in run.path.glob("index/*/codes.npy"))
+    made = sorted(int(path.parent.name.rpartition("-")[2]) for path in run.path.glob("index/*/codes.npy"))[::-1]
     for size in [block] if block else made:
         index = Index(run, fisher, size)
         if block or (index.folder / "codes.npy").exists():

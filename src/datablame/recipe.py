@@ -11,6 +11,13 @@ from typing import Any
 
 from datablame.ground.errors import InputError, unknown
 
+SHIPPED = Path(__file__).parent / "recipes"
+
+
+def shipped() -> dict[str, str]:
+    """The recipes that come with the package: name, and what the first line of the file says."""
+    return {path.stem: path.read_text().partition("\n")[0].lstrip("# ") for path in sorted(SHIPPED.glob("*.yaml"))}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -87,13 +94,18 @@ class Recipe:
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
-        """A recipe from a YAML file; fields left out keep their defaults."""
+        """A recipe from a YAML file, or one of those that come with the package by its name; fields left out keep their defaults."""
         import yaml
+
+        if not path.exists() and str(path) in shipped():
+            path = SHIPPED / f"{path}.yaml"
 
         try:
             fields = yaml.safe_load(path.read_text()) or {}
         except (OSError, yaml.YAMLError) as error:
-            raise InputError(f"cannot read the recipe {path}: {error}") from None
+            raise InputError(
+                f"cannot read the recipe {path}: {error}; recipes that come with the package: {', '.join(shipped())}"
+            ) from None
         if not isinstance(fields, dict):
             raise InputError(f"{path} is not a recipe: a mapping of fields such as 'epochs: 20' is expected")
         return cls.from_json(fields)

@@ -236,8 +236,9 @@ class Run:
             raise InputError(f"{self.path} is of a model of your own; open it with Run.from_model(data, model)")
         if not path.exists():
             raise InputError(f"{self.path} has no model (its predictions were recorded elsewhere, or it is unfinished)")
-        model = build(self.recipe, self.data)
-        model.load_state_dict(load_file(path))
+        with torch.inference_mode(False):  # whoever asks first, the weights can be differentiated through later
+            model = build(self.recipe, self.data)
+            model.load_state_dict(load_file(path))
         return model.eval()
 
     def keep(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:

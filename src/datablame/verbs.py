@@ -33,6 +33,9 @@ else:  # the command line passes text, and must not wait for torch to learn the 
     Source = RunLike = str
     Dataset = Comparison = Estimate = Links = Run = Scores = Verdict = Any
 
+HOLDING: list[Path] = []
+"""Runs that verbs are at work on: one verb calls another."""
+
 
 def load(
     source: Source,
@@ -465,9 +468,15 @@ def opened(run: RunLike) -> Run:
 
 @contextlib.contextmanager
 def held(run: RunLike) -> Iterator[Run]:
-    """A run, held against other programs that would write to its folder."""
-    from datablame.ground import store
+    """A run, held against other programs that would write to its folder; at the end profile.txt says where the time went."""
+    from datablame.ground import clock, store
 
     run = opened(run)
     with store.alone(run.path):
-        yield run
+        HOLDING.append(run.path)
+        try:
+            yield run
+        finally:
+            HOLDING.pop()
+        if not HOLDING and clock.profile.seconds:
+            store.write_text(run.path / "profile.txt", str(clock.profile))

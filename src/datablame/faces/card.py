@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datablame.ground import clock, store
+from datablame.ground import store
 from datablame.proof.comparison import kept
 from datablame.proof.metrics import headline
 from datablame.run import Run
@@ -10,9 +10,8 @@ from datablame.verdict import ASK, DROP, FIX, Verdict
 
 
 def write(run: Run, verdict: Verdict) -> None:
-    """card.txt, and profile.txt: seconds by stage of this command."""
+    """card.txt."""
     store.write_text(run.path / "card.txt", card(run, verdict))
-    store.write_text(run.path / "profile.txt", str(clock.profile))
 
 
 def card(run: Run, verdict: Verdict) -> str:

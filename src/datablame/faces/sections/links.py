@@ -22,11 +22,16 @@ def links(run: Run) -> Section | None:
         lines = "".join(line(found, number, entry) for number, entry in enumerate(explained.shown(found, 8)))
         note = "A frame marks a training label that is known to be wrong." if run.data.wrong is not None else ""
         parts.append(
-            f"<h3>{escape(folder.name)}</h3><p>{len(found.queries):,} queries. The training images that pushed the model towards a query's label, "
+            f"<h3>{escape(title(found))}</h3><p>{len(found.queries):,} {'query' if len(found.queries) == 1 else 'queries'}. The training images that pushed the model towards a query's label, "
             f'and away from it. {note}</p><div class="wide"><table class="links">'
             f"<tr><th>query</th><th>pushed towards it</th><th>pushed away from it</th></tr>{lines}</table></div>"
         )
     return Section("Why the model answers so", "".join(parts), 15)
+
+
+def title(found: Links) -> str:
+    """`influence, by the index`."""
+    return found.name + (", by the index" if "index" in found.facts else "")
 
 
 def line(found: Links, number: int, entry: dict) -> str:
@@ -39,7 +44,7 @@ def line(found: Links, number: int, entry: dict) -> str:
         "".join(
             f'<figure class="{"framed" if each["wrong"] else ""}"><img src="{picture(found.data, each["row"], 64)}" alt="">'
             f'<figcaption>{escape(each["label"])}<span class="truth">{each["score"]:+.3g}</span></figcaption></figure>'
-            for each in entry[way]
+            for each in entry[way][:5]
         )
         for way in ("for", "against")
     ]

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from html import escape
 
-from datablame.faces.figures import Section
+import numpy as np
+from matplotlib.axes import Axes
+
+from datablame import scoring
+from datablame.faces.figures import GREY, Section, figure
 from datablame.ground import store
 from datablame.run import Run
 
@@ -27,4 +32,24 @@ def signals(run: Run) -> Section | None:
         f"<tr><td>{escape(name)}</td>{''.join(f'<td>{m[key]:.4f}</td>' for key in HEADS)}</tr>" for name, m in table
     )
     head = "".join(f"<th>{text}</th>" for text in ("signal", *HEADS.values()))
-    return Section("Signals against the truth", f"<table><tr>{head}</tr>{rows}</table>", 30)
+    curves = figure(run, "found", partial(found, run, [name for name, _ in table]), 7.0, 3.6)
+    return Section("Signals against the truth", f"{curves}<table><tr>{head}</tr>{rows}</table>", 30)
+
+
+def found(run: Run, names: list[str], axis: Axes) -> None:
+    """The share of the wrong labels found against the share inspected, of every score, with the ideal and the random line."""
+    wrong, truth = run.data.wrong, run.data.truth
+    assert wrong is not None
+    assert truth is not None
+    wrong = wrong[truth >= 0]
+    bad, inspected = int(wrong.sum()), np.linspace(0, 100, len(wrong) + 1)
+    axis.plot([0, 100 * bad / len(wrong), 100], [0, 100, 100], color=GREY, linewidth=1, linestyle="--", label="ideal")
+    axis.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":", label="random")
+    for place, name in enumerate(names):
+        order = scoring.kept(run, name).values[truth >= 0].argsort(descending=True, stable=True)
+        share = np.concatenate([[0], 100 * wrong[order].numpy().cumsum() / bad])
+        axis.plot(inspected, share, linewidth=1.4, color=f"C{place % 10}", label=name, zorder=3 - place / 100)
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("share of the examples inspected, %", fontsize=9, color=GREY)
+    axis.set_ylabel("wrong labels found, %", fontsize=9, color=GREY)
+    axis.legend(frameon=False, fontsize=7, loc="lower right", ncols=1 + len(names) // 8)
