@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datablame.dataset import Dataset
-from datablame.evidence.factors import Fisher
+from datablame.evidence.factors import Factors, Fisher
 from datablame.evidence.index import Index
 from datablame.evidence.training import batches
 from datablame.ground import clock, plug, store, world
@@ -77,7 +77,7 @@ def index_of(run: Run, link: str, block: int = 0) -> tuple[Index | None, str]:
     fisher, of = bound.get("fisher", Fisher()), bound.get("of", "margin")
     made = sorted(int(path.parent.name.rpartition("-")[2]) for path in run.path.glob("index/*/codes.npy"))[::-1]
     for size in [block] if block else made:
-        index = Index(run, fisher, size)
+        index = Index(Factors(run, fisher).fit(), size)
         if block or (index.folder / "codes.npy").exists():
             return index, of
     return None, of

@@ -17,13 +17,12 @@ from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 from datablame.dataset import Dataset
-from datablame.evidence.factors import Factors, Fisher, batch, flat, loss, measure, weigher
+from datablame.evidence.factors import Factors, batch, flat, loss, measure, weigher
 from datablame.evidence.inner import Inner
 from datablame.evidence.layers import Tap, Weigh, folded
 from datablame.evidence.training import batches
 from datablame.ground import clock, draw, store, world
 from datablame.ground.errors import InputError
-from datablame.run import Run
 
 BLOCK = 4096
 """Rows of the index read at a time."""
@@ -34,13 +33,12 @@ SAMPLE = (32, 1024)
 class Index:
     """`codes.npy` int8 `[N, k + 4 L]`: k codes, then one float32 scale for each of L layers as bytes; read by memory map."""
 
-    def __init__(self, run: Run, fisher: Fisher = Fisher(), block: int = 32):
-        if fisher.kind != "ekfac":
-            raise InputError(f"the index is cut from the basis of ekfac; kind={fisher.kind} was asked")
+    def __init__(self, factors: Factors, block: int = 32):
+        if factors.fisher.kind != "ekfac":
+            raise InputError(f"the index is cut from the basis of ekfac; kind={factors.fisher.kind} was asked")
         if block < 1:
             raise InputError(f"block must be at least 1; {block} was asked")
-        self.run, self.fisher, self.block = run, fisher, block
-        self.factors = Factors(run, fisher).fit()
+        self.run, self.factors, self.block = factors.run, factors, block
         self.left, self.right, self.weights = {}, {}, []
         for layer in self.factors.layers.every:
             curvature = self.factors.curvature[layer]
@@ -67,11 +65,15 @@ class Index:
             mine = world.shard(index)
             whole = torch.zeros(len(index), sum(self.sizes) + 4 * len(self.sizes), dtype=torch.int8)
             if len(mine):
-                images, labels = self.run.data.batch(mine)
-                rows = self.rotated(images, weigher(loss, labels))
                 start = int(mine[0] - index[0])
-                whole[start : start + len(mine)] = torch.cat(quantised(rows.split(self.sizes, 1)), 1).cpu()
+                whole[start : start + len(mine)] = self.rows(mine)
             yield world.total(whole).numpy()
+
+    def rows(self, index: Int[Tensor, " B"]) -> Int8[Tensor, "B m"]:
+        """The index's rows of these training examples: codes, then scales."""
+        images, labels = self.run.data.batch(index)
+        rotated = self.rotated(images, weigher(loss, labels))
+        return torch.cat(quantised(rotated.split(self.sizes, 1)), 1).cpu()
 
     def rotated(self, images: Tensor, weigh: Weigh) -> Float[Tensor, "B k"]:
         """The leading blocks of each example's gradient, all layers side by side; no gradient is ever written out."""
@@ -82,7 +84,7 @@ class Index:
             g = folded(tap.g, self.left[tap.layer].to(tap.g.dtype))
             to[tap.layer].copy_(flat(g.mT @ tap.layer.project(tap.x, self.right[tap.layer].to(tap.x.dtype))))
 
-        self.factors.tap(images, weigh, self.fisher.gradients, each)
+        self.factors.tap(images, weigh, self.factors.fisher.gradients, each)
         return torch.cat(parts, 1)
 
     def asked(self, queries: Dataset, of: str) -> Float[Tensor, "Q k"]:
