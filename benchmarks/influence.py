@@ -33,7 +33,7 @@ from datablame.ground import draw
 
 EXACT = Fisher(rank=None, labels="given")
 LOW = Fisher(labels="given")
-QUERIES = 32
+QUERIES, BATCH = 32, 64
 GROUPS = 3
 """Passes over the rows for 2,000 queries of 9 MB in 8 GB."""
 STAGES = {name: name for name in ("covariances", "eigenvectors", "eigenvalues", "self", "pairwise")}
@@ -99,7 +99,7 @@ class Peer:
         self.analyzer = Analyzer(
             "peer", model, task, cpu=not torch.cuda.is_available(), output_dir=folder, disable_tqdm=True
         )
-        self.batch = fitting.batch()
+        self.batch = BATCH
 
     def stage(
         self, what: str, strategy: str = "ekfac", damping: float | None = None, modules: bool = False
@@ -145,6 +145,7 @@ class Peer:
         self.stage(what, strategy, **options)()
         load = self.analyzer.load_pairwise_scores if what == "pairwise" else self.analyzer.load_self_scores
         found = load(f"{'pairs' if what == 'pairwise' else 'self'}-{strategy}")
+        assert found is not None
         return {name: tensor.float().cpu() for name, tensor in found.items()}
 
 
@@ -206,7 +207,7 @@ class Ours:
     @torch.no_grad()
     def squares(self) -> Tensor:
         parts = []
-        for index in self.rows.split(fitting.batch()):
+        for index in self.rows.split(BATCH):
             images, labels = self.run.data.batch(index)
             parts.append(self.factors.squares(images, fitting.weigher(fitting.loss, labels)))
         return torch.cat(parts)
@@ -215,7 +216,7 @@ class Ours:
 def forward_backward(run: db.Run, rows: Tensor) -> None:
     """One plain training pass over the rows, weight gradients included: the unit `fb`."""
     model = copy.deepcopy(run.model).train()
-    for index in rows.split(fitting.batch()):
+    for index in rows.split(BATCH):
         images, labels = run.data.batch(index)
         cross_entropy(model(images), labels, reduction="sum").backward()
 
@@ -265,7 +266,7 @@ def timed(run: db.Run, count: int, rounds: int, folder: str) -> tuple[dict[str, 
                 wide = [[torch.cat([layer] * 8) for layer in held[0]]]
                 note(ours, "wide pass", lambda mine=mine, wide=wide: mine.pairwise(wide))
                 index = note(ours, "index cut", lambda mine=mine: Index(mine.factors))
-                note(ours, "index", lambda index=index: [index.rows(part) for part in rows.split(fitting.batch())])
+                note(ours, "index", lambda index=index: [index.rows(part) for part in rows.split(BATCH)])
                 note(ours, "index query", lambda index=index: index.asked(queries, "margin"))
             del held, mine
         for name, what in STAGES.items():
@@ -393,7 +394,7 @@ def main() -> None:
         agree = agreement_table({"ResNet-9, half trained": half, "MLP on digits": digits}, 128, folder)
     results.write(
         "Influence beside kronfluence 1.0.1",
-        f"The seed's ResNet-9 (2.27 million weights in 9 layers), 6 epochs on 5,120 CIFAR images with 10 % wrong labels; batch {fitting.batch()}, "
+        f"The seed's ResNet-9 (2.27 million weights in 9 layers), 6 epochs on 5,120 CIFAR images with 10 % wrong labels; batch {BATCH}, "
         f"empirical Fisher, fp32, damping 10 % of the mean eigenvalue; {options.rows} rows and {QUERIES} queries, medians of {options.rounds} rounds in turns, "
         f"after one to warm up. fb: a plain forward and backward pass with weight gradients over the same rows. kronfluence's pass over the training rows and "
         f"its cost of a query are told apart by running it on {options.rows} and on {options.rows // 3} rows. Whole jobs are put together from the stages: ours fits the "

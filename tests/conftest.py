@@ -6,8 +6,8 @@ from pathlib import Path
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-CHECKED = "ground dataset trace scores verdict classifier run packing corruption exporting scoring sources noises models heads"
-CHECKED += " evidence signals judges proof faces"  # not verbs: the command line reads other types from them
+CHECKED = "ground dataset trace pairs scores verdict classifier run packing corruption exporting scoring sources noises models heads"
+CHECKED += " evidence curvature signals links linking asking agreeing judges proof faces"  # not verbs: the command line reads other types from them
 install_import_hook([f"datablame.{name}" for name in CHECKED.split()], "typecheck.checked")
 
 import numpy as np  # noqa: E402
@@ -17,7 +17,7 @@ from datablame import Recipe, verbs  # noqa: E402
 from datablame.dataset import Dataset  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
-TINY = Recipe(model="mlp,hidden=32", epochs=6, batch=16, rate=0.1, folds=3, augment="none")
+TINY = Recipe(model="mlp,hidden=32", epochs=6, batch=16, rate=0.1, folds=3, augment="none", checkpoints=2)
 
 
 @pytest.fixture(scope="session", autouse=True)

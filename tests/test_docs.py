@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from datablame import Verdict
+from datablame import Verdict, verbs
 from datablame.cli import main
 from datablame.faces import card
 
@@ -74,6 +74,9 @@ def test_the_predictions_snippet_finds_its_nine(workplace, capsys):
 
 def test_the_run_folder_is_what_its_page_says(audited):
     card.write(audited, Verdict.read(audited.path / "verdict.csv", audited.data))  # a test that judged took it away
+    verbs.explain(audited, queries=2)
+    verbs.explain(audited, queries=2, keep=3)
+    verbs.index(audited, block=4)
     page = (ROOT / "docs" / "run-folder.md").read_text()
     said = {
         path
@@ -85,7 +88,9 @@ def test_the_run_folder_is_what_its_page_says(audited):
     unsaid = {path for path in there if not any(re.fullmatch(pattern, path) for pattern in patterns)}
     assert not unsaid, f"docs/run-folder.md does not tell of {unsaid}"
     missing = {pattern for pattern in patterns if not any(re.fullmatch(pattern, path) for path in there)}
-    assert missing == {re.escape("progress.safetensors")}, "only an unfinished run has progress"
+    unfinished = {"progress\\.safetensors", "links/.+\\-.+/progress\\.safetensors"}
+    asked = {"checkpoints/.+\\.safetensors"}
+    assert missing == unfinished | asked, "only unfinished work has progress, only a recipe that asks has checkpoints"
     keys = re.search(r"`run.json`: (.*)\.", page)
     assert re.findall(r"`(\w+)`", keys[1]) == list(json.loads((audited.path / "run.json").read_text()))
 

@@ -1,8 +1,10 @@
 """Two processes equal one: the same commands under torchrun give the same trace, scores and verdict, in one run."""
 
 import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -111,3 +113,36 @@ world.stop()
     )
     assert done.returncode == 0, done.stderr
     assert {path.name for path in tmp_path.glob("[01]")} == {"0", "1"}
+
+
+def test_influence_of_two_processes_equals_one(tmp_path):
+    audit(tmp_path / "made")
+    name = next((tmp_path / "made").glob("digits-mlp-*/scores")).parent
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    for number, launcher in (("one", []), ("two", TORCHRUN)):
+        shutil.copytree(name, tmp_path / number)
+        for words in (
+            ["score", tmp_path / number, "self_influence,eigenvalues=100"],
+            ["explain", tmp_path / number, "--queries", "5"],
+            ["explain", tmp_path / number, "--queries", "5", "--keep", "7"],
+            ["index", tmp_path / number, "--block", "8"],
+        ):
+            done = subprocess.run(
+                [*launcher, sys.executable, "-m", "datablame", *map(str, words)],
+                capture_output=True,
+                text=True,
+                check=False,
+                env=environment,
+            )
+            assert done.returncode == 0, done.stderr
+    paths = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").glob("links/*/*.npy")]
+    assert len(paths) == 3
+    for path in [*paths, Path("scores") / "self_influence,eigenvalues=100.npy"]:
+        one, two = np.load(tmp_path / "one" / path), np.load(tmp_path / "two" / path)
+        if path.name == "rows.npy":
+            assert (one == two).mean() > 0.9
+        else:
+            assert np.allclose(one, two, rtol=0.01, atol=0.005 * np.abs(one).max()), path
+    codes = [np.load(next((tmp_path / number).glob("index/*/codes.npy"))) for number in ("one", "two")]
+    k = codes[0].shape[1] - 4 * 3
+    assert (np.abs(codes[0][:, :k].astype(int) - codes[1][:, :k]) <= 2).mean() > 0.98

@@ -48,15 +48,15 @@ class Prepared(nn.Module):
     def __init__(self, module: nn.Module, prepare: Callable[[Tensor], Tensor] = unit):
         super().__init__()
         self.module, self.prepare = module, prepare
-        self.last = ([None] + [each for each in module.modules() if isinstance(each, nn.Linear)])[-1]
-        self.dim = self.last.in_features if self.last else 0
+        self.linear = [each for each in module.modules() if isinstance(each, nn.Linear)]  # a list, which registers nothing twice
+        self.dim = self.linear[-1].in_features if self.linear else 0
 
     def features(self, pixels: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
         """What goes into the last linear layer. Raises InputError where the module has none."""
-        if self.last is None:
+        if not self.linear:
             raise InputError(f"{type(self.module).__name__} has no linear layer whose input could serve as features")
         seen: list[Tensor] = []
-        hook = self.last.register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
+        hook = self.linear[-1].register_forward_hook(lambda _, inputs, output: seen.append(inputs[0]))
         try:
             self(pixels)
         finally:

@@ -157,6 +157,8 @@ class Sweep:
     def put(self, queries: Int[Tensor, " q"], rows: Int[Tensor, " b"], scores: Float[Tensor, "q b"]) -> None:
         """Write a block, or merge it into the highest and lowest of each query."""
         first, last = int(queries[0]), int(queries[-1]) + 1
+        if world.rank() != 0:
+            return
         if self.keep is None:
             self.values[first:last, int(rows[0]) : int(rows[-1]) + 1] = scores.numpy()
             return

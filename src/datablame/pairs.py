@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,6 +13,7 @@ from torch import Tensor
 from datablame.dataset import Dataset
 
 
+@runtime_checkable
 class Pairs(Protocol):
     """A way to score queries against training rows, a block of each at a time: neither all queries nor all scores are ever held."""
 

@@ -28,9 +28,7 @@ class Run:
     """What one training left behind, and what was read from it since. docs/run-folder.md specifies the folder."""
 
     def __init__(self, path: Path | str):
-        self.path = Path(path)
-        if not (self.path / "run.json").exists():
-            raise InputError(f"{self.path} is not a run: it has no run.json; make one with: datablame train SOURCE")
+        self.path = the_run(Path(path))
         self.recorder: Recorder | None = None
         self.epoch, self.unseen = 0, 0
 
@@ -275,6 +273,18 @@ class Run:
             self.recorder.write(self.epoch)
         self.change(finished=now(), **facts)
         return self
+
+
+def the_run(path: Path) -> Path:
+    """The folder of a run: the path itself, or the one run that lies in it. Raises InputError for none or several."""
+    if (path / "run.json").exists():
+        return path
+    inside = sorted(file.parent for file in path.glob("*/run.json"))
+    if not inside:
+        raise InputError(f"{path} is not a run: it has no run.json; make one with: datablame train SOURCE")
+    if len(inside) > 1:
+        raise InputError(f"{path} holds {len(inside)} runs; name one of them: {', '.join(map(str, inside[:4]))}")
+    return inside[0]
 
 
 def tensor(values: Any) -> Tensor:

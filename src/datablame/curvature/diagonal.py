@@ -24,7 +24,7 @@ class diagonal:
             self.sum += tap.g[:, :, 0].square().mT @ tap.rows[:, :, 0].square()
         else:
             for part in tap.split():
-                self.sum += part.gradient().square_().sum(1)
+                self.sum += part.gradient().square_().sum(1, dtype=torch.float32)
         self.count += len(tap) * tap.first
 
     def finish(self) -> None:

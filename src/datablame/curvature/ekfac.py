@@ -28,22 +28,22 @@ class ekfac:
         if not self.kept:
             self.basis.update(tap)
             return
-        left, right = self.kept["left"], self.kept["right"]
+        left, right = self.kept["left"].to(tap.g.dtype), self.kept["right"].to(tap.g.dtype)
         if not len(self.top):
-            self.top = self.top.new_zeros(*left.shape[::2], right.shape[2])
+            self.top = self.top.new_zeros(len(left), left.shape[2], right.shape[2])
             self.whole = self.whole.new_zeros(left.shape[::2])
         for part in tap.split():
             if (
                 self.exact and part.g.shape[2] == 1
             ):  # one position: the gradient is an outer product, and so is its square
                 g, a = part.g @ left[:, None], part.rows @ right[:, None]
-                self.top += g[:, :, 0].square().mT @ a[:, :, 0].square()
+                self.top += (g[:, :, 0].square().mT @ a[:, :, 0].square()).float()
             elif self.exact:
-                self.top += part.rotated(left, right).square_().sum(1)
+                self.top += part.rotated(left, right).square_().sum(1, dtype=torch.float32)
             else:
                 top, whole = part.energies(left, right)
-                self.top += top.square_().sum(1)
-                self.whole += whole.sum(1)
+                self.top += top.square_().sum(1, dtype=torch.float32)
+                self.whole += whole.sum(1, dtype=torch.float32)
         self.count += len(tap) * tap.first
 
     def finish(self) -> None:
@@ -82,6 +82,10 @@ class ekfac:
         self.weight = 1 / (values + damping)
         self.rest = (tail / (tail + damping)).sum(2, keepdim=True) / tail.sum(2, keepdim=True).clamp_min(1e-30)
         self.effective = sum(float((each / (each + damping)).sum()) for each in (values, self.tail))
+
+    def rotate(self, tap: Tap) -> Shaped[Tensor, "G B O r"]:
+        """`U^T G V_r`: the gradient within the rank, where curvature is diagonal."""
+        return tap.rotated(self.kept["left"].to(tap.g.dtype), self.kept["right"].to(tap.x.dtype))
 
     def solve(self, tap: Tap) -> Shaped[Tensor, "G B O I"]:
         """`U (w o G' + ((W - w) o G' V_r) V_r^T)` with `G' = U^T G`: no product over all inputs on both sides is left."""

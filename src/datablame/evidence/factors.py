@@ -10,16 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from datablame.evidence.layers import Layer, Layers, Loss, Tap, Weigh, finite
+from datablame.dataset import Dataset
+from datablame.evidence.layers import Layer, Layers, Loss, Scratch, Tap, Weigh, finite
 from datablame.evidence.training import batches
 from datablame.ground import clock, draw, plug, store, world
 from datablame.ground.errors import InputError, unknown
 from datablame.run import Run
 
+ALIVE = 16
+"""Bytes a number of a layer's output takes while gradients flow: itself, its gradient, and what autograd keeps."""
 SCRATCH = 1 << 23
 """Numbers of gradients held at a time while queries are met."""
 LABELS = ("given", "sampled", "all")
@@ -33,6 +36,8 @@ class Fisher:
     """identity, diagonal, kfac or ekfac."""
     rank: int | None = 128
     """Leading input directions of each layer that ekfac treats exactly; none: all of them."""
+    tail: bool = True
+    """Whether links count the directions beyond ekfac's rank, too; no: they are met within the rank alone, several times faster."""
     labels: str = "sampled"
     """Whose gradients are gathered: of labels sampled from the model, of the `given` ones (the empirical Fisher), or of `all` classes by their probability."""
     damping: str = "10%"
@@ -63,6 +68,8 @@ class Fisher:
         for name in ("rank", "basis", "eigenvalues"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1; {getattr(self, name)} was asked")
+        if self.kind != "ekfac" and not self.tail:
+            raise InputError(f"tail=no is for ekfac, which has a rank; kind={self.kind} was asked")
         self.damping_of(1.0)
 
     def damping_of(self, mean: float) -> float:
@@ -97,6 +104,7 @@ class Factors:
         method = plug.find("curvature", fisher.method)
         self.curvature: dict[Layer, Any] = {layer: method(layer) for layer in self.layers.every}
         self.passes: tuple[str, ...] = next(iter(self.curvature.values())).passes
+        self.batch = batch(self.layers, run.data)
         mention(self.layers)
 
     @property
@@ -107,6 +115,13 @@ class Factors:
     @property
     def size(self) -> int:
         return sum(layer.size for layer in self.layers.every)
+
+    @property
+    def widths(self) -> list[int]:
+        """Numbers that a held query takes of each layer."""
+        if self.fisher.tail:
+            return [layer.size for layer in self.layers.every]
+        return [self.curvature[layer].weight.numel() for layer in self.layers.every]
 
     @property
     def path(self) -> Path:
@@ -143,7 +158,7 @@ class Factors:
         """One pass over a sample of the training rows."""
         data, fisher = self.run.data, self.fisher
         rows = draw.permutation(len(data), "fisher", fisher.seed)[: getattr(fisher, what)].sort().values
-        steps = batches(rows, batch())
+        steps = batches(rows, self.batch)
         for index in clock.track(steps, len(steps), f"fitting {what}", "blocks"):
             mine = world.shard(index)
             if not len(mine):
@@ -171,8 +186,8 @@ class Factors:
 
     def save(self, done: int) -> None:
         kept = {f"{layer.name}/{key}": t for layer, c in self.curvature.items() for key, t in c.kept.items()}
-        facts = {"done": str(done), "owner": self.owner, "fisher": json.dumps(self.fisher.fitted)}
-        store.write_tensors(self.path, kept, facts)
+        facts = {"done": done, "owner": self.owner, "fisher": self.fisher.fitted}
+        store.write_tensors(self.path, dict(sorted(kept.items())), {"facts": json.dumps(facts)})
 
     def load(self) -> int:
         """Read what is fitted; return how many passes are done. Raises InputError for factors of another model or other data."""
@@ -181,31 +196,44 @@ class Factors:
         if not self.passes or not world.agree(self.path.exists()):
             return 0
         with safe_open(self.path, "pt", device=str(world.device())) as file:
-            facts = file.metadata()
+            facts = json.loads(file.metadata()["facts"])
             if facts["owner"] != self.owner:
                 raise InputError(f"{self.path} was fitted on another model or other data; delete it to fit anew")
             for layer, curvature in self.curvature.items():
                 names = [name for name in file.keys() if name.rpartition("/")[0] == layer.name]  # noqa: SIM118 - not a dict
                 curvature.kept = {name.rpartition("/")[2]: file.get_tensor(name) for name in names}
-        return int(facts["done"])
+        return facts["done"]
 
-    def solve(self, images: Tensor, weigh: Weigh, out: Sequence[Float[Tensor, "B P"]]) -> None:
+    def solve(self, images: Tensor, weigh: Weigh, out: Sequence[Shaped[Tensor, "B _"]]) -> None:
         """The damped inverse curvature times the gradient of each example, a layer each into `out`."""
         to = dict(zip(self.layers.every, out, strict=True))
 
         def each(tap: Tap) -> None:
-            start = 0
+            curvature, start = self.curvature[tap.layer], 0
             for part in tap.split():
-                to[tap.layer][start : start + len(part)] = flat(self.curvature[tap.layer].solve(part))
+                solved = (
+                    curvature.solve(part) if self.fisher.tail else curvature.rotate(part) * curvature.weight[:, None]
+                )
+                to[tap.layer][start : start + len(part)] = flat(solved)
                 start += len(part)
 
         self.tap(images, weigh, self.fisher.gradients, each)
 
-    def products(self, held: Sequence[Float[Tensor, "Q P"]], images: Tensor, weigh: Weigh) -> Float[Tensor, "Q B"]:
+    def products(self, held: Sequence[Shaped[Tensor, "Q _"]], images: Tensor, weigh: Weigh) -> Float[Tensor, "Q B"]:
         """Each held query times the gradient of each example, summed over layers."""
         of = dict(zip(self.layers.every, held, strict=True))
         total = torch.zeros(len(held[0]), len(images), device=held[0].device)
-        self.tap(images, weigh, self.fisher.gradients, lambda tap: add_products(total, of[tap.layer], tap))
+
+        def each(tap: Tap) -> None:
+            if self.fisher.tail:
+                return add_products(total, of[tap.layer], tap, self.layers.scratch)
+            start = 0
+            for part in tap.split():
+                rotated = flat(self.curvature[tap.layer].rotate(part))
+                add_product(total[:, start : start + len(part)], of[tap.layer], rotated)
+                start += len(part)
+
+        self.tap(images, weigh, self.fisher.gradients, each)
         return total
 
     def squares(self, images: Tensor, weigh: Weigh) -> Float[Tensor, " B"]:
@@ -219,32 +247,36 @@ class Factors:
         return total
 
 
-def add_products(total: Float[Tensor, "Q B"], query: Float[Tensor, "Q P"], tap: Tap) -> None:
+def add_products(total: Float[Tensor, "Q B"], query: Shaped[Tensor, "Q P"], tap: Tap, scratch: Scratch) -> None:
     """`total += query . G_n`, some outputs of the layer at a time, so that the gradients stay in cache and the queries are read once."""
     (groups, b, _, o), i, a = tap.g.shape, tap.layer.inputs, tap.rows
-    step = o if groups > 1 else max(1, SCRATCH // (b * i))
-    scratch = tap.g.new_empty(b * min(step, o) * i) if groups == 1 else None
-    for low in range(0, o, step):
-        g = tap.g[..., low : low + step]
-        if scratch is None:
-            part = flat(g.mT @ a)
-        else:
-            part = torch.bmm(g[0].mT, a[0], out=scratch[: b * g.shape[-1] * i].view(b, -1, i)).flatten(1)
-        to = query[:, low * i : (low + step) * i] if groups == 1 else query
-        if query.dtype == torch.float32:
-            total.addmm_(to, part.float().T)
-        else:
-            total += to @ part.to(query.dtype).T
+    if groups > 1:
+        return add_product(total, query, flat(tap.g.mT @ a))
+    for low in range(0, o, step := max(1, SCRATCH // (b * i))):
+        g = tap.g[0, :, :, low : low + step].mT
+        part = torch.bmm(g, a[0], out=scratch.take("gradients", (b, g.shape[1], i), g))
+        add_product(total, query[:, low * i : (low + step) * i], part.flatten(1))
 
 
-def flat(gradient: Tensor) -> Float[Tensor, "B P"]:
+def add_product(total: Float[Tensor, "Q B"], left: Shaped[Tensor, "Q P"], right: Shaped[Tensor, "B P"]) -> None:
+    """`total += left @ right.T`, summed in fp32."""
+    if left.dtype == torch.float32:
+        total.addmm_(left, right.float().T)
+    else:
+        total += left @ right.to(left.dtype).T
+
+
+def flat(gradient: Shaped[Tensor, "G B O I"]) -> Shaped[Tensor, "B P"]:
     """`[G,B,O,I]` as one row an example."""
     return gradient.movedim(1, 0).flatten(1)
 
 
-def batch() -> int:
-    """Examples tapped at a time."""
-    return 64 if world.device().type == "cpu" else 512
+def batch(layers: Layers, data: Dataset) -> int:
+    """Examples tapped at a time: 64 on a CPU and 512 elsewhere, halved until activations, and what autograd keeps of them, take a
+    third of the free memory."""
+    most = 64 if world.device().type == "cpu" else 512
+    room = world.free() // 3 // (ALIVE * layers.activations(data.batch(torch.arange(1))[0]))
+    return max(1, min(most, 1 << max(0, room.bit_length() - 1)))
 
 
 @functools.cache
@@ -296,7 +328,7 @@ def squares(run: Run, fisher: Fisher) -> Float[Tensor, " N"]:
     """`g^T (F + damping)^-1 g` of every training example with its given label."""
     factors = Factors(run, fisher).fit()
     whole = torch.zeros(len(run.data), device=world.device())
-    steps = batches(torch.arange(len(run.data)), batch())
+    steps = batches(torch.arange(len(run.data)), factors.batch)
     with clock.stage(f"self-influence {fisher.kind}"):
         for index in clock.track(steps, len(steps), "self-influence", "blocks"):
             mine = world.shard(index)

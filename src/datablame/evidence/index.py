@@ -17,7 +17,7 @@ from jaxtyping import Float, Int, Int8
 from torch import Tensor
 
 from datablame.dataset import Dataset
-from datablame.evidence.factors import Factors, batch, flat, loss, measure, weigher
+from datablame.evidence.factors import Factors, flat, loss, measure, weigher
 from datablame.evidence.inner import Inner
 from datablame.evidence.layers import Tap, Weigh, folded
 from datablame.evidence.training import batches
@@ -60,20 +60,22 @@ class Index:
 
     def coded(self) -> Iterator[np.ndarray]:
         """Rows of the index, a block of training examples after the other."""
-        steps = batches(torch.arange(len(self.run.data)), batch())
+        steps = batches(torch.arange(len(self.run.data)), self.factors.batch)
         for index in clock.track(steps, len(steps), "indexing", "blocks"):
             mine = world.shard(index)
-            whole = torch.zeros(len(index), sum(self.sizes) + 4 * len(self.sizes), dtype=torch.int8)
+            whole = torch.zeros(
+                len(index), sum(self.sizes) + 4 * len(self.sizes), dtype=torch.int8, device=world.device()
+            )
             if len(mine):
                 start = int(mine[0] - index[0])
                 whole[start : start + len(mine)] = self.rows(mine)
-            yield world.total(whole).numpy()
+            yield world.total(whole).cpu().numpy()
 
     def rows(self, index: Int[Tensor, " B"]) -> Int8[Tensor, "B m"]:
         """The index's rows of these training examples: codes, then scales."""
         images, labels = self.run.data.batch(index)
         rotated = self.rotated(images, weigher(loss, labels))
-        return torch.cat(quantised(rotated.split(self.sizes, 1)), 1).cpu()
+        return torch.cat(quantised(rotated.split(self.sizes, 1)), 1)
 
     def rotated(self, images: Tensor, weigh: Weigh) -> Float[Tensor, "B k"]:
         """The leading blocks of each example's gradient, all layers side by side; no gradient is ever written out."""
@@ -90,7 +92,7 @@ class Index:
     def asked(self, queries: Dataset, of: str) -> Float[Tensor, "Q k"]:
         """The queries' blocks times the inverse curvature."""
         parts = []
-        for index in batches(torch.arange(len(queries)), batch()):
+        for index in batches(torch.arange(len(queries)), self.factors.batch):
             images, labels = queries.batch(index)
             parts.append(self.rotated(images, weigher(measure(of), labels)))
         return torch.cat(parts) * torch.cat(self.weights)
@@ -166,7 +168,7 @@ def spearman(a: Float[Tensor, " n"], b: Float[Tensor, " n"]) -> float:
     return float(np.corrcoef(rankdata(a.numpy()), rankdata(b.numpy()))[0, 1])
 
 
-def quantised(parts: tuple[Float[Tensor, "B k"], ...]) -> list[Int8[Tensor, "B m"]]:
+def quantised(parts: tuple[Float[Tensor, "B _"], ...]) -> list[Int8[Tensor, "B _"]]:
     """Each layer's codes, then the scale of each layer as the bytes of a float32."""
     scales = [part.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127 for part in parts]
     codes = [(part / scale).round_().to(torch.int8) for part, scale in zip(parts, scales, strict=True)]

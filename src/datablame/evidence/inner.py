@@ -9,14 +9,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from datablame.dataset import Dataset
-from datablame.evidence.factors import Factors, batch, loss, measure, weigher
+from datablame.evidence.factors import Factors, loss, measure, weigher
 from datablame.evidence.layers import finite
 from datablame.evidence.training import batches
 from datablame.ground import clock, world
 from datablame.run import Run
 
-Held = list[list[Float[Tensor, "q P"]]]
-"""For each term, each layer's preconditioned gradients."""
+Held = list[list[Tensor]]
+"""For each term, each layer's preconditioned gradients `[q,P]`."""
 
 
 class Inner:
@@ -24,11 +24,11 @@ class Inner:
 
     def __init__(self, run: Run, queries: Dataset, terms: list[tuple[float, Factors]], of: str):
         self.run, self.queries, self.terms, self.of = run, queries, terms, measure(of)
-        self.size = sum(4 * factors.size for _, factors in terms)
+        self.size = sum(4 * sum(factors.widths) for _, factors in terms)
         first = terms[0][1]
         self.facts: dict[str, Any] = {
             "of": of,
-            "curvature": first.fisher.fitted | {"damping": first.fisher.damping},
+            "curvature": first.fisher.fitted | {"damping": first.fisher.damping, "tail": first.fisher.tail},
             "weights": first.size,
             "effective_dimension": first.effective,
             "untracked": first.layers.untracked,
@@ -41,10 +41,9 @@ class Inner:
             for _, factors in self.terms:
                 kind = world.KINDS[factors.fisher.scores]
                 whole = [
-                    torch.zeros(len(queries), layer.size, dtype=kind, device=world.device())
-                    for layer in factors.layers.every
+                    torch.zeros(len(queries), width, dtype=kind, device=world.device()) for width in factors.widths
                 ]
-                for index in batches(torch.arange(len(queries)), batch()):
+                for index in batches(torch.arange(len(queries)), factors.batch):
                     images, labels = self.queries.batch(queries[index])
                     out = [each[int(index[0]) : int(index[-1]) + 1] for each in whole]
                     factors.solve(images, weigher(self.of, labels), out)
@@ -56,7 +55,7 @@ class Inner:
         """The held queries against these training rows with their given labels, a batch at a time."""
         scores = torch.zeros(len(held[0][0]), len(rows), device=world.device())
         with torch.no_grad(), clock.stage("pairwise"):
-            for index in batches(torch.arange(len(rows)), batch()):
+            for index in batches(torch.arange(len(rows)), self.terms[0][1].batch):
                 images, labels = self.run.data.batch(rows[index])
                 for (weight, factors), whole in zip(self.terms, held, strict=True):
                     scores[:, index] += weight * factors.products(whole, images, weigher(loss, labels))

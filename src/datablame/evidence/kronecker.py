@@ -40,8 +40,8 @@ class Basis:
         right_values, right = torch.linalg.eigh(world.total(self.moment.finish()) / count)
         left_values, left = torch.linalg.eigh(world.total(self.returned) / positions)
         return {
-            "left": left,
-            "right": right,
+            "left": left.contiguous(),  # as they come back from a file, so that a resumed run multiplies alike
+            "right": right.contiguous(),
             "left_values": left_values.clamp_min(0),
             "right_values": right_values.clamp_min(0),
         }

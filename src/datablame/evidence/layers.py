@@ -8,9 +8,11 @@ column of ones for the bias) and output gradients `g [G,B,S,O]`, so that the gra
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import fnmatch
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from jaxtyping import Float, Int, Shaped
@@ -28,6 +30,20 @@ Loss = Callable[[Float[Tensor, "B K"], Int[Tensor, " B"]], Float[Tensor, " B"]]
 """A scalar of each example: `(logits, labels) -> [B]`."""
 Weigh = Callable[[Float[Tensor, "B K"]], Iterator[Float[Tensor, ""]]]
 """The scalars of a batch whose gradients are wanted, of its logits."""
+
+
+class Scratch:
+    """Memory that is used again and again: pages fresh from the system cost as much as the arithmetic done in them."""
+
+    def __init__(self):
+        self.held: dict[str, Tensor] = {}
+
+    def take(self, name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """A tensor of this shape, its content undefined; it is overwritten by the next one of that name."""
+        numbers, held = prod(shape), self.held.get(name)
+        if held is None or held.numel() < numbers or (held.dtype, held.device) != (like.dtype, like.device):
+            held = self.held[name] = like.new_empty(numbers)
+        return held[:numbers].view(shape)
 
 
 class Layer:
@@ -68,8 +84,8 @@ class Layer:
         high, wide = ((n - r - 1) // s + 1 for n, r, s in zip(padded.shape[2:], reach, self.stride, strict=True))
         return high, wide
 
-    def rows(self, x: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "G B S I"]:
-        """The layer's input, one row a position."""
+    def rows(self, x: Shaped[Tensor, "B ..."], scratch: Scratch | None = None) -> Shaped[Tensor, "G B S I"]:
+        """The layer's input, one row a position; patches are written into `scratch`."""
         if not self.conv:
             a = x.reshape(1, len(x), -1, x.shape[-1])
             return torch.cat([a, torch.ones_like(a[..., :1])], -1) if self.bias else a
@@ -82,10 +98,10 @@ class Layer:
             (self.groups, b, high, wide, kh, kw, each),
             (each, h * w * c, sh * w * c, sw * c, dh * w * c, dw * c, 1),
         )
-        if not self.bias:
-            return patches.reshape(self.groups, b, high * wide, self.inputs)
-        a = z.new_ones(self.groups, b, high, wide, self.inputs)
-        a[..., :-1].unflatten(-1, (kh, kw, each)).copy_(patches)
+        a = (scratch or Scratch()).take("patches", (self.groups, b, high, wide, self.inputs), z)
+        a[..., : kh * kw * each].unflatten(-1, (kh, kw, each)).copy_(patches)
+        if self.bias:
+            a[..., -1] = 1
         return a.flatten(2, 3)
 
     def returned(self, g: Shaped[Tensor, "B ..."]) -> Shaped[Tensor, "G B S O"]:
@@ -125,27 +141,28 @@ class Tap:
     g: Shaped[Tensor, "G B S O"]
     first: bool = True
     """False where the same inputs were tapped before with another label: their covariance is not to be counted again."""
+    scratch: Scratch | None = None
 
     def __len__(self) -> int:
         return len(self.x)
 
     @property
     def rows(self) -> Shaped[Tensor, "G B S I"]:
-        """The inputs, written out anew each time: kept, those of all layers would fill the memory."""
-        return self.layer.rows(self.x)
+        """The inputs, written out anew each time into the same memory: those of all layers would fill it."""
+        return self.layer.rows(self.x, self.scratch)
 
     def to(self, kind: torch.dtype) -> Tap:
         return (
             self
             if self.x.dtype == self.g.dtype == kind
-            else Tap(self.layer, self.x.to(kind), self.g.to(kind), self.first)
+            else dataclasses.replace(self, x=self.x.to(kind), g=self.g.to(kind))
         )
 
     def split(self, numbers: int = 0) -> Iterator[Tap]:
         """Parts of the batch whose gradients (`numbers` an example; the layer's own size unless told) stay in cache."""
         b = max(1, CACHED // max(1, numbers or self.layer.size))
         for x, g in zip(self.x.split(b), self.g.split(b, 1), strict=True):
-            yield Tap(self.layer, x, g, self.first)
+            yield dataclasses.replace(self, x=x, g=g)
 
     def gradient(self) -> Shaped[Tensor, "G B O I"]:
         """The gradient of each example."""
@@ -208,6 +225,7 @@ class Layers:
                 f"no layer matches '{pattern}'; there is: {', '.join(found) or 'no Linear, Conv1d or Conv2d'}"
             )
         self.every = [Layer(name, found[name]) for name in wanted]
+        self.scratch = Scratch()
         self.refuse_shared()
 
     def refuse_shared(self) -> None:
@@ -232,6 +250,24 @@ class Layers:
             for name, module in self.model.named_modules()
             if module not in tracked and any(True for _ in module.parameters(recurse=False))
         ]
+
+    def activations(self, images: Tensor) -> int:
+        """How many numbers all modules put out together for these images."""
+        counts: list[int] = []
+        hooks = [
+            module.register_forward_hook(
+                lambda _, x, output: counts.append(output.numel() if isinstance(output, Tensor) else 0)
+            )
+            for module in self.model.modules()
+            if not any(True for _ in module.children())
+        ]
+        try:
+            with torch.no_grad(), self.frozen():
+                self.model(images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return max(1, sum(counts))
 
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
@@ -271,7 +307,7 @@ class Layers:
                 leaves.append(output.detach().requires_grad_())
                 output = leaves[-1].clone()  # what follows may change it in place, which a leaf would refuse
             inputs[layer] = x, x._version
-            output.register_hook(lambda g: each(Tap(layer, inputs[layer][0], layer.returned(g), first)))
+            output.register_hook(lambda g: each(Tap(layer, inputs[layer][0], layer.returned(g), first, self.scratch)))
             return output
 
         hooks = [

@@ -35,7 +35,7 @@ def shown(links: Links, count: int = SHOWN) -> list[dict]:
         }
         sign = {"for": 1, "against": -1}
         entry |= {
-            side: [told(*pair) for pair in zip(rows[number], values[number], strict=True) if pair[1] * sign[side] > 0]
+            side: [told(*pair) for pair in zip(rows[number].tolist(), values[number].tolist(), strict=True) if pair[1] * sign[side] > 0]
             for side, (rows, values) in sides.items()
         }
         found.append(entry)

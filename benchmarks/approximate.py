@@ -1,0 +1,179 @@
+"""What the defaults of influence cost in accuracy: low rank, few rows for the factors, and the index, against exact EK-FAC.
+
+`python benchmarks/approximate.py` takes about 25 minutes on two cores once the nets are trained.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import results
+import torch
+from influence import BATCH, pearson, picked, trained
+from torch import Tensor
+
+import datablame as db
+from datablame.evidence import factors as fitting
+from datablame.evidence.factors import Factors, Fisher
+from datablame.evidence.index import Index, found, spearman
+from datablame.evidence.inner import Inner
+from datablame.ground import draw
+
+QUERIES, SELF = 32, 1024
+VARIANTS = [
+    (0, None, True, 2_000),
+    (2_000, None, True, 2_000),
+    (1_000, None, True, 2_000),
+    (2_000, 64, True, 2_000),
+    (2_000, 128, True, 2_000),
+    (2_000, 256, True, 2_000),
+    (2_000, 128, False, 2_000),
+    (2_000, 256, False, 2_000),
+    (2_000, 512, False, 2_000),
+    (2_000, 256, True, 500),
+]
+"""(basis rows, 0 for all; rank; tail; rows for the eigenvalues)."""
+
+
+def fitted(run: db.Run, fisher: Fisher, basis: dict[str, dict[str, Tensor]]) -> Factors:
+    """Factors of this rank in a basis that was fitted before."""
+    factors = Factors(run, fisher)
+    for layer, curvature in factors.curvature.items():
+        kept = basis[layer.name]
+        wide = kept["right"].shape[2]
+        rest = wide - min(fisher.rank or wide, wide)
+        curvature.kept = {
+            "left": kept["left"],
+            "right": kept["right"][:, :, rest:].contiguous(),
+            "spectrum": kept["right_values"][:, :rest],
+        }
+    with torch.no_grad():
+        factors.gather("eigenvalues")
+    for curvature in factors.curvature.values():
+        curvature.finish()
+        curvature.damp(fisher.damping_of(curvature.mean))
+    return factors
+
+
+def basis_of(run: db.Run, rows: int) -> dict[str, dict[str, Tensor]]:
+    factors = Factors(run, Fisher(kind="kfac", basis=rows))
+    with torch.no_grad():
+        factors.gather("basis")
+    for curvature in factors.curvature.values():
+        curvature.finish()
+    return {layer.name: curvature.kept for layer, curvature in factors.curvature.items()}
+
+
+def selves(factors: Factors, rows: Tensor) -> Tensor:
+    parts = []
+    for index in rows.split(BATCH):
+        images, labels = factors.run.data.batch(index)
+        with torch.no_grad():
+            parts.append(factors.squares(images, fitting.weigher(fitting.loss, labels)))
+    return torch.cat(parts)
+
+
+def pairs(factors: Factors, rows: Tensor) -> Tensor:
+    queries = picked(factors.run, QUERIES)
+    inner = Inner(factors.run, queries, [(1 / len(factors.run.data), factors)], "margin")
+    return inner.meet(inner.hold(torch.arange(QUERIES)), rows)
+
+
+def mean_spearman(a: Tensor, b: Tensor) -> float:
+    return float(np.mean([spearman(x, y) for x, y in zip(a, b, strict=True)]))
+
+
+def table(run: db.Run) -> str:
+    """Self-influence and pairwise scores of each approximation against exact EK-FAC with factors of all rows; then the index."""
+    rows = draw.permutation(len(run.data), "approximate")[:SELF]
+    every = torch.arange(len(run.data))
+    bases = {count: basis_of(run, count) for count in (len(every), 2_000, 1_000)}
+    exact = fitted(run, Fisher(rank=None, eigenvalues=len(every)), bases[len(every)])
+    own, all_pairs = selves(exact, rows), pairs(exact, every)
+    top = all_pairs.topk(10, 1).indices
+    lines = []
+    for count, rank, tail, eigenvalues in VARIANTS:
+        count = count or len(every)
+        factors = fitted(run, Fisher(rank=rank, tail=tail, eigenvalues=eigenvalues), bases[count])
+        self_scores, pair_scores = selves(factors, rows), pairs(factors, rows)
+        numbers = sum(factors.widths) / factors.size
+        line = [
+            f"{count:,}",
+            f"{eigenvalues:,}",
+            str(rank or "all"),
+            "yes" if tail else "no",
+            f"{numbers:.0%}",
+            f"{pearson(own, self_scores):.4f} / {spearman(own, self_scores):.4f}",
+            f"{pearson(all_pairs[:, rows], pair_scores):.4f} / {mean_spearman(all_pairs[:, rows], pair_scores):.4f}",
+            f"{found(pair_scores.topk(10, 1).indices, all_pairs[:, rows].topk(10, 1).indices):.1%}",
+        ]
+        print(line, flush=True)
+        lines.append(line)
+    head = [
+        "basis rows",
+        "eigenvalue rows",
+        "rank",
+        "tail",
+        "numbers a query",
+        "self: Pearson / Spearman",
+        "pairs: Pearson / Spearman of a query",
+        "same top 10",
+    ]
+    first = results.table(head, lines)
+    lines = []
+    default = fitted(run, Fisher(), bases[2_000])
+    for block in (8, 16, 32, 64):
+        index = Index(default, block)
+        codes = torch.cat([index.rows(part) for part in every.split(256)])
+        index.__dict__["codes"] = codes.numpy()
+        scores = index.scores(index.asked(picked(run, QUERIES), "margin"))
+        share = [found(scores.topk(max(10, round(p * len(every))), 1).indices, top) for p in (0.01, 0.04)]
+        lines.append(
+            [
+                f"{block} x {block}",
+                f"{codes.shape[1] / 1000:.1f} kB",
+                f"{pearson(all_pairs, scores):.3f} / {mean_spearman(all_pairs, scores):.3f}",
+                f"{found(scores.topk(10, 1).indices, top):.1%}",
+                *(f"{each:.1%}" for each in share),
+            ]
+        )
+    head = [
+        "index",
+        "an example",
+        "Pearson / Spearman",
+        "exact top 10 in its top 10",
+        "in its top 1 %",
+        "in its top 4 %",
+    ]
+    return f"{first}\n\n{results.table(head, lines)}"
+
+
+NETS = ((30, 0.5, 5_120), (6, 1.0, 5_120))
+"""(epochs, width, rows): converged, and half trained."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--out", type=Path, help="where the trained nets are kept")
+    options = parser.parse_args()
+    out = options.out or Path(tempfile.mkdtemp(prefix="approximate-"))
+    texts = []
+    for epochs, width, limit in NETS:
+        run = trained(out, epochs, width, limit)
+        state = f"{run.recipe.model}, {epochs} epochs on {limit:,} rows with 10 % wrong labels; training error at the end {run.log[-1]['train_error']:.1%}"
+        texts.append(f"### {state}\n\n{table(run)}")
+    results.write(
+        "What the defaults of influence cost in accuracy",
+        f"Against exact EK-FAC whose basis and eigenvalues come from all rows; labels sampled, damping 10 %. Self-influence and pairs on {SELF:,} rows, {QUERIES} test images; "
+        "the index on all rows.\n\n" + "\n\n".join(texts),
+    )
+
+
+if __name__ == "__main__":
+    if results.SHARED.exists():
+        main()
+    else:
+        print("CIFAR-10 is not here; nothing to measure")
