@@ -324,6 +324,8 @@ def test_queries_that_do_not_fit_are_refused(mine):
         verbs.explain(mine, asked=blobs(6, 2, (), grey=False))
     with pytest.raises(InputError, match="query images have classes that the training set has not"):
         verbs.explain(mine, asked=dataclasses.replace(blobs(6, 2, ()), classes=("left", "middle", "up")))
+    with pytest.raises(InputError, match="label 3 of query train/000001 is outside the 3 classes"):
+        verbs.explain(mine, asked=mine.test.take(torch.arange(4)).relabel(torch.tensor([0, 3, 1, 1])))
     with pytest.raises(InputError, match="there are no queries"):
         verbs.explain(mine, asked=mine.test.take(torch.arange(0)))
 

@@ -48,7 +48,9 @@ class Prepared(nn.Module):
     def __init__(self, module: nn.Module, prepare: Callable[[Tensor], Tensor] = unit):
         super().__init__()
         self.module, self.prepare = module, prepare
-        self.linear = [each for each in module.modules() if isinstance(each, nn.Linear)]  # a list, which registers nothing twice
+        self.linear = [
+            each for each in module.modules() if isinstance(each, nn.Linear)
+        ]  # a list, which registers nothing twice
         self.dim = self.linear[-1].in_features if self.linear else 0
 
     def features(self, pixels: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:

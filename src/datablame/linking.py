@@ -31,11 +31,9 @@ def linked(run: Run, queries: Dataset, link: str = "influence", keep: int | None
     Raises InputError for queries of another size, other classes, or none.
     """
     make = plug.find("links", link)
-    if not len(queries):
-        raise InputError("there are no queries; name images, or ask for --queries of the test set")
     if keep is not None and keep < 1:
         raise InputError(f"keep must be at least 1; {keep} was asked")
-    queries = matched(queries, run.data, "query images")
+    queries = suited(queries, run.data)
     keep = keep if keep is not None and 2 * keep < len(run.data) else None
     folder = run.path / "links" / f"{link}{f',keep={keep}' if keep else ''}-{queries.fingerprint[:8]}"
     if not world.agree((folder / "links.json").exists()):
@@ -51,7 +49,7 @@ def linked(run: Run, queries: Dataset, link: str = "influence", keep: int | None
 
 def searched(run: Run, queries: Dataset, index: Index, of: str, keep: int, rerank: int) -> Links:
     """The `keep` highest and lowest training examples of each query, found by the index and ranked again exactly."""
-    queries = matched(queries, run.data, "query images")
+    queries = suited(queries, run.data)
     folder = run.path / "links" / f"index,{index.folder.name},{of},keep={keep}-{queries.fingerprint[:8]}"
     if not world.agree((folder / "links.json").exists()):
         began = time.perf_counter()
@@ -64,6 +62,19 @@ def searched(run: Run, queries: Dataset, index: Index, of: str, keep: int, reran
         agreement = index.agreement(of, rerank)
         store.write_json(folder / "links.json", facts | {"predictions": said(run, queries), "index": agreement})
     return opened(run, folder)
+
+
+def suited(queries: Dataset, data: Dataset) -> Dataset:
+    """The queries with their classes numbered as the training set's. Raises InputError where there are none, or they do not fit."""
+    if not len(queries):
+        raise InputError("there are no queries; name images, or ask for --queries of the test set")
+    bad = (queries.labels < 0) | (queries.labels >= len(queries.classes))
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        raise InputError(
+            f"label {int(queries.labels[row])} of query {queries.name(row)} is outside the {len(queries.classes)} classes"
+        )
+    return matched(queries, data, "query images")
 
 
 def index_of(run: Run, link: str, block: int = 0) -> tuple[Index | None, str]:

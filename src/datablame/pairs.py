@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -45,6 +46,16 @@ class Links:
     values: np.ndarray
     rows: np.ndarray | None
     facts: dict[str, Any]
+
+    def first(self, count: int) -> Links:
+        """Of the first queries alone."""
+        rows = None if self.rows is None else self.rows[:count]
+        return replace(
+            self,
+            queries=self.queries.take(torch.arange(min(count, len(self.queries)))),
+            values=self.values[:count],
+            rows=rows,
+        )
 
     def top(self, k: int) -> tuple[np.ndarray, np.ndarray]:
         """(training rows `[Q,k]`, scores `[Q,k]`) of the strongest for, the first the strongest."""

@@ -14,9 +14,9 @@ SHOWN, EACH = 16, 6
 
 def shown(links: Links, count: int = SHOWN) -> list[dict]:
     """For each of the first queries: name, label, prediction, chance, and its strongest for and against as (row, name, label, score, wrong)."""
+    links = links.first(min(count, len(links.facts["predictions"])))
     data, queries = links.data, links.queries
-    count = min(count, len(queries), len(links.facts["predictions"]))
-    sides = {"for": links.top(EACH), "against": links.bottom(EACH)} if count else {}
+    sides = {"for": links.top(EACH), "against": links.bottom(EACH)}
     wrong = data.wrong
 
     def told(row: int, score: float) -> dict:
@@ -25,7 +25,7 @@ def shown(links: Links, count: int = SHOWN) -> list[dict]:
         return {"row": int(row), "name": data.name(int(row)), "label": label, "score": float(score), "wrong": bad}
 
     found = []
-    for number in range(count):
+    for number in range(len(queries)):
         predicted, chance = links.facts["predictions"][number]
         entry = {
             "query": queries.name(number),
@@ -35,7 +35,11 @@ def shown(links: Links, count: int = SHOWN) -> list[dict]:
         }
         sign = {"for": 1, "against": -1}
         entry |= {
-            side: [told(*pair) for pair in zip(rows[number].tolist(), values[number].tolist(), strict=True) if pair[1] * sign[side] > 0]
+            side: [
+                told(*pair)
+                for pair in zip(rows[number].tolist(), values[number].tolist(), strict=True)
+                if pair[1] * sign[side] > 0
+            ]
             for side, (rows, values) in sides.items()
         }
         found.append(entry)

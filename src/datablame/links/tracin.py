@@ -12,4 +12,6 @@ from datablame.run import Run
 def tracin(run: Run, queries: Dataset, of: str = "margin", layers: str = "*") -> Inner:
     """`sum_c rate_c g_q^T g_n`, the rates summed since the checkpoint before: the fall of the query's loss by the example's steps."""
     fisher = Fisher(kind="identity", layers=layers)
-    return Inner(run, queries, [(rate, Factors(run, fisher, model).fit()) for rate, model in passes.checkpoints(run)], of)
+    return Inner(
+        run, queries, [(rate, Factors(run, fisher, model).fit()) for rate, model in passes.checkpoints(run)], of
+    )
