@@ -24,32 +24,24 @@ from datablame.ground import draw
 
 QUERIES, SELF = 32, 1024
 VARIANTS = [
-    (0, None, True, 2_000),
-    (2_000, None, True, 2_000),
-    (1_000, None, True, 2_000),
-    (2_000, 64, True, 2_000),
-    (2_000, 128, True, 2_000),
-    (2_000, 256, True, 2_000),
-    (2_000, 128, False, 2_000),
-    (2_000, 256, False, 2_000),
-    (2_000, 512, False, 2_000),
-    (2_000, 256, True, 500),
+    (0, None, None, 2_000),
+    (2_000, None, None, 2_000),
+    (1_000, None, None, 2_000),
+    (2_000, 128, None, 2_000),
+    (2_000, 256, None, 2_000),
+    (2_000, 256, 128, 2_000),
+    (2_000, 256, 64, 2_000),
+    (2_000, 256, 32, 2_000),
+    (2_000, 256, None, 500),
 ]
-"""(basis rows, 0 for all; rank; tail; rows for the eigenvalues)."""
+"""(basis rows, 0 for all; rank; outputs; rows for the eigenvalues)."""
 
 
 def fitted(run: db.Run, fisher: Fisher, basis: dict[str, dict[str, Tensor]]) -> Factors:
     """Factors of this rank in a basis that was fitted before."""
     factors = Factors(run, fisher)
     for layer, curvature in factors.curvature.items():
-        kept = basis[layer.name]
-        wide = kept["right"].shape[2]
-        rest = wide - min(fisher.rank or wide, wide)
-        curvature.kept = {
-            "left": kept["left"],
-            "right": kept["right"][:, :, rest:].contiguous(),
-            "spectrum": kept["right_values"][:, :rest],
-        }
+        curvature.cut(basis[layer.name])
     with torch.no_grad():
         factors.gather("eigenvalues")
     for curvature in factors.curvature.values():
@@ -95,16 +87,16 @@ def table(run: db.Run) -> str:
     own, all_pairs = selves(exact, rows), pairs(exact, every)
     top = all_pairs.topk(10, 1).indices
     lines = []
-    for count, rank, tail, eigenvalues in VARIANTS:
+    for count, rank, outputs, eigenvalues in VARIANTS:
         count = count or len(every)
-        factors = fitted(run, Fisher(rank=rank, tail=tail, eigenvalues=eigenvalues), bases[count])
+        factors = fitted(run, Fisher(rank=rank, outputs=outputs, eigenvalues=eigenvalues), bases[count])
         self_scores, pair_scores = selves(factors, rows), pairs(factors, rows)
         numbers = sum(factors.widths) / factors.size
         line = [
             f"{count:,}",
             f"{eigenvalues:,}",
             str(rank or "all"),
-            "yes" if tail else "no",
+            str(outputs or "all"),
             f"{numbers:.0%}",
             f"{pearson(own, self_scores):.4f} / {spearman(own, self_scores):.4f}",
             f"{pearson(all_pairs[:, rows], pair_scores):.4f} / {mean_spearman(all_pairs[:, rows], pair_scores):.4f}",
@@ -116,7 +108,7 @@ def table(run: db.Run) -> str:
         "basis rows",
         "eigenvalue rows",
         "rank",
-        "tail",
+        "outputs",
         "numbers a query",
         "self: Pearson / Spearman",
         "pairs: Pearson / Spearman of a query",

@@ -20,8 +20,6 @@ SIGNALS = [
     "self_influence",
     "self_influence,rank=none",
     "self_influence,labels=given",
-    "self_influence,damping=1%",
-    "self_influence,kind=kfac",
     "self_influence,kind=diagonal",
     "gradnorm",
     "loss",

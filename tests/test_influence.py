@@ -53,6 +53,13 @@ class dense:
         self.effective = 0.0
         self.inverse = torch.linalg.inv(self.kept["fisher"] + damping * torch.eye(len(self.kept["fisher"])))
 
+    @property
+    def width(self):
+        return self.layer.size
+
+    def turn(self, g):
+        return g
+
     def solve(self, tap):
         flat = tap.gradient()[0].flatten(1).double()
         return (flat @ self.inverse).float().view(1, len(tap), self.layer.outputs, self.layer.inputs)
@@ -338,7 +345,7 @@ def test_queries_that_do_not_fit_are_refused(mine):
         ("influence,damping=-5%", "damping must be a positive number"),
         ("influence,labels=some", "no labels 'some'"),
         ("influence,activations=fp8", "no precision of activations 'fp8'"),
-        ("influence,basis=0", "basis must be at least 1"),
+        ("influence,eigenvalues=0", "eigenvalues must be at least 1"),
         ("influence,of=loess", "no measure of a query 'loess'; did you mean loss"),
         ("influence,layers=conv*", "no layer matches 'conv*'"),
         ("influence,rnk=3", "did you mean rank"),

@@ -154,7 +154,8 @@ def matrix(curvature, like, damping):
     o, i = like.layer.outputs, like.layer.inputs
     unit = torch.eye(o * i).view(-1, o, i)
     probe = Tap(like.layer, unit, torch.eye(o).expand(1, o * i, o, o))
-    return torch.linalg.inv(curvature.solve(probe)[0].flatten(1).double()) - damping * torch.eye(o * i)
+    back = curvature.turn(torch.eye(o)[None, None])[0, 0]  # solved gradients are in the coordinates of turned ones
+    return torch.linalg.inv((back @ curvature.solve(probe)[0]).flatten(1).double()) - damping * torch.eye(o * i)
 
 
 @pytest.mark.parametrize("kind", ["kfac", "ekfac", "ekfac,rank=none"])
@@ -207,6 +208,16 @@ def test_ekfacs_low_rank_keeps_the_energy_and_becomes_exact():
         r = min(rank, 8)
         assert torch.allclose(low.kept["values"], full.kept["values"][:, :, -r:], rtol=1e-3)
     assert torch.allclose(fitted("ekfac,rank=20", [tap]).square(tap), full.square(tap), rtol=1e-4)
+
+
+def test_ekfac_of_few_outputs_is_its_restriction():
+    torch.manual_seed(0)
+    tap = made(torch.randn(30, 2, 4), torch.randn(30, 2, 5) @ torch.diag(torch.linspace(2, 0.1, 5)))
+    full, few = fitted("ekfac,rank=none", [tap]), fitted("ekfac,rank=none,outputs=2", [tap])
+    assert torch.allclose(few.kept["values"], full.kept["values"][:, -2:], rtol=1e-3)
+    within = full.turn(tap.g)[..., -2:].mT @ tap.rows
+    assert torch.allclose(few.square(tap), (few.solve(tap) * within).sum((0, 2, 3)), rtol=1e-3)
+    assert few.width == 8
 
 
 def test_grouped_convolutions_are_blocks():

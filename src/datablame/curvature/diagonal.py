@@ -16,6 +16,7 @@ class diagonal:
     passes = ("eigenvalues",)
 
     def __init__(self, layer: Layer):
+        self.layer = layer
         self.kept: dict[str, Tensor] = {}
         self.sum, self.count = torch.zeros(layer.groups, layer.outputs, layer.inputs, device=world.device()), 0
 
@@ -38,6 +39,13 @@ class diagonal:
         values = self.kept["values"]
         self.weight = (1 / (values + damping))[:, None]
         self.effective = float((values / (values + damping)).sum())
+
+    @property
+    def width(self) -> int:
+        return self.layer.size
+
+    def turn(self, g: Shaped[Tensor, "G B S O"]) -> Shaped[Tensor, "G B S O"]:
+        return g
 
     def solve(self, tap: Tap) -> Shaped[Tensor, "G B O I"]:
         return tap.gradient().mul_(self.weight.to(tap.g.dtype))

@@ -12,13 +12,14 @@ from datablame.ground import world
 
 
 class ekfac:
-    """Eigenvalues `E[(U^T G V)^2]`; `rank` leading input directions exactly, the rest by their energy a row; rank=none: all."""
+    """Eigenvalues `E[(U^T G V)^2]` in the `outputs` leading output directions (none: all); of the inputs `rank` leading ones
+    exactly, the rest by their energy a row (none: all exactly)."""
 
     passes = ("basis", "eigenvalues")
 
-    def __init__(self, layer: Layer, rank: int | None = 128):
+    def __init__(self, layer: Layer, rank: int | None = 256, outputs: int | None = None):
         self.kept: dict[str, Tensor] = {}
-        self.layer, self.rank = layer, rank
+        self.layer, self.rank, self.outputs = layer, rank, outputs
         self.basis = kronecker.Basis(layer)
         self.top = self.whole = torch.zeros(0, device=world.device())
         self.count = 0
@@ -48,17 +49,21 @@ class ekfac:
 
     def finish(self) -> None:
         if not self.kept:
-            found = self.basis.finish()
-            rest = found["right"].shape[2] - min(self.rank or found["right"].shape[2], found["right"].shape[2])
-            self.kept = {
-                "left": found["left"],
-                "right": found["right"][:, :, rest:].contiguous(),
-                "spectrum": found["right_values"][:, :rest],
-            }
+            self.cut(self.basis.finish())
             return
         count = world.total(self.top.new_tensor(self.count))
         self.kept["values"] = world.total(self.top) / count
         self.kept["rest"] = (world.total(self.whole) / count - self.kept["values"].sum(2)).clamp_min(0)
+
+    def cut(self, basis: dict[str, Tensor]) -> None:
+        """Keep the leading directions of a basis."""
+        rest = max(0, self.layer.inputs - (self.rank or self.layer.inputs))
+        few = max(0, self.layer.outputs - (self.outputs or self.layer.outputs))
+        self.kept = {
+            "left": basis["left"][:, :, few:].contiguous(),
+            "right": basis["right"][:, :, rest:].contiguous(),
+            "spectrum": basis["right_values"][:, :rest],
+        }
 
     @property
     def exact(self) -> bool:
@@ -83,19 +88,22 @@ class ekfac:
         self.rest = (tail / (tail + damping)).sum(2, keepdim=True) / tail.sum(2, keepdim=True).clamp_min(1e-30)
         self.effective = sum(float((each / (each + damping)).sum()) for each in (values, self.tail))
 
-    def rotate(self, tap: Tap) -> Shaped[Tensor, "G B O r"]:
-        """`U^T G V_r`: the gradient within the rank, where curvature is diagonal."""
-        return tap.rotated(self.kept["left"].to(tap.g.dtype), self.kept["right"].to(tap.x.dtype))
+    @property
+    def width(self) -> int:
+        return self.kept["left"].shape[0] * self.kept["left"].shape[2] * self.layer.inputs
 
-    def solve(self, tap: Tap) -> Shaped[Tensor, "G B O I"]:
-        """`U (w o G' + ((W - w) o G' V_r) V_r^T)` with `G' = U^T G`: no product over all inputs on both sides is left."""
+    def turn(self, g: Shaped[Tensor, "G B S O"]) -> Shaped[Tensor, "G B S p"]:
+        return folded(g, self.kept["left"].to(g.dtype))
+
+    def solve(self, tap: Tap) -> Shaped[Tensor, "G B p I"]:
+        """`w o G' + ((W - w) o G' V_r) V_r^T` with `G' = U^T G`: no product over all inputs on both sides is left."""
         left, right = self.kept["left"], self.kept["right"]
         if self.exact:
             return kronecker.solve(tap, left, right, self.weight)
-        left, right, weight, rest = (x.to(tap.g.dtype) for x in (left, right, self.weight, self.rest))
-        gradient = folded(tap.g, left).mT @ tap.rows
+        right, weight, rest = (x.to(tap.g.dtype) for x in (right, self.weight, self.rest))
+        gradient = self.turn(tap.g).mT @ tap.rows
         top = folded(gradient, right).mul_((weight - rest)[:, None])
-        return left[:, None] @ gradient.mul_(rest[:, None]).add_(folded(top, right.mT))
+        return gradient.mul_(rest[:, None]).add_(folded(top, right.mT))
 
     def square(self, tap: Tap) -> Float[Tensor, " B"]:
         """`sum W o (G' V_r)^2 + sum_i w_i (|G'_i|^2 - |(G' V_r)_i|^2)`."""

@@ -25,6 +25,13 @@ class identity:
         """Every weight keeps its direction."""
         self.effective = float(self.layer.size)
 
+    @property
+    def width(self) -> int:
+        return self.layer.size
+
+    def turn(self, g: Shaped[Tensor, "G B S O"]) -> Shaped[Tensor, "G B S O"]:
+        return g
+
     def solve(self, tap: Tap) -> Shaped[Tensor, "G B O I"]:
         return tap.gradient()
 

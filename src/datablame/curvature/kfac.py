@@ -6,7 +6,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from datablame.evidence import kronecker
-from datablame.evidence.layers import Layer, Tap
+from datablame.evidence.layers import Layer, Tap, folded
 
 
 class kfac:
@@ -35,6 +35,13 @@ class kfac:
     def damp(self, damping: float) -> None:
         self.weight = 1 / (self.values + damping)
         self.effective = float((self.values * self.weight).sum())
+
+    @property
+    def width(self) -> int:
+        return self.weight.numel()
+
+    def turn(self, g: Shaped[Tensor, "G B S O"]) -> Shaped[Tensor, "G B S O"]:
+        return folded(g, self.kept["left"].to(g.dtype))
 
     def solve(self, tap: Tap) -> Shaped[Tensor, "G B O I"]:
         return kronecker.solve(tap, self.kept["left"], self.kept["right"], self.weight)

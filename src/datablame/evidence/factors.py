@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -34,16 +35,16 @@ class Fisher:
 
     kind: str = "ekfac"
     """identity, diagonal, kfac or ekfac."""
-    rank: int | None = 128
-    """Leading input directions of each layer that ekfac treats exactly; none: all of them."""
-    tail: bool = True
-    """Whether links count the directions beyond ekfac's rank, too; no: they are met within the rank alone, several times faster."""
+    rank: int | None = 256
+    """Leading input directions of each layer that ekfac treats exactly, the others by their energy; none: all exactly."""
+    outputs: int | None = None
+    """Leading output directions of each layer that ekfac counts; none: all of them."""
     labels: str = "sampled"
     """Whose gradients are gathered: of labels sampled from the model, of the `given` ones (the empirical Fisher), or of `all` classes by their probability."""
     damping: str = "10%"
     """Added to the eigenvalues: a share of each layer's mean eigenvalue, or a number."""
-    basis: int = 10_000
-    """Training rows for the eigenvectors."""
+    basis: int = 0
+    """Training rows for the eigenvectors; 0: a fifth of them, at least 2,000 and at most 10,000."""
     eigenvalues: int = 2_000
     """Training rows for the eigenvalues."""
     layers: str = "*"
@@ -65,11 +66,9 @@ class Fisher:
         for name in ("activations", "factors", "gradients", "scores"):
             if getattr(self, name) not in ("fp32", "bf16"):
                 raise unknown(f"precision of {name}", getattr(self, name), ("fp32", "bf16"))
-        for name in ("rank", "basis", "eigenvalues"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1; {getattr(self, name)} was asked")
-        if self.kind != "ekfac" and not self.tail:
-            raise InputError(f"tail=no is for ekfac, which has a rank; kind={self.kind} was asked")
+        for name, low in (("rank", 1), ("outputs", 1), ("basis", 0), ("eigenvalues", 1)):
+            if getattr(self, name) is not None and getattr(self, name) < low:
+                raise InputError(f"{name} must be at least {low}; {getattr(self, name)} was asked")
         self.damping_of(1.0)
 
     def damping_of(self, mean: float) -> float:
@@ -86,7 +85,7 @@ class Fisher:
     @property
     def method(self) -> str:
         """The spec of the curvature, for `plug.find`."""
-        return f"ekfac,rank={self.rank}" if self.kind == "ekfac" else self.kind
+        return f"ekfac,rank={self.rank},outputs={self.outputs}" if self.kind == "ekfac" else self.kind
 
     @property
     def fitted(self) -> dict[str, Any]:
@@ -104,8 +103,13 @@ class Factors:
         method = plug.find("curvature", fisher.method)
         self.curvature: dict[Layer, Any] = {layer: method(layer) for layer in self.layers.every}
         self.passes: tuple[str, ...] = next(iter(self.curvature.values())).passes
-        self.batch = batch(self.layers, run.data)
+        self.room = room(self.layers, run.data)
         mention(self.layers)
+
+    @property
+    def batch(self) -> int:
+        """Examples tapped at a time."""
+        return min(self.room, 64 if world.device().type == "cpu" else 512)
 
     @property
     def effective(self) -> float:
@@ -119,9 +123,7 @@ class Factors:
     @property
     def widths(self) -> list[int]:
         """Numbers that a held query takes of each layer."""
-        if self.fisher.tail:
-            return [layer.size for layer in self.layers.every]
-        return [self.curvature[layer].weight.numel() for layer in self.layers.every]
+        return [self.curvature[layer].width for layer in self.layers.every]
 
     @property
     def path(self) -> Path:
@@ -157,7 +159,8 @@ class Factors:
     def gather(self, what: str) -> None:
         """One pass over a sample of the training rows."""
         data, fisher = self.run.data, self.fisher
-        rows = draw.permutation(len(data), "fisher", fisher.seed)[: getattr(fisher, what)].sort().values
+        count = getattr(fisher, what) or min(max(len(data) // 5, 2_000), 10_000)
+        rows = draw.permutation(len(data), "fisher", fisher.seed)[:count].sort().values
         steps = batches(rows, self.batch)
         for index in clock.track(steps, len(steps), f"fitting {what}", "blocks"):
             mine = world.shard(index)
@@ -209,12 +212,9 @@ class Factors:
         to = dict(zip(self.layers.every, out, strict=True))
 
         def each(tap: Tap) -> None:
-            curvature, start = self.curvature[tap.layer], 0
+            start = 0
             for part in tap.split():
-                solved = (
-                    curvature.solve(part) if self.fisher.tail else curvature.rotate(part) * curvature.weight[:, None]
-                )
-                to[tap.layer][start : start + len(part)] = flat(solved)
+                to[tap.layer][start : start + len(part)] = flat(self.curvature[tap.layer].solve(part))
                 start += len(part)
 
         self.tap(images, weigh, self.fisher.gradients, each)
@@ -225,13 +225,8 @@ class Factors:
         total = torch.zeros(len(held[0]), len(images), device=held[0].device)
 
         def each(tap: Tap) -> None:
-            if self.fisher.tail:
-                return add_products(total, of[tap.layer], tap, self.layers.scratch)
-            start = 0
-            for part in tap.split():
-                rotated = flat(self.curvature[tap.layer].rotate(part))
-                add_product(total[:, start : start + len(part)], of[tap.layer], rotated)
-                start += len(part)
+            turned = dataclasses.replace(tap, g=self.curvature[tap.layer].turn(tap.g))
+            add_products(total, of[tap.layer], turned, self.layers.scratch)
 
         self.tap(images, weigh, self.fisher.gradients, each)
         return total
@@ -271,12 +266,10 @@ def flat(gradient: Shaped[Tensor, "G B O I"]) -> Shaped[Tensor, "B P"]:
     return gradient.movedim(1, 0).flatten(1)
 
 
-def batch(layers: Layers, data: Dataset) -> int:
-    """Examples tapped at a time: 64 on a CPU and 512 elsewhere, halved until activations, and what autograd keeps of them, take a
-    third of the free memory."""
-    most = 64 if world.device().type == "cpu" else 512
-    room = world.free() // 3 // (ALIVE * layers.activations(data.batch(torch.arange(1))[0]))
-    return max(1, min(most, 1 << max(0, room.bit_length() - 1)))
+def room(layers: Layers, data: Dataset) -> int:
+    """How many examples can be tapped at a time, a power of two: activations, and what autograd keeps of them, may take a third of the free memory."""
+    count = world.free() // 3 // (ALIVE * layers.activations(data.batch(torch.arange(1))[0]))
+    return 1 << max(0, count.bit_length() - 1)
 
 
 @functools.cache

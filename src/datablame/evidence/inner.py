@@ -15,6 +15,8 @@ from datablame.evidence.training import batches
 from datablame.ground import clock, world
 from datablame.run import Run
 
+MANY = 256
+"""Queries from which on their product with the gradients takes most of the time, and wants larger batches."""
 Held = list[list[Tensor]]
 """For each term, each layer's preconditioned gradients `[q,P]`."""
 
@@ -28,7 +30,7 @@ class Inner:
         first = terms[0][1]
         self.facts: dict[str, Any] = {
             "of": of,
-            "curvature": first.fisher.fitted | {"damping": first.fisher.damping, "tail": first.fisher.tail},
+            "curvature": first.fisher.fitted | {"damping": first.fisher.damping},
             "weights": first.size,
             "effective_dimension": first.effective,
             "untracked": first.layers.untracked,
@@ -55,7 +57,9 @@ class Inner:
         """The held queries against these training rows with their given labels, a batch at a time."""
         scores = torch.zeros(len(held[0][0]), len(rows), device=world.device())
         with torch.no_grad(), clock.stage("pairwise"):
-            for index in batches(torch.arange(len(rows)), self.terms[0][1].batch):
+            factors = self.terms[0][1]
+            size = factors.batch if len(scores) < MANY else min(factors.room, 4 * factors.batch)
+            for index in batches(torch.arange(len(rows)), size):
                 images, labels = self.run.data.batch(rows[index])
                 for (weight, factors), whole in zip(self.terms, held, strict=True):
                     scores[:, index] += weight * factors.products(whole, images, weigher(loss, labels))

@@ -48,15 +48,15 @@ class Basis:
 
 
 def solve(
-    tap: Tap, left: Float[Tensor, "G O O"], right: Float[Tensor, "G I I"], weight: Float[Tensor, "G O I"]
-) -> Shaped[Tensor, "G B O I"]:
-    """`left ((left^T G right) o weight) right^T` of each example's gradient `G`."""
+    tap: Tap, left: Float[Tensor, "G O p"], right: Float[Tensor, "G I I"], weight: Float[Tensor, "G p I"]
+) -> Shaped[Tensor, "G B p I"]:
+    """`((left^T G right) o weight) right^T` of each example's gradient `G`: what `left^T G` is met with."""
     left, right, weight = (each.to(tap.g.dtype) for each in (left, right, weight))
-    return left[:, None] @ folded(tap.rotated(left, right).mul_(weight[:, None]), right.mT)
+    return folded(tap.rotated(left, right).mul_(weight[:, None]), right.mT)
 
 
 def square(
-    tap: Tap, left: Float[Tensor, "G O O"], right: Float[Tensor, "G I I"], weight: Float[Tensor, "G O I"]
+    tap: Tap, left: Float[Tensor, "G O p"], right: Float[Tensor, "G I I"], weight: Float[Tensor, "G p I"]
 ) -> Float[Tensor, " B"]:
     """`sum (left^T G right)^2 o weight` of each example's gradient `G`."""
     left, right, root = (each.to(tap.g.dtype) for each in (left, right, weight.sqrt()))
