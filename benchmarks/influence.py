@@ -38,8 +38,8 @@ QUERIES, BATCH = 32, 64
 GROUPS = 3
 """Passes over the rows for 2,000 queries of 9 MB in 8 GB."""
 STAGES = {name: name for name in ("covariances", "eigenvectors", "eigenvalues", "self", "pairwise")}
-INDEX_NUMBERS = 8_352
-"""Numbers an example in an index of 32 x 32 blocks of this net."""
+INDEX_NUMBERS = 31_040
+"""Numbers an example in an index of 64 x 64 blocks of this net."""
 
 
 @dataclasses.dataclass
@@ -382,7 +382,7 @@ def agreement_table(runs: dict[str, db.Run], count: int, folder: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=192)
+    parser.add_argument("--rows", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, help="where the trained nets are kept")
     options = parser.parse_args()

@@ -279,12 +279,8 @@ def test_the_report_is_self_contained_and_looks_safe(audited):
         "Seconds",
     ):
         assert f"<h2>{title}" in page
-    assert {path.name for path in (audited.path / "figures").iterdir()} == {
-        "distribution.png",
-        "training.png",
-        "proof.png",
-        "suspects.png",
-    }
+    drawn = {path.stem for path in (audited.path / "figures").iterdir()}
+    assert drawn >= {"distribution", "training", "proof", "suspects", "found"}
 
 
 def test_names_are_escaped_in_the_report(tmp_path):

@@ -33,7 +33,7 @@ SAMPLE = (32, 1024)
 class Index:
     """`codes.npy` int8 `[N, k + 4 L]`: k codes, then one float32 scale for each of L layers as bytes; read by memory map."""
 
-    def __init__(self, factors: Factors, block: int = 32):
+    def __init__(self, factors: Factors, block: int = 64):
         if factors.fisher.kind != "ekfac":
             raise InputError(f"the index is cut from the basis of ekfac; kind={factors.fisher.kind} was asked")
         if block < 1:
@@ -109,10 +109,14 @@ class Index:
             whole[:, low : low + BLOCK] = (asked @ values.T).cpu()
         return whole / n
 
+    def candidates(self, rerank: int) -> int:
+        """How many of the highest, and as many lowest, are scored again: as asked, or a hundredth of the set and at least 64."""
+        return rerank or max(64, len(self.run.data) // 100)
+
     def search(self, queries: Dataset, of: str, keep: int, rerank: int) -> tuple[np.ndarray, np.ndarray]:
         """(training rows, exact scores) `[Q, 2 keep]` of the `keep` highest and lowest, found among the `rerank` highest and lowest of the index."""
         asked = self.scores(self.asked(queries, of))
-        count = min(max(rerank, keep), len(self.run.data) // 2)
+        count = min(max(self.candidates(rerank), keep), len(self.run.data) // 2)
         keep = min(keep, count)
         inner = Inner(self.run, queries, [(1 / len(self.run.data), self.factors)], of)
         rows, values = [], []
@@ -126,7 +130,7 @@ class Index:
             values.append(exact[best].numpy())
         return np.stack(rows), np.stack(values)
 
-    def agreement(self, of: str = "margin", rerank: int = 64) -> dict[str, Any]:
+    def agreement(self, of: str = "margin", rerank: int = 0) -> dict[str, Any]:
         """How closely the index agrees with the exact scores on a sample: Spearman of all pairs of a query (mean), and the share of the
         exact top 10 that the index has among its own top 10, and among the `rerank` highest that are ranked again exactly."""
 
@@ -138,7 +142,7 @@ class Index:
             inner = Inner(self.run, source.take(queries), [(1 / len(self.run.data), self.factors)], of)
             exact = inner.meet(inner.hold(torch.arange(len(queries))), rows).cpu()
             close = self.scores(self.asked(source.take(queries), of))[:, rows]
-            share = max(10, round(rerank * len(rows) / len(self.run.data)))
+            share = max(10, round(self.candidates(rerank) * len(rows) / len(self.run.data)))
             best = exact.topk(10, 1).indices
             return {
                 "queries": len(queries),
@@ -149,7 +153,7 @@ class Index:
                 "reranked_share": share / len(rows),
             }
 
-        path = self.folder / f"agreement-{of}-{rerank}.json"
+        path = self.folder / f"agreement-{of}-{self.candidates(rerank)}.json"
         if not world.agree(path.exists()):
             with clock.stage("agreement"):
                 store.write_json(path, measured())
