@@ -205,7 +205,12 @@ def test_an_interrupted_command_says_how_to_resume(tmp_path):
     import signal
 
     arguments = ["audit", "digits", "--epochs", "60", "--no-retrain", "--out", str(tmp_path)]
-    process = subprocess.Popen([sys.executable, "-m", "datablame", *arguments], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "datablame", *arguments],
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     wait_for(lambda: list(tmp_path.glob("digits-*/progress.safetensors")))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)

@@ -25,7 +25,7 @@ from datablame.run import Run
 ALIVE = 16
 """Bytes a number of a layer's output takes while gradients flow: itself, its gradient, and what autograd keeps."""
 SCRATCH = 1 << 23
-"""Numbers of gradients held at a time while queries are met."""
+"""Numbers of gradients held at a time, of 64 examples, while queries are met: narrower slices would slow their own making."""
 LABELS = ("given", "sampled", "all")
 
 
@@ -247,7 +247,7 @@ def add_products(total: Float[Tensor, "Q B"], query: Shaped[Tensor, "Q P"], tap:
     (groups, b, _, o), i, a = tap.g.shape, tap.layer.inputs, tap.rows
     if groups > 1:
         return add_product(total, query, flat(tap.g.mT @ a))
-    for low in range(0, o, step := max(1, SCRATCH // (b * i))):
+    for low in range(0, o, step := max(1, SCRATCH // (min(b, 64) * i))):
         g = tap.g[0, :, :, low : low + step].mT
         part = torch.bmm(g, a[0], out=scratch.take("gradients", (b, g.shape[1], i), g))
         add_product(total, query[:, low * i : (low + step) * i], part.flatten(1))

@@ -29,7 +29,7 @@ def distribution(run: Run) -> Section | None:
         axis.set_xlabel("suspicion", fontsize=9, color=GREY)
         axis.set_ylabel("examples", fontsize=9, color=GREY)
         axis.set_yscale("symlog", linthresh=10)
-        axis.legend(frameon=False, fontsize=8)
+        axis.legend(frameon=False, fontsize=8, loc="upper right")
 
     return Section("Scores", figure(run, "distribution", draw) + by_class(run, verdict), 20)
 
