@@ -209,7 +209,7 @@ def test_an_interrupted_command_says_how_to_resume(tmp_path):
         [sys.executable, "-m", "datablame", *arguments],
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread; a shell starts background jobs with the signal ignored
     )
     wait_for(lambda: list(tmp_path.glob("digits-*/progress.safetensors")))
     process.send_signal(signal.SIGINT)
