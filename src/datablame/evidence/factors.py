@@ -148,10 +148,10 @@ class Factors:
         for number, what in enumerate(self.passes[done:], done):
             with clock.stage(f"fit {what}"), torch.inference_mode(False), torch.no_grad():
                 self.gather(what)
-            with clock.stage("eigenvectors" if what == "basis" else f"fit {what}"):
+            with clock.stage("eigenvectors" if what == "basis" else "save factors"):
                 for curvature in self.curvature.values():
                     curvature.finish()
-            self.save(number + 1)
+                self.save(number + 1)
         for curvature in self.curvature.values():
             curvature.damp(self.fisher.damping_of(curvature.mean))
         return self

@@ -68,7 +68,6 @@ class Layer:
             )
             self.margin = tuple(module._reversed_padding_repeated_twice) + ((0, 0) if flat else ())
             self.mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
-        self.route = ""
 
     def __repr__(self) -> str:
         return f"{self.name} [{self.groups} x {self.outputs} x {self.inputs}]"
@@ -178,17 +177,12 @@ class Tap:
 
     def rotated(self, left: Shaped[Tensor, "G O p"], right: Shaped[Tensor, "G I r"]) -> Shaped[Tensor, "G B p r"]:
         """`left^T G_n right` of each example, multiplied in the cheapest order."""
-        (_, _, s, o), i, p, r = self.g.shape, self.layer.inputs, left.shape[2], right.shape[2]
-        costs = {
-            "rows first": s * o * p + s * i * r + s * p * r,
-            "gradient first": s * o * p + s * p * i + p * i * r,
-        }
-        self.layer.route = min(costs, key=lambda route: costs[route])
+        (_, _, s, _), i, p, r = self.g.shape, self.layer.inputs, left.shape[2], right.shape[2]
         g = folded(self.g, left).mT
-        if self.layer.route == "rows first":
-            few = 2 * r <= i  # then it pays to write no patches out
-            return g @ (self.layer.project(self.x, right) if few else folded(self.rows, right))
-        return folded(g @ self.rows, right)
+        if s * i * r + s * p * r > s * p * i + p * i * r:  # what the two orders do not share
+            return folded(g @ self.rows, right)
+        few = 2 * r <= i  # then it pays to write no patches out
+        return g @ (self.layer.project(self.x, right) if few else folded(self.rows, right))
 
     def energies(
         self, left: Shaped[Tensor, "G O p"], right: Shaped[Tensor, "G I r"]
