@@ -10,6 +10,7 @@ import copy
 import ctypes
 import dataclasses
 import gc
+import itertools
 import logging
 import statistics
 import tempfile
@@ -35,8 +36,10 @@ from datablame.ground import draw
 EXACT = Fisher(rank=None, labels="given")
 LOW = Fisher(labels="given")
 QUERIES, BATCH = 32, 64
-GROUPS = 3
-"""Passes over the rows for 2,000 queries of 9 MB in 8 GB."""
+WIDE, WIDE_ROWS = 1_000, 512
+"""2,000 queries of 9 MB are met in two passes, with half of 24 GB to hold them."""
+MANY, MANY_ROWS = 256, 1_024
+"""Queries and rows for the peer's product of the two: what a pair costs shows against what a query and a row cost alone."""
 STAGES = {name: name for name in ("covariances", "eigenvectors", "eigenvalues", "self", "pairwise")}
 INDEX_NUMBERS = 31_040
 """Numbers an example in an index of 64 x 64 blocks of this net."""
@@ -209,7 +212,7 @@ class Ours:
     @torch.no_grad()
     def squares(self) -> Tensor:
         parts = []
-        for index in self.rows.split(BATCH):
+        for index in self.rows.split(self.factors.batch):
             images, labels = self.run.data.batch(index)
             parts.append(self.factors.squares(images, fitting.weigher(fitting.loss, labels)))
         return torch.cat(parts)
@@ -241,7 +244,7 @@ def trained(out: Path, epochs: int, width: float, limit: int) -> db.Run:
 
 def timed(run: db.Run, count: int, rounds: int, folder: str) -> tuple[dict[str, Cost], dict[str, Cost]]:
     """Seconds and memory of every stage of ours and of the peer, taken in turns."""
-    rows = sampled(run, count)
+    rows = everything = sampled(run, count)
     queries = picked(run, QUERIES)
     ours: dict[str, Cost] = {}
     theirs: dict[str, Cost] = {}
@@ -249,10 +252,11 @@ def timed(run: db.Run, count: int, rounds: int, folder: str) -> tuple[dict[str, 
     def note(costs: dict[str, Cost], name: str, work: Callable[[], Any]) -> Any:
         return costs.setdefault(name, Cost()).run(work)
 
-    peer = Peer(run, rows, queries, folder)
-    two = Peer(run, rows, picked(run, 2), folder)
-    for _ in range(rounds + 1):  # the first warms up
-        note(ours, "fb", lambda: forward_backward(run, rows))
+    peer, brief = Peer(run, rows, queries, f"{folder}/whole"), Peer(run, rows[:BATCH], queries, f"{folder}/brief")
+    many = sampled(run, WIDE_ROWS)
+    for turn in range(rounds + 1):
+        rows = everything[:BATCH] if not turn else everything  # the first warms up
+        note(ours, "fb", lambda rows=rows: forward_backward(run, rows))
         for name, fisher in (("exact", EXACT), ("low", LOW)):
             mine = Ours(run, rows, queries, fisher)
             note(ours, f"{name} covariances", lambda mine=mine: mine.gather("basis"))
@@ -264,17 +268,27 @@ def timed(run: db.Run, count: int, rounds: int, folder: str) -> tuple[dict[str, 
             held = note(ours, f"{name} queries", mine.hold)
             note(ours, f"{name} pass", lambda mine=mine, held=held: mine.pairwise(held))
             if name == "low":
-                wide = [[torch.cat([layer] * 8) for layer in held[0]]]
-                note(ours, "wide pass", lambda mine=mine, wide=wide: mine.pairwise(wide))
+                wide = [[layer.repeat(WIDE // QUERIES + 1, 1)[:WIDE] for layer in held[0]]]
+                note(ours, "wide pass", lambda mine=mine, wide=wide: mine.inner().meet(wide, many))
+                del wide
                 index = note(ours, "index cut", lambda mine=mine: Index(mine.factors))
-                note(ours, "index", lambda index=index: [index.rows(part) for part in rows.split(BATCH)])
+                note(
+                    ours,
+                    "index",
+                    lambda index=index, rows=rows: [index.rows(part) for part in rows.split(index.factors.batch)],
+                )
                 note(ours, "index query", lambda index=index: index.asked(queries, "margin"))
             del held, mine
         for name, what in STAGES.items():
-            note(theirs, name, peer.stage(what))
-        note(theirs, "two", two.stage("pairwise"))
-    for cost in [*ours.values(), *theirs.values()]:
+            note(theirs, f"{name}, {BATCH} rows", brief.stage(what))
+            if turn:
+                note(theirs, name, peer.stage(what))
+    for cost in ours.values():
         del cost.seconds[0], cost.extra[0]
+    for size, asked in itertools.product((BATCH, MANY_ROWS), (2, MANY)):
+        pairs = Peer(run, sampled(run, size), picked(run, asked), f"{folder}/whole")
+        for _ in range(2 if size == BATCH else 1):
+            note(theirs, f"pairs {asked} {size}", pairs.stage("pairwise"))
     return ours, theirs
 
 
@@ -292,9 +306,12 @@ def speed_table(ours: dict[str, Cost], theirs: dict[str, Cost], count: int) -> s
     """The stages beside the peer's, then whole jobs put together of them."""
     fb = ours["fb"].median / count
     row = {name: cost.median / count for name, cost in ours.items()}
-    peer = {name: cost.median / count for name, cost in theirs.items()}
-    peer_query = (theirs["pairwise"].median - theirs["two"].median) / (QUERIES - 2)
-    peer_pass = (theirs["two"].median - 2 * peer_query) / count
+    peer = {name: (theirs[name].median - theirs[f"{name}, {BATCH} rows"].median) / (count - BATCH) for name in STAGES}
+    t = {(asked, size): theirs[f"pairs {asked} {size}"].median for asked in (2, MANY) for size in (BATCH, MANY_ROWS)}
+    fewer, more = ((t[MANY, size] - t[2, size]) / (MANY - 2) for size in (BATCH, MANY_ROWS))
+    peer_pair = (more - fewer) / (MANY_ROWS - BATCH)
+    peer_query = fewer - BATCH * peer_pair
+    peer_pass = (t[2, MANY_ROWS] - t[2, BATCH]) / (MANY_ROWS - BATCH) - 2 * peer_pair
     lines = []
 
     def line(what: str, mine: float, other: float, a: Cost | None = None, b: Cost | None = None) -> None:
@@ -308,35 +325,44 @@ def speed_table(ours: dict[str, Cost], theirs: dict[str, Cost], count: int) -> s
                 continue
             line(f"{name}{tag}", row[f"{kind} {name}"], peer[name], ours[f"{kind} {name}"], theirs[name])
         line(f"a query{tag}", ours[f"{kind} queries"].median / QUERIES, peer_query)
-    line("pairwise, one pass", row["exact pass"], peer_pass, ours["exact pass"], theirs["two"])
-    whole = (ours["exact queries"].median + ours["exact pass"].median) / count
-    line(f"pairwise with its {QUERIES} queries", whole, peer["pairwise"])
+    passed = peer_pass + QUERIES * peer_pair
+    line(f"pairwise, a pass with {QUERIES} queries", row["exact pass"], passed, ours["exact pass"], theirs["pairwise"])
     line("building the index (against a plain training step)", row["index"], fb)
     eigen = ours["low eigenvectors"].median, theirs["eigenvectors"].median
     lines.append(
         ["eigenvectors, seconds in all", f"{eigen[0]:.1f} s", f"{eigen[1]:.1f} s", f"1/{eigen[1] / eigen[0]:.1f}", ""]
     )
 
-    n, q, each = 10_000, 2_000, (row["wide pass"] - row["low pass"]) / (7 * QUERIES)
+    n, q = 10_000, 2_000
     factors = 2_000 * row["low covariances"] + eigen[0] + 2_000 * row["low eigenvalues"]
     peer_factors = n * (peer["covariances"] + peer["eigenvalues"]) + eigen[1]
-    base, product = row["low pass"] - QUERIES * each, q * each
+    peer_whole = peer_factors + q * peer_query + n * (2 * peer_pass + q * peer_pair)
     jobs = {
         "defaults: factors and self-influence of 10,000 rows": (
             factors + n * row["low self"],
             peer_factors + n * peer["self"],
         ),
         "defaults: factors and 2,000 queries against 10,000 rows": (
-            factors + q * ours["low queries"].median / QUERIES + n * (GROUPS * base + product),
-            peer_factors + q * peer_query + n * (2 * peer_pass + product),
+            factors + q * ours["low queries"].median / QUERIES + n * (q / WIDE) * ours["wide pass"].median / WIDE_ROWS,
+            peer_whole,
         ),
         "index: factors, index and 2,000 queries against 10,000 rows": (
             factors + n * row["index"] + q * ours["index query"].median / QUERIES + search(n, q),
-            peer_factors + q * peer_query + n * (2 * peer_pass + product),
+            peer_whole,
         ),
     }
     for what, (mine, other) in jobs.items():
         lines.append([what, f"{mine:.0f} s", f"{other:.0f} s", f"1/{other / mine:.1f}", ""])
+    ours_pair = (ours["wide pass"].median / WIDE_ROWS - row["low pass"]) / (WIDE - QUERIES)
+    lines.append(
+        [
+            "a query times a row, us",
+            f"{1e6 * ours_pair:.1f}",
+            f"{1e6 * peer_pair:.1f}",
+            f"1/{peer_pair / ours_pair:.1f}",
+            "",
+        ]
+    )
     head = ["stage (fb a row)", "ours", "kronfluence", "ratio", "extra MB, ours / theirs"]
     return f"fb = {1e3 * fb:.2f} ms. {results.table(head, lines)}".replace("ms. ", "ms.\n\n")
 
@@ -383,8 +409,8 @@ def agreement_table(runs: dict[str, db.Run], count: int, folder: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=128)
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rows", type=int, default=320)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path, help="where the trained nets are kept")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
@@ -397,12 +423,12 @@ def main() -> None:
         agree = agreement_table({"ResNet-9, half trained": half, "MLP on digits": digits}, 128, folder)
     results.write(
         "Influence beside kronfluence 1.0.1",
-        f"The seed's ResNet-9 (2.27 million weights in 9 layers), 6 epochs on 5,120 CIFAR images with 10 % wrong labels; batch {BATCH}, "
+        f"The seed's ResNet-9 (2.27 million weights in 9 layers), 6 epochs on 5,120 CIFAR images with 10 % wrong labels; batches of {BATCH} for kronfluence, of 32 (the default on a CPU) for ours; "
         f"empirical Fisher, fp32, damping 10 % of the mean eigenvalue; {options.rows} rows and {QUERIES} queries, medians of {options.rounds} rounds in turns, "
-        f"after one to warm up. fb: a plain forward and backward pass with weight gradients over the same rows. kronfluence's pass over the training rows and "
-        f"its cost of a query are told apart by running it with {QUERIES} and with 2 queries; ours is of {QUERIES}. Whole jobs are put together from the stages: ours fits the "
-        f"basis and the eigenvalues on 2,000 rows each (its default at 10,000), and makes {GROUPS} passes (as many queries as 8 GB hold); kronfluence uses all rows and two query batches as in its example; "
-        f"the product of queries and gradients ({1e6 * (ours['wide pass'].median - ours['low pass'].median) / (7 * QUERIES * options.rows):.1f} us a pair, measured) is counted alike for both, at our rate.\n\n"
+        f"after one of {BATCH} rows to warm up. fb: a plain forward and backward pass with weight gradients over the same rows. kronfluence has costs that do not grow with the rows (it loads and saves factors), "
+        f"so what a row costs it is the difference between {options.rows} and {BATCH} rows; what a query, a row and a pair cost it comes from {MANY} and 2 queries on {MANY_ROWS:,} and {BATCH} rows. Whole jobs are put together from the stages: ours fits the "
+        f"basis and the eigenvalues on 2,000 rows each (its default at 10,000), and makes {2_000 // WIDE} passes of {WIDE:,} queries, as many as half of 24 GB hold, each as measured on {WIDE_ROWS} rows; "
+        f"kronfluence uses all rows and two query batches as in its example.\n\n"
         f"{speed}\n\nAgreement on {128} rows; K-FAC layer by layer, since its scale for convolutions differs by design:\n\n{agree}",
     )
 

@@ -101,8 +101,9 @@ def check_against_autograd(model, x, y):
     [
         (nn.Conv2d(64, 8, 3, padding=1), 9, True),
         (nn.Conv2d(64, 8, 5, 2, 2, bias=False), 16, True),
-        (nn.Conv2d(64, 8, (3, 5)), 12, True),
-        (nn.Conv2d(64, 8, 3, padding=(2, 0), padding_mode="circular"), 7, True),
+        (nn.Conv2d(64, 8, (3, 5)), 12, False),
+        (nn.Conv2d(64, 8, (3, 5), padding=(1, 2)), 12, True),
+        (nn.Conv2d(64, 8, 3, padding=(2, 0), padding_mode="circular"), 7, False),
         (nn.Conv2d(64, 8, 4, 2, 1), 13, True),
         (nn.Conv2d(64, 8, 3, padding="same"), 5, True),
         (nn.Conv1d(256, 8, 3, padding=1), 9, True),

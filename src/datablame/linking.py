@@ -133,8 +133,9 @@ class Sweep:
                 state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
             clock.say(f"resuming {self.folder} after {facts['done']} blocks")
             return int(facts["group"]), int(facts["done"]), state
-        fit = int(world.free() * 0.4) // max(1, self.pairs.size)
-        return world.agree(max(1, min(queries, fit))), 0, {}
+        fit = max(1, world.free() // 2 // max(1, self.pairs.size))
+        passes = -(-queries // fit)  # of about as many queries each
+        return world.agree(-(-queries // passes)), 0, {}
 
     def work(self) -> None:
         """Every block that is not done yet."""

@@ -77,15 +77,17 @@ class Autocorrelation:
 
     @staticmethod
     def fits(tap: Tap) -> bool:
-        """One group, no dilation, a square stride, a kernel that overlaps itself in an output that it fits into; on a GPU one large product
-        is faster than many small ones."""
+        """One group, no dilation, a square stride, a kernel that overlaps itself in an output that it fits into; borders that are padding, since
+        others would need products of their own, four times the moment's memory; on a GPU one large product is faster than many small ones."""
         layer = tap.layer
         if not layer.conv or layer.groups > 1 or layer.inputs < LARGE or tap.x.device.type != "cpu":
             return False
         reach = [-(-k // s) for k, s in zip(layer.kernel, layer.stride, strict=True)]
         grid = layer.grid(layer.padded(tap.x[:1]))
         same = layer.stride[0] == layer.stride[1] and layer.dilation == (1, 1) and tap.x.dtype == torch.float32
-        return same and max(reach) > 1 and all(n >= m for n, m in zip(grid, reach, strict=True))
+        left, _, top, _ = layer.margin
+        edged = layer.mode == "constant" and (top > 0 or reach[0] == 1) and (left > 0 or reach[1] == 1)
+        return same and edged and max(reach) > 1 and all(n >= m for n, m in zip(grid, reach, strict=True))
 
     def __init__(self, layer: Layer):
         self.layer = layer
@@ -102,7 +104,7 @@ class Autocorrelation:
         self.grid = layer.grid(padded)
         z = spread(padded.permute(0, 2, 3, 1), [n + m - 1 for n, m in zip(self.grid, self.reach, strict=True)], s)
         self.channels = z.shape[-1]
-        self.empty = margins(layer, z.shape[1:3], tap.x) if s == 1 and layer.mode == "constant" else ((0, 10**9),) * 2
+        self.full = content(layer, tap.x)
         high, wide = z.shape[1:3]
         for (a, b), (c, d) in itertools.product(*self.regions((high, wide))):
             if self.outside(a, b, 0) or self.outside(c, d, 1):
@@ -135,7 +137,7 @@ class Autocorrelation:
 
     def outside(self, start: int, end: int, axis: int) -> bool:
         """Does this stretch hold nothing but zeros of the padding?"""
-        low, high = self.empty[axis]
+        low, high = self.full[axis]
         return end <= low or start >= high
 
     def finish(self) -> Float[Tensor, "G I I"]:
@@ -178,8 +180,9 @@ def spread(z: Float[Tensor, "B H W C"], size: list[int], stride: int) -> Float[T
     return z.unflatten(2, (wide, stride)).unflatten(1, (high, stride)).transpose(2, 3).flatten(3)
 
 
-def margins(layer: Layer, size: tuple[int, ...], x: Tensor) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Along each axis, where the padded image holds more than the padding's zeros."""
+def content(layer: Layer, x: Float[Tensor, "B ..."]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Along each axis, where the padded image, in squares of the stride, holds more than the padding's zeros."""
     left, _, top, _ = layer.margin
     height, width = x.shape[2:] if x.ndim == 4 else (1, x.shape[2])
-    return (top, top + height), (left, left + width)
+    s = layer.stride[0]
+    return (top // s, -(-(top + height) // s)), (left // s, -(-(left + width) // s))

@@ -25,7 +25,7 @@ from datablame.run import Run
 ALIVE = 16
 """Bytes a number of a layer's output takes while gradients flow: itself, its gradient, and what autograd keeps."""
 SCRATCH = 1 << 23
-"""Numbers of gradients held at a time, of 64 examples, while queries are met: narrower slices would slow their own making."""
+"""Numbers of gradients of 64 examples held at a time while queries are met: narrower slices would slow their own making."""
 LABELS = ("given", "sampled", "all")
 
 
@@ -109,7 +109,7 @@ class Factors:
     @property
     def batch(self) -> int:
         """Examples tapped at a time."""
-        return min(self.room, 64 if world.device().type == "cpu" else 512)
+        return min(self.room, 32 if world.device().type == "cpu" else 512)
 
     @property
     def effective(self) -> float:
