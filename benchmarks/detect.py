@@ -44,7 +44,7 @@ def main() -> None:
     )
     rows = []
     for signal in SIGNALS:
-        found = against_truth(db.score(run, signal).values, run.data)
+        found = against_truth(db.score(run, signal), run.data)
         rows.append(
             [
                 f"`{signal}`",

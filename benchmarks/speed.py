@@ -58,7 +58,7 @@ def ours(data: Dataset, recipe: Recipe) -> float:
 class Silent(Recorder):
     """A recorder that keeps nothing: the same loop without recording."""
 
-    def put(self, index: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor) -> None:
+    def put(self, index: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, **more: torch.Tensor) -> None:
         return None
 
     def write(self, epoch: int) -> None:
@@ -67,14 +67,19 @@ class Silent(Recorder):
 
 def unrecorded(data: Dataset, recipe: Recipe) -> float:
     """The same, without recording."""
-    keep, tell = training.Recorder, training.report
+    keep, tell = training.Recorder, training.entry_of
     seconds: list[float] = []
-    training.Recorder, training.report = Silent, lambda run, epoch, loss, spent: seconds.append(spent)  # type: ignore[misc]  # for this measure
+
+    def note(run: Run, epoch: int, loss: float, spent: float) -> dict[str, float]:
+        seconds.append(spent)
+        return {"epoch": epoch + 1}
+
+    training.Recorder, training.entry_of = Silent, note  # type: ignore[misc]  # for this measure
     try:
         with tempfile.TemporaryDirectory() as out:
             training.fit(Run.create(data, recipe.but(epochs=1), None, out))
     finally:
-        training.Recorder, training.report = keep, tell  # type: ignore[misc]
+        training.Recorder, training.entry_of = keep, tell  # type: ignore[misc]
     return len(data) / seconds[0]
 
 

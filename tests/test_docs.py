@@ -89,8 +89,9 @@ def test_the_run_folder_is_what_its_page_says(audited):
     assert not unsaid, f"docs/run-folder.md does not tell of {unsaid}"
     missing = {pattern for pattern in patterns if not any(re.fullmatch(pattern, path) for path in there)}
     unfinished = {"progress\\.safetensors", "links/.+\\-.+/progress\\.safetensors"}
-    asked = {"checkpoints/.+\\.safetensors"}
-    assert missing == unfinished | asked, "only unfinished work has progress, only a recipe that asks has checkpoints"
+    asked = {"checkpoints/.+\\.safetensors", "trace/top\\.npy", "trace/top_class\\.npy", "trace/clean\\.npy"}
+    swept = {"ablation\\.parquet", "ablation\\.csv"}
+    assert missing == unfinished | asked | swept, "only unfinished work has progress, only a recipe that asks has more"
     keys = re.search(r"`run.json`: (.*)\.", page)
     assert re.findall(r"`(\w+)`", keys[1]) == list(json.loads((audited.path / "run.json").read_text()))
 

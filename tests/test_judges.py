@@ -11,7 +11,7 @@ from datablame import InputError, Run, Scores, Verdict, verbs
 from datablame.dataset import Dataset
 from datablame.ground.plug import find
 from datablame.proof.comparison import comparison, interval
-from datablame.proof.metrics import against_truth, metrics
+from datablame.proof.metrics import against_truth, at_half, metrics, over
 from datablame.verdict import ASK, DROP, FIX, KEEP, decide
 
 
@@ -129,7 +129,23 @@ def test_metrics_by_hand():
     with pytest.raises(InputError, match="every label is wrong"):
         metrics(values, torch.ones(10, dtype=torch.bool))
     with pytest.raises(InputError, match="--truth"):
-        against_truth(values[:2], Dataset.from_arrays(None, [0, 1]))
+        against_truth(Scores("aum", values[:2]), Dataset.from_arrays(None, [0, 1]))
+    half = at_half(values, wrong)
+    assert half["f1_at_half"] == pytest.approx(2 * 2 / (4 + 2))
+    assert half["accuracy_at_half"] == pytest.approx(0.8)
+    assert (
+        against_truth(Scores("aum", values), Dataset.from_arrays(None, wrong.long(), truth=[0] * 10))["f1_at_half"]
+        is None
+    )
+
+
+def test_metrics_over_runs():
+    one = {"aum": {"roc_auc": 0.8, "f1_at_half": None}, "knn": {"roc_auc": 0.5}}
+    two = {"aum": {"roc_auc": 0.9, "f1_at_half": None}}
+    table = over([one, two])
+    assert list(table) == ["aum"]
+    assert table["aum"]["roc_auc"] == pytest.approx({"mean": 0.85, "sd": 0.05 * 2**0.5})
+    assert table["aum"]["f1_at_half"] is None
 
 
 def test_the_interval_covers_what_it_should():
@@ -321,5 +337,5 @@ def test_odd_predictions_are_refused(changes, words):
 def test_truth_that_is_known_for_some():
     data = Dataset.from_arrays(None, [0, 1, 0, 1], truth=[0, 0, -1, 1])
     assert data.wrong.tolist() == [False, True, False, False]
-    m = against_truth(torch.tensor([0.0, 1.0, 9.0, 0.0]), data)
+    m = against_truth(Scores("loss", torch.tensor([0.0, 1.0, 9.0, 0.0])), data)
     assert m["roc_auc"] == 1.0

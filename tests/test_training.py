@@ -14,6 +14,7 @@ from datablame.evidence import passes, training, tuning
 from datablame.evidence.augment import augment
 from datablame.evidence.schedules import SCHEDULES, schedule
 from datablame.ground import clock, store
+from datablame.trainers import plain
 
 
 class Pulled(Exception):
@@ -22,14 +23,14 @@ class Pulled(Exception):
 
 def interrupt_after(epoch, monkeypatch):
     """Training stops after the progress of this epoch is on disk."""
-    save = training.save_progress
+    save = training.Progress.save
 
-    def pull(run, done, *rest):
-        save(run, done, *rest)
+    def pull(self, done):
+        save(self, done)
         if done == epoch:
             raise Pulled
 
-    monkeypatch.setattr(training, "save_progress", pull)
+    monkeypatch.setattr(training.Progress, "save", pull)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,7 @@ def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, changes):
 
 
 def test_a_finished_run_is_not_trained_again(run, monkeypatch):
-    monkeypatch.setattr(training, "build", lambda *_: pytest.fail("trained again"))
+    monkeypatch.setattr(training.Progress, "__init__", lambda *_: pytest.fail("trained again"))
     again = verbs.train(blobs(), recipe=TINY, out=run.path.parent, test=blobs(30, 1, ()))
     assert again.path == run.path
 
@@ -104,13 +105,13 @@ def test_two_programs_cannot_write_one_run(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path, monkeypatch):
-    real, calls = training.cross_entropy, []
+    real, calls = plain.cross_entropy, []
 
     def explode(*args, **options):
         calls.append(1)
         return real(*args, **options) * (float("nan") if len(calls) == 9 else 1)
 
-    monkeypatch.setattr(training, "cross_entropy", explode)
+    monkeypatch.setattr(plain, "cross_entropy", explode)
     with pytest.raises(RunError, match=r"epoch 2, step 3 of 6; epoch 1 is kept .* --rate 0.025"):
         verbs.train(blobs(), recipe=TINY, out=tmp_path, test=blobs(30, 1, ()))
     path = next(tmp_path.glob("blobs-*"))

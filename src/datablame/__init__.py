@@ -13,10 +13,11 @@ from typing import Any
 __version__ = "0.1.0"
 
 HOMES = {
-    "verbs": "agree audit compare corrupt explain export index judge load measure prove report score train",
+    "verbs": "ablate adopt agree apply audit compare corrupt explain export index judge load measure prove report score teach train",
     "reading": "Reading",
     "dataset": "Dataset",
     "recipe": "Recipe",
+    "lesson": "Lesson Sight",
     "run": "Run",
     "scores": "Scores blend",
     "pairs": "Links",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, UInt8
@@ -69,11 +69,37 @@ class Prepared(nn.Module):
         return self.module(self.prepare(pixels))
 
 
+class Beside(nn.Module):
+    """Encoders side by side: their features, one after the other."""
+
+    def __init__(self, encoders: Sequence[nn.Module]):
+        super().__init__()
+        self.each = nn.ModuleList(encoders)
+        self.dim = sum(int(encoder.dim) for encoder in encoders)  # type: ignore[arg-type]  # every encoder has it
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        return torch.cat([encoder(x) for encoder in self.each], 1)
+
+
+def joined(nets: Sequence[Classifier], whole: Classifier) -> Classifier:
+    """The mean of the logits of `nets`, which have linear heads, as the one classifier `whole`, whose encoder is as many `Beside`."""
+    with torch.no_grad():
+        for part, net in zip(whole.encoder.each, nets, strict=True):  # type: ignore[arg-type]  # a list of modules
+            part.load_state_dict(net.encoder.state_dict())
+        whole.head.weight.copy_(torch.cat([net.head.weight for net in nets], 1) / len(nets))  # type: ignore[operator]
+        whole.head.bias.copy_(torch.stack([net.head.bias for net in nets]).mean(0))  # type: ignore[operator,arg-type]
+    return whole
+
+
 def build(recipe: Recipe, data: Dataset) -> Classifier:
-    """The recipe's model for this data, with fresh weights drawn from the recipe's seed, on the device."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(draw.seed_of("weights", recipe.seed))
-        encoder = plug.find("models", spec(recipe.model))(data.shape)
+    """The recipe's model for this data, with fresh weights drawn from the recipe's seed, on the device.
+
+    Where the recipe's trainer trains several nets (its attribute `nets`), the model is as many encoders side by side.
+    """
+    count = getattr(plug.find("trainers", recipe.trainer).func, "nets", 1)  # type: ignore[attr-defined]  # a partial
+    with draw.seeded("weights", recipe.seed):
+        encoders = [plug.find("models", spec(recipe.model))(data.shape) for _ in range(count)]
+        encoder = encoders[0] if count == 1 else Beside(encoders)
         head = plug.find("heads", recipe.head)(encoder.dim, len(data.classes))
     model = Classifier(encoder, head, data.mean, data.std)
     return world.unite(model).to(world.device(), memory_format=torch.channels_last)  # type: ignore[return-value]  # the same module

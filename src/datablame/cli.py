@@ -30,13 +30,17 @@ for verb in (
     verbs.load,
     verbs.corrupt,
     verbs.train,
+    verbs.adopt,
     verbs.score,
     verbs.explain,
     verbs.index,
     verbs.agree,
     verbs.judge,
+    verbs.apply,
     verbs.prove,
+    verbs.ablate,
     verbs.measure,
+    verbs.teach,
     verbs.compare,
     verbs.report,
     verbs.export,
@@ -46,7 +50,7 @@ for verb in (
 
 @app.command
 def methods() -> dict[str, dict[str, str]]:
-    """List every source, noise, model, head, curvature, signal, link and judge with its first line of documentation."""
+    """List every source, noise, model, head, trainer, curvature, signal, link and judge with its first line of documentation."""
     from datablame.ground import plug
     from datablame.sources.preset import presets
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from datablame.dataset import Dataset
@@ -13,16 +13,25 @@ from datablame.ground import draw
 from datablame.ground.errors import InputError
 
 
-def flipped(data: Dataset, wrong: Int[Tensor, " N"], amount: float, seed: int, exact: bool) -> Dataset:
+def flipped(
+    data: Dataset,
+    wrong: Int[Tensor, " N"],
+    amount: float,
+    seed: int,
+    exact: bool,
+    weight: Float[Tensor, " N"] | None = None,
+) -> Dataset:
     """`data` with a share `amount` of the labels that `wrong` would change replaced by it, the truth kept beside.
 
     With `exact`, exactly the rounded number; else each example by itself with that chance. Who is struck depends on
-    the seed and the row alone. Raises InputError for an amount outside [0, 1].
+    the seed and the row alone; the more often, the larger its `weight`. Raises InputError for an amount outside [0, 1].
     """
     if not 0 <= amount <= 1:
         raise InputError(f"an amount of noise is a share between 0 and 1; {amount} was asked")
     open_to = wrong != data.labels
     lot = draw.uniform(torch.arange(len(data)), "struck", seed)
+    if weight is not None:
+        lot = lot * weight.mean() / weight if not exact else 1 - (1 - lot).pow(weight.mean() / weight)
     if exact:
         lot[~open_to] = 2.0
         struck = torch.zeros(len(data), dtype=torch.bool)

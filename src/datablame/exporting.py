@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from datablame import recording
 from datablame.dataset import Dataset
 from datablame.ground import store
 from datablame.ground.errors import InputError
@@ -52,13 +53,15 @@ def examples(run: Run, verdict: Verdict) -> Path:
 
 
 def export(run: Run, to: Path) -> Path:
-    """The table as CSV or Parquet. Raises InputError for another ending, or where the run has not been judged."""
+    """The table as CSV or Parquet, or the trace as .npz. Raises InputError for another ending, or where the run has not been judged."""
+    if to.suffix == ".npz":
+        return recording.written(run, to)
+    if to.suffix not in (".csv", ".parquet"):
+        raise InputError(f"cannot export to '{to}': name a file that ends in .csv, .parquet or .npz")
     table = columns(run, Verdict.read(run.path / "verdict.csv", run.data))
     if to.suffix == ".parquet":
         return store.write_table(to, table)
-    if to.suffix == ".csv":
-        return store.write_csv(to, table)
-    raise InputError(f"cannot export to '{to}': name a file that ends in .csv or .parquet")
+    return store.write_csv(to, table)
 
 
 def to_parquet(data: Dataset, path: Path) -> Path:

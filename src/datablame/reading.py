@@ -91,7 +91,13 @@ def splits(
         data, test = data.holdout(reading.holdout)
     else:
         test = dataclasses.replace(matched(test, data), split="test" if test.split == "train" else test.split)
-    return (plug.find("noises", noise)(data, amount, seed) if noise else data), test
+    return (planted(data, noise, amount, seed) if noise else data), test
+
+
+def planted(data: Dataset, noise: str, amount: float, seed: int) -> Dataset:
+    """The set with wrong labels planted, and by what."""
+    noisy = plug.find("noises", noise)(data, amount, seed)
+    return dataclasses.replace(noisy, extra=noisy.extra | {"planted": noise})
 
 
 def matched(test: Dataset, data: Dataset, what: str = "test images") -> Dataset:

@@ -27,6 +27,8 @@ class Recipe:
     """Encoder: a name from `datablame methods` with its options (resnet9,width=0.5), any torchvision classifier by name, or auto."""
     head: str = "linear"
     """What turns features into classes."""
+    trainer: str = "plain"
+    """How the weights are found: plain, or dividemix with its options, which bears many wrong labels."""
     epochs: int = 0
     """Passes over the training set; 0 chooses by the size of the set."""
     batch: int = 0
@@ -40,11 +42,15 @@ class Recipe:
     schedule: str = "onecycle"
     """Learning rate over time: onecycle, triangular, cosine, step,at=0.5+0.75,by=0.1 or constant."""
     augment: str = "auto"
-    """Random changes of the training images, joined by +: crop, flip; none; or auto (crop+flip for colour, crop for grey)."""
+    """Random changes of the training images, joined by +: crop, flip, zoom, randaugment; none; or auto (crop+flip for colour, crop for grey)."""
     precision: str = "auto"
     """fp32, bf16 or fp16; auto is bf16 on a GPU and fp32 elsewhere."""
     look: str = "pass"
     """What is recorded: `pass`, what the model said in the training pass (free), or `clean`, in a pass without augmentation at each epoch's end."""
+    top: int = 0
+    """How many likeliest classes are recorded of each example at each epoch, with their probabilities; 0 for none."""
+    validate: int = 0
+    """Log error, top-5 error and loss on the test images every so many epochs; 0 for never. Nothing is chosen by them."""
     checkpoints: int = 0
     """Epochs whose weights are kept, evenly spread, the last among them: what `tracin` needs."""
     folds: int = -1
@@ -59,6 +65,8 @@ class Recipe:
             ("rate", 0),
             ("momentum", 0),
             ("decay", 0),
+            ("top", 0),
+            ("validate", 0),
             ("checkpoints", 0),
             ("folds", -1),
         ):

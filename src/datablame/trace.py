@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from datablame.ground import store, world
@@ -16,42 +16,68 @@ from datablame.ground.errors import InputError
 CHANNELS = {"loss": "float16", "margin": "float16", "entropy": "float16", "el2n": "float16", "guess": "int16"}
 """Name and type on disk of what is recorded. Classes beyond 32,767 would need a wider `guess`."""
 
+BEST = {"top": "float16", "top_class": "int16"}
+"""Recorded where asked: the probabilities of the likeliest classes, and which they are, `[T,N,k]`."""
+
+ASKED = {"top": "--top 5", "top_class": "--top 5", "clean": "--trainer dividemix"}
+"""Channels that are there only where they were asked for, and how."""
+
 BLOCK = 1 << 22
 """Numbers read at a time when a channel is reduced over epochs."""
 
 
-def observe(logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"]) -> dict[str, Float[Tensor, " B"]]:
-    """Every channel of one batch: cross-entropy in nats, `z_y - max_{k != y} z_k`, entropy in nats, `|p - e_y|`, the predicted class."""
+def observe(
+    logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"], top: int = 0
+) -> dict[str, Shaped[Tensor, "B ..."]]:
+    """Every channel of one batch: cross-entropy in nats, `z_y - max_{k != y} z_k`, entropy in nats, `|p - e_y|`, the predicted class;
+    if asked, the probabilities of the `top` likeliest classes and which they are."""
     z = logits.detach().float()
     z_y = z.gather(1, labels[:, None])[:, 0]
     log_p = z.log_softmax(1)
     p = log_p.exp()
     p_y = p.gather(1, labels[:, None])[:, 0]
-    best = z.topk(2, 1)
+    best = z.topk(max(2, top), 1)
     other = torch.where(best.indices[:, 0] == labels, best.values[:, 1], best.values[:, 0])
-    return {
+    found = {
         "loss": -log_p.gather(1, labels[:, None])[:, 0],
         "margin": z_y - other,
         "entropy": -(p * log_p).sum(1),
         "el2n": (p.square().sum(1) - 2 * p_y + 1).clamp_min(0).sqrt(),
         "guess": best.indices[:, 0].float(),
     }
+    if top:
+        which = best.indices[:, :top]
+        found |= {"top": p.gather(1, which), "top_class": which.float()}
+    return found
 
 
 class Recorder:
-    """Gathers one epoch's rows on the device; one copy to the host an epoch."""
+    """Gathers one epoch's rows on the device; one copy to the host an epoch. `top`: how many likeliest classes are kept besides;
+    `more`: names of channels of the trainer's own, float16."""
 
-    def __init__(self, folder: Path, epochs: int, rows: int):
-        self.held = torch.full((len(CHANNELS), rows), 0.0, device=world.device())
+    def __init__(self, folder: Path, epochs: int, rows: int, top: int = 0, more: Sequence[str] = ()):
+        self.top = top
+        kinds = CHANNELS | (BEST if top else {}) | dict.fromkeys(more, "float16")
+        shapes = {name: (rows, top) if name in BEST else (rows,) for name in kinds}
+        self.held = {name: torch.zeros(shape, device=world.device()) for name, shape in shapes.items()}
         self.seen = torch.zeros(rows, dtype=torch.bool, device=world.device())
         self.files = {
-            name: store.open_array(folder / f"{name}.npy", (epochs, rows), kind) for name, kind in CHANNELS.items()
+            name: store.open_array(folder / f"{name}.npy", (epochs, *shapes[name]), kind)
+            for name, kind in kinds.items()
         }
 
-    def put(self, index: Int[Tensor, " B"], logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"]) -> None:
-        """Keep what the model says of these examples."""
-        index, logits, labels = (each.to(self.held.device) for each in (index, logits, labels))
-        self.held[:, index] = torch.stack(list(observe(logits, labels).values()))
+    def put(
+        self,
+        index: Int[Tensor, " B"],
+        logits: Float[Tensor, "B K"],
+        labels: Int[Tensor, " B"],
+        **more: Float[Tensor, " B"],
+    ) -> None:
+        """Keep what the model says of these examples, and the trainer's own channels."""
+        device = self.seen.device
+        index = index.to(device)
+        for name, values in (observe(logits.to(device), labels.to(device), self.top) | more).items():
+            self.held[name][index] = values.to(device)
         self.seen[index] = True
 
     def write(self, epoch: int) -> None:
@@ -61,19 +87,21 @@ class Recorder:
             raise InputError(
                 f"{int((seen == 0).sum()):,} examples were not observed in the first epoch; every example must be seen"
             )
-        held = world.total(torch.where(self.seen, self.held, 0.0)) / seen.clamp_min(1)  # some samplers show a row twice
-        held = held.cpu().numpy()
         new = (seen > 0).cpu().numpy()
-        for row, file in zip(held, self.files.values(), strict=True):
+        for name, file in self.files.items():
+            turn = (slice(None), *[None] * (file.ndim - 2))
+            held = world.total(torch.where(self.seen[turn], self.held[name], 0.0))
+            row = (held / seen[turn].clamp_min(1)).cpu().numpy()  # some samplers show a row twice
             limits = np.iinfo(file.dtype) if file.dtype.kind == "i" else np.finfo(file.dtype)
             values = np.clip(row, limits.min, limits.max).astype(file.dtype)
-            file[epoch] = values if new.all() else np.where(new, values, file[epoch - 1])
+            file[epoch] = values if new.all() else np.where(new[turn], values, file[epoch - 1])
             file.flush() if isinstance(file, np.memmap) else None
         self.seen.zero_()
 
 
 class Trace(Mapping[str, np.ndarray]):
-    """Channels `[T,N]`, memory-mapped: `loss`, `margin`, `entropy`, `el2n`, `guess`, and `given` = exp(-loss)."""
+    """Channels `[T,N]`, memory-mapped: `loss` (its exp(-loss) is the probability of the given label), `margin`, `entropy`, `el2n`, `guess`;
+    where they were asked for, `top` and `top_class` `[T,N,k]`, and what a trainer records besides."""
 
     def __init__(self, folder: Path, epochs: int):
         self.folder, self.epochs = folder, epochs
@@ -87,7 +115,8 @@ class Trace(Mapping[str, np.ndarray]):
     def __getitem__(self, channel: str) -> np.ndarray:
         path = self.folder / f"{channel}.npy"
         if not path.exists():
-            raise InputError(f"no '{channel}' in this trace (it has {', '.join(self)})")
+            how = f"; train with {ASKED[channel]}" if channel in ASKED else ""
+            raise InputError(f"no '{channel}' in this trace (it has {', '.join(self)}){how}")
         return np.load(path, mmap_mode="r", allow_pickle=False)[: self.epochs]
 
     def at(self, channel: str, epoch: int) -> Float[Tensor, " N"]:

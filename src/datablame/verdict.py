@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from datablame.dataset import Dataset
@@ -153,6 +153,21 @@ def real(cells: pa.Array) -> Float[Tensor, " n"]:
     return torch.from_numpy(pc.cast(text, pa.float32()).to_numpy(zero_copy_only=False).copy())
 
 
+def most_suspect(scores: Scores, share: float) -> tuple[Bool[Tensor, " N"], tuple[float, float, float]]:
+    """(the most suspect share, how many that is as an estimate without an interval of its own). Raises InputError for no share."""
+    if not 0 <= share <= 1:
+        raise InputError(f"a share is between 0 and 1; {share} was asked")
+    count = round(share * len(scores.values))
+    suspect = torch.zeros(len(scores.values), dtype=torch.bool)
+    suspect[scores.values.argsort(descending=True, stable=True)[:count]] = True
+    return suspect, (float(count), float(count), float(count))
+
+
+def least(scores: Scores, held: Bool[Tensor, " N"]) -> float:
+    """The least suspicion among those that are held to be wrong; the greatest of all where none is."""
+    return float(scores.values[held].min() if held.any() else scores.values.max())
+
+
 def decide(
     data: Dataset,
     scores: Scores,
@@ -175,6 +190,5 @@ def decide(
     act[suspect & contradicted] = DROP
     act[suspect & contradicted & (chance >= sure)] = FIX
     held = suspect & contradicted
-    cut = float(scores.values[held].min()) if held.any() else float(scores.values.max())
     proposed, chance = torch.where(contradicted, other, -1), torch.where(contradicted, chance, 0.0)
-    return Verdict(act, proposed, chance, scores.values, by, cut, wrong, scores.name)
+    return Verdict(act, proposed, chance, scores.values, by, least(scores, held), wrong, scores.name)

@@ -78,8 +78,25 @@ def accuracy(run: Run) -> float | None:
     """Share of the test examples that the model gets right, kept in run.json; None without a test split."""
     if world.agree(run.about["test_accuracy"] is None) and run.test is not None:
         right = torch.from_numpy(np.array(on_test(run))).argmax(1) == run.test.labels
+        results(run, run.test)
         run.change(test_accuracy=round(right.float().mean().item(), 5))
     return run.about["test_accuracy"]
+
+
+def results(run: Run, test: Dataset) -> None:
+    """test_results.csv: of each test image the loss in nats, the prediction, its probability, and the label."""
+    p = torch.from_numpy(np.array(on_test(run)))
+    confidence, prediction = p.max(1)
+    classes = np.array(test.classes, dtype=object)
+    columns = {
+        "index": np.arange(len(test)),
+        "name": test.names,
+        "loss": -p.gather(1, test.labels[:, None])[:, 0].clamp_min(1e-30).log().numpy(),
+        "prediction": classes[prediction.numpy()],
+        "confidence": confidence.numpy(),
+        "label": classes[test.labels.numpy()],
+    }
+    store.write_csv(run.path / "test_results.csv", columns)
 
 
 def checkpoints(run: Run) -> list[tuple[float, Classifier]]:

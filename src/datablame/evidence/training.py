@@ -1,22 +1,21 @@
-"""The one training loop."""
+"""What every trainer shares: recording, the log, and progress that is resumed."""
 
 from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 
 import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from datablame.classifier import Classifier, build
+from datablame.classifier import Classifier
 from datablame.dataset import Dataset
-from datablame.evidence.augment import augment
-from datablame.evidence.schedules import schedule
-from datablame.ground import clock, store, world
-from datablame.ground.draw import permutation, seed_of
+from datablame.ground import clock, plug, store, world
 from datablame.ground.errors import InputError, RunError
+from datablame.recipe import Recipe
 from datablame.run import Run
 from datablame.trace import Recorder
 
@@ -29,53 +28,108 @@ def fit(run: Run) -> None:
     if run.finished:
         return
     world.repeatable()
-    data, recipe = run.data, run.recipe
-    model = build(recipe, data)
-    optimizer = torch.optim.SGD(
-        parameters(model, recipe.decay), recipe.rate, recipe.momentum, nesterov=recipe.momentum > 0
-    )
-    scaler = torch.amp.GradScaler(world.device().type, enabled=recipe.precision == "fp16")
-    recorder = Recorder(run.path / "trace", recipe.epochs, len(data))
-    rate_at = schedule(recipe.schedule)
-    begin = resume(run, model, optimizer, scaler)
-    each = len(batches(torch.arange(len(data)), recipe.batch))
-    ticker = clock.Ticker((recipe.epochs - begin) * each, "training", "steps")
-
     with clock.stage("train"):
-        for epoch in range(begin, recipe.epochs):
-            started = time.perf_counter()
-            torch.manual_seed(seed_of("epoch", recipe.seed, epoch, world.rank()))
-            steps = batches(permutation(len(data), "order", recipe.seed, epoch), recipe.batch)
-            losses = torch.zeros(len(steps), device=world.device())
-            model.train()
-            for step, index in enumerate(steps):
-                set_rate(optimizer, recipe.rate * rate_at((epoch + step / len(steps)) / recipe.epochs))
-                mine = world.shard(index)
-                images, labels = data.batch(mine)
-                with world.autocast(recipe.precision):
-                    logits = model(augment(images, mine, recipe.augment, recipe.seed, epoch))
-                loss = cross_entropy(logits.float(), labels, reduction="sum") / len(index)
-                optimizer.zero_grad()
-                scaler.scale(loss).backward()
-                world.sum_gradients(model)
-                scaler.step(optimizer)
-                scaler.update()
-                losses[step] = loss.detach()
-                if recipe.look == "pass":
-                    recorder.put(mine, logits, labels)
-                ticker.tick(f"epoch {epoch + 1} of {recipe.epochs}")
-            if recipe.look == "clean":
-                look(model, data, recorder)
-            finite(world.total(losses), epoch, run)
-            recorder.write(epoch)
-            if epoch in kept_epochs(recipe.checkpoints, recipe.epochs):
-                store.write_tensors(run.path / "checkpoints" / f"{epoch}.safetensors", model.state_dict())
-            report(run, epoch, losses.mean().item(), time.perf_counter() - started)
-            save_progress(run, epoch, model, optimizer, scaler)
-    ticker.close()
+        model = plug.find("trainers", run.recipe.trainer)(run)
     store.write_tensors(run.path / "model.safetensors", model.state_dict())
     run.finish()
     store.remove(run.path / "progress.safetensors")
+
+
+class Progress:
+    """What a trainer keeps as it goes: the trace, a line of the log, and after each epoch the weights and momenta of its nets.
+
+    `more`: channels of the trainer's own in the trace; `tensors`: what else it must find again when it is resumed.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        nets: Sequence[tuple[nn.Module, torch.optim.Optimizer]],
+        more: Sequence[str] = (),
+        tensors: dict[str, Tensor] | None = None,
+    ):
+        self.run, self.nets, self.tensors = run, nets, tensors or {}
+        recipe, data = run.recipe, run.data
+        self.scaler = torch.amp.GradScaler(world.device().type, enabled=recipe.precision == "fp16")
+        top = min(recipe.top, len(data.classes))
+        self.recorder = Recorder(run.path / "trace", recipe.epochs, len(data), top, more)
+        self.done = self.resume()
+        self.began = time.perf_counter()
+
+    def rate(self, rate: float) -> None:
+        """Set the learning rate of every net."""
+        for _, optimizer in self.nets:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """One step down the loss, of which this process holds its part."""
+        optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        world.sum_gradients(model)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def close(self, epoch: int, losses: Tensor, model: Classifier) -> None:
+        """End an epoch: check its losses, write its row of the trace and its line of the log, keep weights and progress."""
+        run, recipe = self.run, self.run.recipe
+        finite(world.total(losses), epoch, run)
+        self.recorder.write(epoch)
+        if epoch in kept_epochs(recipe.checkpoints, recipe.epochs):
+            store.write_tensors(run.path / "checkpoints" / f"{epoch}.safetensors", model.state_dict())
+        entry = entry_of(run, epoch, losses.mean().item(), time.perf_counter() - self.began)
+        if run.test is not None and recipe.validate and (epoch + 1) % recipe.validate == 0:
+            entry |= validation(model, run.test)
+        write_log(run, entry)
+        self.save(epoch)
+        self.began = time.perf_counter()
+
+    def save(self, epoch: int) -> None:
+        """Weights, momenta and the trainer's own tensors after an epoch, in one safetensors file."""
+        kept = {f"own/{name}": tensor for name, tensor in self.tensors.items()}
+        for turn, (model, optimizer) in enumerate(self.nets):
+            kept |= {f"{turn}/model/{name}": tensor for name, tensor in model.state_dict().items()}
+            momenta = {i: s.get("momentum_buffer") for i, s in optimizer.state_dict()["state"].items()}
+            kept |= {f"{turn}/momentum/{i}": momentum for i, momentum in momenta.items() if momentum is not None}
+        facts = {"epoch": str(epoch + 1), "run": mark(self.run), "scaler": json.dumps(self.scaler.state_dict())}
+        store.write_tensors(self.run.path / "progress.safetensors", kept, facts)
+
+    def resume(self) -> int:
+        """Load the last whole epoch, if there is one; return how many are done. Raises InputError for another run's progress."""
+        from safetensors import safe_open
+
+        run, path = self.run, self.run.path / "progress.safetensors"
+        if not world.agree(path.exists()):
+            return 0
+        with safe_open(path, "pt") as file:
+            facts = file.metadata()
+            if facts.get("run") != mark(run):
+                raise InputError(
+                    f"{path} is a checkpoint of another recipe or other data; delete it, or name another folder with --out"
+                )
+            kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        for name, tensor in under(kept, "own/").items():
+            self.tensors[name].copy_(tensor)
+        for turn, (model, optimizer) in enumerate(self.nets):
+            model.load_state_dict(under(kept, f"{turn}/model/"))
+            momenta = under(kept, f"{turn}/momentum/")
+            state = {int(i): {"momentum_buffer": momentum} for i, momentum in momenta.items()}
+            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+        self.scaler.load_state_dict(json.loads(facts["scaler"]))
+        clock.say(f"resuming {run.path} after epoch {facts['epoch']} of {run.recipe.epochs}")
+        return int(facts["epoch"])
+
+
+def under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def mark(run: Run) -> str:
+    return run.recipe.hash(run.about["fingerprint"])
+
+
+def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters(model, recipe.decay), recipe.rate, recipe.momentum, nesterov=recipe.momentum > 0)
 
 
 def batches(order: Int[Tensor, " N"], batch: int) -> tuple[Int[Tensor, " B"], ...]:
@@ -98,11 +152,6 @@ def kept_epochs(checkpoints: int, epochs: int) -> list[int]:
     return [epochs * (i + 1) // count - 1 for i in range(count)]
 
 
-def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
 @torch.inference_mode()
 def look(model: Classifier, data: Dataset, recorder: Recorder) -> None:
     """Record every example in a pass of its own, without augmentation, BatchNorm fixed."""
@@ -111,6 +160,21 @@ def look(model: Classifier, data: Dataset, recorder: Recorder) -> None:
         mine = world.shard(index)
         images, labels = data.batch(mine)
         recorder.put(mine, model(images), labels)
+
+
+@torch.inference_mode()
+def validation(model: Classifier, test: Dataset) -> dict[str, float]:
+    """Error, top-5 error and mean cross-entropy on the test images."""
+    model.eval()
+    sums = torch.zeros(3, dtype=torch.float64, device=world.device() if world.device().type != "mps" else "cpu")
+    for index in batches(torch.arange(len(test)), 512):
+        images, labels = test.batch(world.shard(index))
+        logits = model(images)
+        best = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
+        loss = cross_entropy(logits.float(), labels, reduction="sum")
+        sums += torch.stack([(~best[:, 0]).sum(), (~best.any(1)).sum(), loss]).to(sums)
+    names = ("valid_error", "valid_top5_error", "valid_loss")
+    return {name: round(value, 5) for name, value in zip(names, (world.total(sums) / len(test)).tolist(), strict=True)}
 
 
 def finite(losses: Tensor, epoch: int, run: Run) -> None:
@@ -123,60 +187,22 @@ def finite(losses: Tensor, epoch: int, run: Run) -> None:
         )
 
 
-def report(run: Run, epoch: int, loss: float, seconds: float) -> None:
-    """One line of log.jsonl; lines of epochs that are done again after an interruption are replaced."""
+def entry_of(run: Run, epoch: int, loss: float, seconds: float) -> dict[str, float]:
+    """What the log says of an epoch's training."""
     import numpy as np
 
     guess = np.load(run.path / "trace" / "guess.npy", mmap_mode="r")[epoch]
     error = float((torch.from_numpy(guess.astype("int64")) != run.data.labels).float().mean())
-    entry = {
+    return {
         "epoch": epoch + 1,
         "loss": round(loss, 5),
         "train_error": round(error, 5),
         "seconds": round(seconds, 2),
         "images_per_second": round(len(run.data) / seconds),
     }
-    lines = [json.dumps(line) for line in run.log[:epoch]] + [json.dumps(entry)]
+
+
+def write_log(run: Run, entry: dict[str, float]) -> None:
+    """One line of log.jsonl; lines of epochs that are done again after an interruption are replaced."""
+    lines = [json.dumps(line) for line in [*run.log[: int(entry["epoch"]) - 1], entry]]
     store.write_text(run.path / "log.jsonl", "\n".join(lines) + "\n")
-
-
-def save_progress(
-    run: Run, epoch: int, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler
-) -> None:
-    """Weights and momenta after an epoch, in one safetensors file."""
-    state = optimizer.state_dict()["state"]
-    tensors = {f"model/{name}": tensor for name, tensor in model.state_dict().items()}
-    tensors |= {f"momentum/{i}": s["momentum_buffer"] for i, s in state.items() if s.get("momentum_buffer") is not None}
-    facts = {"epoch": str(epoch + 1), "run": mark(run), "scaler": json.dumps(scaler.state_dict())}
-    store.write_tensors(run.path / "progress.safetensors", tensors, facts)
-
-
-def mark(run: Run) -> str:
-    return run.recipe.hash(run.about["fingerprint"])
-
-
-def resume(run: Run, model: nn.Module, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> int:
-    """Load the last whole epoch, if there is one; return how many are done. Raises InputError for another run's progress."""
-    from safetensors import safe_open
-
-    path = run.path / "progress.safetensors"
-    if not world.agree(path.exists()):
-        return 0
-    with safe_open(path, "pt") as file:
-        facts = file.metadata()
-        if facts.get("run") != mark(run):
-            raise InputError(
-                f"{path} is a checkpoint of another recipe or other data; delete it, or name another folder with --out"
-            )
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-    model.load_state_dict({name.removeprefix("model/"): t for name, t in tensors.items() if name.startswith("model/")})
-    state = optimizer.state_dict()
-    state["state"] = {
-        int(n.removeprefix("momentum/")): {"momentum_buffer": t}
-        for n, t in tensors.items()
-        if n.startswith("momentum/")
-    }
-    optimizer.load_state_dict(state)
-    scaler.load_state_dict(json.loads(facts["scaler"]))
-    clock.say(f"resuming {run.path} after epoch {facts['epoch']} of {run.recipe.epochs}")
-    return int(facts["epoch"])

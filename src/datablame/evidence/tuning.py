@@ -14,7 +14,7 @@ from datablame.classifier import build
 from datablame.dataset import Dataset
 from datablame.evidence.augment import augment, kinds
 from datablame.evidence.schedules import schedule
-from datablame.ground import clock, store, world
+from datablame.ground import clock, plug, store, world
 from datablame.ground.errors import InputError
 from datablame.recipe import Recipe
 
@@ -82,7 +82,8 @@ def models(seeds: int) -> int:
 
 def images(recipe: Recipe, data: Dataset, test: Dataset, seeds: int) -> float:
     """How many images an audit passes forward and backward; a test image, forward and mirrored, counts for 0.6 of one."""
-    return len(data) * recipe.epochs * trainings(recipe, seeds) + 0.6 * len(test) * models(seeds)
+    cost = getattr(plug.find("trainers", recipe.trainer).func, "cost", 1.0)  # type: ignore[attr-defined]  # a partial
+    return cost * len(data) * recipe.epochs * trainings(recipe, seeds) + 0.6 * len(test) * models(seeds)
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,10 @@ def estimate(recipe: Recipe, data: Dataset, test: Dataset, seeds: int) -> Estima
     seconds, model_bytes = step_cost(recipe, data)
     runs = trainings(recipe, seeds)
     activations = 60 * prod(data.shape) * 4 * recipe.batch
-    disk = int(runs * (model_bytes + recipe.epochs * len(data) * 10) + len(data) * (1024 + 8 * len(data.classes)))
+    disk = int(
+        runs * (model_bytes + recipe.epochs * len(data) * (10 + 4 * recipe.top))
+        + len(data) * (1024 + 8 * len(data.classes))
+    )
     held = (data.images.array.nbytes if data.images else 0) + 40 * len(data)
     return Estimate(
         seconds * images(recipe, data, test, seeds) / 60, 700 * 2**20 + 4 * model_bytes + activations + held, disk

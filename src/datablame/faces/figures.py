@@ -26,7 +26,13 @@ class Section:
 
 
 def figure(
-    run: Run, name: str, draw: Callable[..., None], width: float = 7.0, height: float = 3.0, columns: int = 1
+    run: Run,
+    name: str,
+    draw: Callable[..., None],
+    width: float = 7.0,
+    height: float = 3.0,
+    columns: int = 1,
+    rows: int = 1,
 ) -> str:
     """An `<img>` of what `draw(*axes)` paints; also written to figures/<name>.png."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -34,7 +40,7 @@ def figure(
 
     page = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(page)
-    axes = page.subplots(ncols=columns, squeeze=False)[0]
+    axes = page.subplots(rows, columns, squeeze=False).flatten()
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(colors=INK, labelsize=8)

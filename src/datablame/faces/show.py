@@ -139,13 +139,27 @@ def told(known: dict[str, Any]) -> str:
 def nested(known: dict[str, dict[str, Any]]) -> str:
     """A table of tables: a row each where the inner names agree and are numbers, a block each elsewhere."""
     inner = [tuple(row) for row in known.values()]
-    numeric = all(isinstance(value, float) for row in known.values() for value in row.values())
-    if numeric and len(set(inner)) == 1:
+    cells = {name: {key: cell(value) for key, value in row.items()} for name, row in known.items()}
+    if all(text is not None for row in cells.values() for text in row.values()) and len(set(inner)) == 1:
         wide = max(map(len, known)) + 2
-        lines = [" " * wide + "".join(f"{name:>20}" for name in inner[0])]
+        columns = {key: max(10, len(key), *(len(row[key] or "") for row in cells.values())) + 2 for key in inner[0]}
+        lines = [" " * wide + "".join(f"{name:>{columns[name]}}" for name in inner[0])]
         return "\n".join(
-            [*lines, *(f"{name:<{wide}}" + "".join(f"{x:>20.4f}" for x in row.values()) for name, row in known.items())]
+            [
+                *lines,
+                *(
+                    f"{name:<{wide}}" + "".join(f"{text:>{columns[key]}}" for key, text in row.items())
+                    for name, row in cells.items()
+                ),
+            ]
         )
     return "\n\n".join(
         f"{name}\n" + "\n".join(f"  {key:<16} {value}" for key, value in row.items()) for name, row in known.items()
     )
+
+
+def cell(value: Any) -> str | None:
+    """A number, a mean with its standard deviation, or nothing where there is none to tell; None for anything else."""
+    if isinstance(value, dict) and set(value) == {"mean", "sd"}:
+        return f"{value['mean']:.4f} ± {value['sd']:.4f}"
+    return f"{value:.4f}" if isinstance(value, float) else "-" if value is None else None

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 
 import torch
 from jaxtyping import Float, Int
@@ -31,3 +33,11 @@ def permutation(n: int, *seed: object) -> Int[Tensor, " n"]:
     """A random order of `n` rows."""
     generator = torch.Generator().manual_seed(seed_of(*seed))
     return torch.randperm(n, generator=generator)
+
+
+@contextlib.contextmanager
+def seeded(*seed: object) -> Iterator[None]:
+    """Inside, torch's own random numbers come from this seed; outside they go on as if nothing had been."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(*seed))
+        yield

@@ -22,7 +22,7 @@ from typing import Any
 
 from datablame.ground.errors import InputError, unknown
 
-ROOMS = ("sources", "noises", "models", "heads", "curvature", "signals", "links", "judges")
+ROOMS = ("sources", "noises", "models", "heads", "trainers", "curvature", "signals", "links", "judges")
 
 
 def names(room: str) -> list[str]:

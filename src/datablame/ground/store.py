@@ -76,6 +76,16 @@ def write_array(path: Path, array: np.ndarray) -> Path:
     return write(path, save)
 
 
+def write_arrays(path: Path, **arrays: np.ndarray) -> Path:
+    """Several arrays by name as one `.npz`."""
+
+    def save(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the names for flags
+
+    return write(path, save)
+
+
 def compute() -> Any:
     """pyarrow.compute, whose functions are made at run time, where no type checker sees them."""
     import pyarrow.compute

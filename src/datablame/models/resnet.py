@@ -1,4 +1,4 @@
-"""Residual nets for small images. He et al., 2016. arXiv:1512.03385"""
+"""Residual nets for small images. He et al., 2016. arXiv:1512.03385; with activation first: arXiv:1603.05027"""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import relu
 
-from datablame.ground.errors import unknown
+from datablame.ground.errors import InputError, unknown
 
 PLANS = {18: (2, 2, 2, 2), 20: (3, 3, 3), 32: (5, 5, 5), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """Blocks a stage: 20 and 32 are the CIFAR nets of section 4.2 (16, 32, 64 channels), the others those of table 1 with a 3x3 stem."""
@@ -37,21 +37,50 @@ class Block(nn.Module):
         return relu(self.body(x) + self.short(x))
 
 
-class resnet(nn.Module):
-    """ResNet-18, 20, 32, 34 or 50 with a stem for small images; resnet,depth=20."""
+class Preactivated(nn.Module):
+    """Two 3x3 convolutions, each after its normalisation and activation, beside a shortcut."""
 
-    def __init__(self, shape: tuple[int, int, int], depth: int = 18, width: float = 1.0):
+    def __init__(self, i: int, o: int, stride: int):
+        super().__init__()
+        self.first = nn.Sequential(nn.BatchNorm2d(i), nn.ReLU())
+        self.body = nn.Sequential(
+            nn.Conv2d(i, o, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(o),
+            nn.ReLU(),
+            nn.Conv2d(o, o, 3, 1, 1, bias=False),
+        )
+        self.short = nn.Conv2d(i, o, 1, stride, bias=False) if stride > 1 or i != o else None
+
+    def forward(self, x: Float[Tensor, "B I H W"]) -> Float[Tensor, "B O h w"]:
+        y = self.first(x)
+        return self.body(y) + (x if self.short is None else self.short(y))
+
+
+class resnet(nn.Module):
+    """ResNet-18, 20, 32, 34 or 50 with a stem for small images; resnet,depth=20; preact=yes; stem=2 halves the image first."""
+
+    def __init__(
+        self, shape: tuple[int, int, int], depth: int = 18, width: float = 1.0, preact: bool = False, stem: int = 1
+    ):
         super().__init__()
         if depth not in PLANS:
             raise unknown("depth of resnet", str(depth), map(str, PLANS))
+        if preact and depth == 50:
+            raise InputError("resnet,preact=yes has blocks of two convolutions: depth 18, 20, 32 or 34")
         plan, wide = PLANS[depth], 4 if depth == 50 else 1
         first = round((16 if len(plan) == 3 else 64) * width)
-        layers: list[nn.Module] = [nn.Conv2d(shape[0], first, 3, 1, 1, bias=False), nn.BatchNorm2d(first), nn.ReLU()]
+        layers: list[nn.Module] = [nn.Conv2d(shape[0], first, 3, stem, 1, bias=False), nn.BatchNorm2d(first), nn.ReLU()]
         before = first
         for stage, blocks in enumerate(plan):
             for block in range(blocks):
-                layers.append(Block(before, first << stage, 2 if stage and not block else 1, wide))
+                stride = 2 if stage and not block else 1
+                if preact:
+                    layers.append(Preactivated(before, first << stage, stride))
+                else:
+                    layers.append(Block(before, first << stage, stride, wide))
                 before = (first << stage) * wide
+        if preact:
+            layers = [layers[0], *layers[3:], nn.BatchNorm2d(before), nn.ReLU()]
         self.dim = before
         self.body = nn.Sequential(*layers)
 

@@ -24,7 +24,7 @@ def retraining(run: Run, verdict: Verdict, seeds: int) -> Comparison:
                 f"cleaning {run.path} would leave one class only; look at verdict.csv, or judge with a smaller share"
             )
         for kind, data in sets.items():
-            runs[kind].append(run if data is run.data and seed == run.recipe.seed else trained(run, kind, data, seed))
+            runs[kind].append(trained(run, kind, data, seed))
     with clock.stage("compare"):
         result = comparison(runs["before"], runs["after"], runs["control"])
     paths = {kind: [str(each.path) for each in every] for kind, every in runs.items()}
@@ -40,8 +40,11 @@ def thinned(data: Dataset, verdict: Verdict, seed: int) -> Dataset:
 
 
 def trained(run: Run, kind: str, data: Dataset, seed: int) -> Run:
-    """The run's recipe with another seed on other data, beside it."""
-    other = Run.create(data, run.recipe.but(seed=seed, folds=0), run.test, run.path.parent)
+    """The run's recipe with another seed on other data, beside it; a smaller set has smaller batches, so that the steps stay as many."""
+    if data is run.data and seed == run.recipe.seed:
+        return run
+    batch = max(2, round(run.recipe.batch * len(data) / len(run.data)))
+    other = Run.create(data, run.recipe.but(seed=seed, folds=0, batch=batch), run.test, run.path.parent)
     with store.alone(other.path):
         if not other.finished:
             clock.say(f"retraining, seed {seed}: {kind} ({len(data):,} images)")

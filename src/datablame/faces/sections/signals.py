@@ -19,6 +19,8 @@ HEADS = {
     "fnr_at_noise_rate": "missed at the noise rate",
     "found_at_10": "found in 10 %",
     "found_at_20": "found in 20 %",
+    "f1_at_half": "F1 at one half",
+    "accuracy_at_half": "accuracy at one half",
 }
 
 
@@ -29,11 +31,46 @@ def signals(run: Run) -> Section | None:
         return None
     table = sorted(store.read_json(path).items(), key=lambda item: -item[1]["average_precision"])
     rows = "".join(
-        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{m[key]:.4f}</td>' for key in HEADS)}</tr>" for name, m in table
+        f"<tr><td>{escape(name)}</td>{''.join(f'<td>{told(m[key])}</td>' for key in HEADS)}</tr>" for name, m in table
     )
     head = "".join(f"<th>{text}</th>" for text in ("signal", *HEADS.values()))
-    curves = figure(run, "found", partial(found, run, [name for name, _ in table]), 7.0, 3.6)
-    return Section("Signals against the truth", f"{curves}<table><tr>{head}</tr>{rows}</table>", 30)
+    order = [name for name, _ in table]
+    curves = figure(run, "found", partial(found, run, order), 7.0, 3.6)
+    curves += figure(run, "ranking", partial(ranking, run, order), 7.0, 3.4, columns=2)
+    note = "<p>F1 and accuracy are of signals whose values are chances: one half means nothing elsewhere.</p>"
+    return Section("Signals against the truth", f"{curves}{note}<table><tr>{head}</tr>{rows}</table>", 30)
+
+
+def told(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def ranking(run: Run, names: list[str], left: Axes, right: Axes) -> None:
+    """ROC and precision-recall curves of every score."""
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    wrong, truth = run.data.wrong, run.data.truth
+    assert wrong is not None
+    assert truth is not None
+    bad = wrong[truth >= 0].numpy()
+    for place, name in enumerate(names):
+        values = scoring.kept(run, name).values[truth >= 0].numpy()
+        style = {"color": f"C{place % 10}", "linewidth": 1.3, "zorder": 3 - place / 100}
+        false, true, _ = roc_curve(bad, values)
+        precision, recall, _ = precision_recall_curve(bad, values)
+        left.plot(100 * false, 100 * true, label=name, **style)
+        right.plot(100 * recall, 100 * precision, **style)
+    left.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":")
+    right.axhline(100 * bad.mean(), color=GREY, linewidth=1, linestyle=":")
+    for axis, below, beside in (
+        (left, "right labels called wrong, %", "wrong labels found, %"),
+        (right, "wrong labels found, %", "of those called wrong, %"),
+    ):
+        axis.set_xlabel(below, fontsize=9, color=GREY)
+        axis.set_ylabel(beside, fontsize=9, color=GREY)
+    left.set_title("ROC", fontsize=9, color=GREY)
+    right.set_title("precision and recall", fontsize=9, color=GREY)
+    left.legend(frameon=False, fontsize=7, loc="lower right", ncols=1 + len(names) // 8)
 
 
 def found(run: Run, names: list[str], axis: Axes) -> None:

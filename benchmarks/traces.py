@@ -1,0 +1,139 @@
+"""Traces whose wrong labels are known: those that the shipped detectors are taught on, and those that they are tried on.
+
+`python benchmarks/traces.py teach --out DIR` takes about two hours on one core; a second call goes on where the first stopped.
+Teaching uses CIFAR-10's rows from 10,000 on, and noise that is made; trying uses the first 10,000 rows, and `digits`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+
+import results
+import torch
+
+import datablame as db
+
+FIRST, SLICE = 10_000, 5_000
+SUB = 6
+"""Parts of each class where many classes are wanted."""
+
+FEW = [
+    ("uniform", 0.2, 20), ("instance", 0.2, 16), ("pair", 0.2, 20), ("instance", 0.1, 24), ("uniform", 0.1, 12),
+    ("instance", 0.4, 20), ("pair", 0.1, 16), ("uniform", 0.4, 24), ("instance", 0.3, 12), ("asym_cifar10", 0.3, 20),
+    ("uniform", 0.05, 16), ("pair", 0.3, 24), ("instance", 0.15, 20), ("uniform", 0.3, 30), ("instance", 0.05, 20),
+    ("asym_cifar10", 0.2, 12),
+]  # fmt: skip
+MANY = [
+    ("uniform", 0.3, 20), ("instance", 0.3, 24), ("pair", 0.3, 20), ("uniform", 0.4, 24), ("instance", 0.4, 16),
+    ("pair", 0.2, 16), ("uniform", 0.2, 30), ("instance", 0.2, 20),
+]  # fmt: skip
+TARGETS = ["uniform", "pair", "aggre", "random1", "worse", "digits"]
+
+
+@functools.cache
+def cifar(label: str = "label") -> db.Dataset:
+    reading = db.Reading(label=label, truth="label" if label != "label" else None)
+    from datablame.reading import read
+
+    data = read(str(results.SHARED / "train.parquet"), "train", reading)
+    assert data is not None
+    return data
+
+
+def divided(data: db.Dataset) -> db.Dataset:
+    """The set with each class cut into parts that look alike: k-means on small grey pictures and mean colours."""
+    from sklearn.cluster import KMeans
+
+    images = torch.cat([data.batch(rows)[0].float() for rows in torch.arange(len(data)).split(4096)])
+    seen = torch.nn.functional.adaptive_avg_pool2d(images, 6).flatten(1)
+    labels = torch.zeros(len(data), dtype=torch.long)
+    for k in range(len(data.classes)):
+        rows = (data.labels == k).nonzero()[:, 0]
+        part = KMeans(SUB, n_init="auto", random_state=0).fit_predict(seen[rows].numpy())
+        labels[rows] = k * SUB + torch.from_numpy(part).long()
+    classes = tuple(f"{name} {part}" for name in data.classes for part in range(SUB))
+    return dataclasses.replace(data, labels=labels, classes=classes)
+
+
+def slice_of(data: db.Dataset, turn: int) -> db.Dataset:
+    start = FIRST + SLICE * (turn % ((len(data) - FIRST) // SLICE))
+    return data.take(torch.arange(start, start + SLICE))
+
+
+def recipe(epochs: int, width: float, seed: int) -> db.Recipe:
+    return db.Recipe(model=f"resnet9,width={width}", epochs=epochs, batch=128, folds=0, seed=seed, top=5)
+
+
+def trained(
+    data: db.Dataset, how: db.Recipe, out: Path, noise: str | None = None, amount: float = 0.0, make: bool = True
+) -> db.Run | None:
+    """The finished run of a recipe, made if it is not there and may be."""
+    from datablame.reading import planted
+
+    data = planted(data, noise, amount, how.seed) if noise else data
+    test = data.take(torch.arange(64))
+    if not make and not (out / name_of(data, how, test)).exists():
+        return None
+    return db.train(data, recipe=how, test=test, out=out)
+
+
+def name_of(data: db.Dataset, how: db.Recipe, test: db.Dataset) -> str:
+    from datablame.evidence.tuning import settle
+    from datablame.run import plain
+
+    mark = settle(how, data).hash(data.fingerprint + test.fingerprint)
+    return f"{plain(data.source)}-{how.model.partition(',')[0]}-{mark}/model.safetensors"
+
+
+def teaching(out: Path, count: int | None = None, schools: Sequence[str] = ("few", "many")) -> dict[str, list[db.Run]]:
+    """The first `count` runs of each school, trained if they are not there."""
+    whole = cifar()
+    parts = divided(whole)
+    runs: dict[str, list[db.Run]] = {school: [] for school in schools}
+    plan = [
+        (school, *each, turn)
+        for school in schools
+        for turn, each in enumerate({"few": FEW, "many": MANY}[school][:count])
+    ]
+    for school, noise, amount, epochs, turn in plan:
+        data = slice_of(whole if school == "few" else parts, turn)
+        run = trained(data, recipe(epochs, 0.25, turn), out, noise, amount)
+        assert run is not None
+        runs[school].append(run)
+    return runs
+
+
+def target(name: str, seed: int, out: Path, width: float, epochs: int, make: bool = True) -> db.Run | None:
+    """One run that detectors are tried on."""
+    if name == "digits":
+        return db.train("digits", recipe=db.Recipe(folds=0, seed=seed, top=5), noise="uniform", amount=0.1, out=out)
+    how = recipe(epochs, width, seed)
+    if name in ("uniform", "pair"):
+        return trained(cifar().take(torch.arange(FIRST)), how, out, name, 0.2, make)
+    column = {"aggre": "aggre_label", "random1": "random_label1", "worse": "worse_label"}[name]
+    return trained(cifar(column).take(torch.arange(FIRST)), how, out, make=make)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("what", choices=["teach", "try"])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--width", type=float, default=0.5)
+    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--schools", nargs="+", default=["few", "many"])
+    options = parser.parse_args()
+    if options.what == "teach":
+        teaching(options.out, None, options.schools)
+        return
+    for seed in range(options.seeds):
+        for name in TARGETS:
+            target(name, seed, options.out, options.width, options.epochs)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,232 @@
+"""A detector of wrong labels that is learned where they are known, from what a model said of each example at each epoch.
+Jia et al., 2023. arXiv:2212.09321 (two LSTM layers of 64 on the probability of the given label)"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool1d
+
+from datablame.ground import clock, store, world
+from datablame.ground.errors import InputError
+from datablame.lesson import PAPER, Sight
+from datablame.run import Run
+
+SHIPPED = Path(__file__).parent.parent / "detectors"
+FEW = 20
+"""Classes up to which the detector for few classes is taken."""
+ROWS = 1 << 14
+"""Examples looked at together."""
+
+
+class Detector(nn.Module):
+    """`forward([N,T,C]) -> [N,T,2]`: logits of right and wrong after each time; the last ones are the verdict."""
+
+    def __init__(self, sight: Sight = Sight(), about: dict[str, Any] | None = None):
+        super().__init__()
+        self.sight, self.about = sight, about or {}
+        self.lstm = nn.LSTM(len(sight.names), sight.hidden, sight.layers, batch_first=True)
+        self.head = nn.Linear(sight.hidden + sight.pool * len(sight.names), 2)
+        for name, parameter in self.lstm.named_parameters():
+            nn.init.orthogonal_(parameter) if "weight" in name else nn.init.constant_(parameter, 0.01)
+
+    def forward(self, seen: Float[Tensor, "N T C"]) -> Float[Tensor, "N T 2"]:
+        out = self.lstm(seen)[0]
+        if self.sight.pool:
+            out = torch.cat([out, seen], 2).cumsum(1) / torch.arange(1, seen.shape[1] + 1, device=seen.device)[:, None]
+        return self.head(out)
+
+    def save(self, path: Path) -> None:
+        """Weights as safetensors; what it sees, what it was taught on and how well it did stand in the header."""
+        facts = {"sight": json.dumps(dataclasses.asdict(self.sight)), "about": json.dumps(self.about)}
+        store.write_tensors(path, self.state_dict(), facts)
+
+    @classmethod
+    def load(cls, where: str | Path) -> Detector:
+        """A detector that comes with the package, by name; what `save` wrote; or the paper's `.pth.tar`.
+
+        Raises InputError for anything that does not fit; nothing is ever unpickled.
+        """
+        path = SHIPPED / f"{where}.safetensors" if str(where) in shipped() else Path(where)
+        if not path.exists():
+            raise InputError(f"no detector at {where}; those that come with the package: {', '.join(shipped())}")
+        try:
+            if path.suffix == ".safetensors":
+                from safetensors import safe_open
+
+                with safe_open(path, "pt") as file:
+                    facts = file.metadata() or {}
+                    weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+                detector = cls(Sight(**json.loads(facts["sight"])), json.loads(facts["about"]))
+            else:
+                state = torch.load(path, map_location="cpu", weights_only=True)
+                weights, detector = renamed(state.get("state_dict", state)), cls(PAPER[0], {"taught_on": str(path)})
+            detector.load_state_dict(weights)
+        except (KeyError, TypeError, AttributeError, ValueError, RuntimeError, OSError, *unreadable()) as error:
+            raise InputError(f"{path} is not a detector: {str(error).splitlines()[0]}") from None
+        return detector.eval()
+
+    @torch.inference_mode()
+    def chances(self, run: Run) -> Float[Tensor, "N T"]:
+        """The chance of each label to be wrong, by what was seen up to each time."""
+        seen = look(run, self.sight)
+        net = self.to(world.device())
+        return torch.cat([net(part.to(world.device())).softmax(2)[:, :, 1].cpu() for part in seen.split(ROWS)])
+
+
+def shipped() -> list[str]:
+    """Names of the detectors that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.safetensors"))
+
+
+def chosen(run: Run, detector: str) -> str:
+    """What `auto` means for a run: the detector for few classes, or for many."""
+    return detector if detector != "auto" else "few" if len(run.data.classes) <= FEW else "many"
+
+
+def unreadable() -> tuple[type[Exception], ...]:
+    """What readers of weights raise for a file of another kind."""
+    import pickle
+
+    from safetensors import SafetensorError
+
+    return SafetensorError, pickle.UnpicklingError, EOFError
+
+
+def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The paper's names for the layers (lstm.*, fc.*, perhaps under module.) as ours."""
+    names = {name: name.removeprefix("module.") for name in weights}
+    return {
+        f"lstm.{n.rpartition('.')[2]}" if "_l" in n.rpartition(".")[2] else f"head.{n.rpartition('.')[2]}": weights[
+            name
+        ]
+        for name, n in names.items()
+    }
+
+
+def look(run: Run, sight: Sight) -> Float[Tensor, "N T C"]:
+    """A run's trace as a detector sees it: `points` times (all epochs where 0), its views side by side.
+
+    Raises InputError for a trace of one epoch, or one with a value that is no number.
+    """
+    trace = run.trace
+    if trace.epochs < 2:
+        raise InputError(f"{run.path} recorded one epoch, which has no dynamics; train for more, or use another signal")
+    count = len(run.data)
+    points = sight.points or trace.epochs
+    seen = torch.empty(count, points, len(sight.names))
+    for place, name in enumerate(sight.names):
+        column = seen[:, :, place]
+        of = sight.plain(name)
+        if of in PAIRS:
+            column[:] = PAIRS[of](run)[:, None]
+        for rows in torch.arange(count).split(ROWS) if of not in PAIRS else ():
+            values = view(run, of, rows)
+            if not values.isfinite().all():
+                row, epoch = (~values.isfinite()).T.nonzero()[0].tolist()
+                raise InputError(
+                    f"the trace of {run.path} holds a value that is no number: epoch {epoch + 1} of {run.data.name(int(rows[row]))}"
+                )
+            column[rows] = adaptive_avg_pool1d(values.T[:, None], points)[:, 0]
+        scale = name.removesuffix(of)
+        if scale == "rank_":
+            column[:] = ranks(column.T).T
+        elif scale == "z_":
+            column[:] = ((column - column.mean(0)) / column.std(0).clamp_min(1e-6)).clamp(-4, 4)
+        elif scale == "class_":
+            for label in run.data.labels.unique():
+                mine = (run.data.labels == label).nonzero()[:, 0]
+                column[mine] = ranks(column[mine].T).T
+    return seen
+
+
+def view(run: Run, name: str, rows: Int[Tensor, " n"]) -> Float[Tensor, "T n"]:
+    """One view of some examples at every epoch."""
+    part = slice(int(rows[0]), int(rows[-1]) + 1)
+
+    def channel(which: str) -> Tensor:
+        return torch.from_numpy(run.trace[which][:, part].astype("float32"))
+
+    if name.startswith("top"):
+        place = int(name[3:]) - 1
+        best = channel("top")
+        if place >= best.shape[2]:
+            raise InputError(f"{run.path} recorded the {best.shape[2]} likeliest classes; {name} was asked")
+        return best[:, :, place]
+    return VIEWS[name](run, channel, rows)
+
+
+VIEWS = {
+    "given": lambda run, channel, rows: (-channel("loss")).exp(),
+    "rival": lambda run, channel, rows: (-channel("loss") - channel("margin")).exp().clamp_max(1),
+    "right": lambda run, channel, rows: (channel("guess") == run.data.labels[rows]).float(),
+    "steady": lambda run, channel, rows: steady(channel("guess")),
+    **{name: lambda run, channel, rows, name=name: channel(name) for name in ("loss", "margin", "entropy", "el2n")},
+}
+"""What can be seen of an epoch: `(run, channel, rows) -> [T,n]`."""
+
+
+def other(run: Run) -> tuple[Int[Tensor, " N"], Float[Tensor, "K K"]]:
+    """(the class other than the given one that most epochs predicted, how often each class is predicted where each is given in a mean epoch)."""
+    guess, labels, classes = run.trace["guess"], run.data.labels, len(run.data.classes)
+    rivals, counts = torch.empty_like(labels), torch.zeros(classes * classes)
+    step = max(1, (1 << 26) // classes)
+    for rows in torch.arange(len(labels)).split(step):
+        part = torch.from_numpy(guess[:, int(rows[0]) : int(rows[-1]) + 1].astype("int64"))
+        votes = torch.zeros(len(rows), classes).scatter_add_(1, part.T, torch.ones(part.T.shape))
+        rivals[rows] = votes.scatter(1, labels[rows, None], -1.0).argmax(1)
+        counts += (part * classes + labels[rows]).flatten().bincount(minlength=classes**2)
+    return rivals, counts.view(classes, classes) / len(guess)
+
+
+def lift(run: Run) -> Float[Tensor, " N"]:
+    """Log of how much oftener than a mean pair of classes the given label goes with the rival class that is predicted."""
+    rivals, counts = other(run)
+    classes = len(counts)
+    mean = (counts.sum() - counts.trace()) / max(1, classes * classes - classes)
+    return ((counts[rivals, run.data.labels] + 1) / (mean + 1)).log()
+
+
+def asymmetry(run: Run) -> Float[Tensor, " N"]:
+    """From -1 to 1: is the rival class predicted where this label is given oftener than the other way round? Confusions of look-alikes go both
+    ways, wrong labels of a kind that follows the class go one way."""
+    rivals, counts = other(run)
+    there, back = counts[rivals, run.data.labels], counts[run.data.labels, rivals]
+    return (there - back) / (there + back + 5)
+
+
+PAIRS = {"lift": lift, "asymmetry": asymmetry}
+"""Views of the pair of the given label and its rival class, one number an example for all times."""
+
+
+def steady(guess: Float[Tensor, "T n"]) -> Float[Tensor, "T n"]:
+    """Is the prediction that of the epoch before? At the first epoch it is."""
+    return torch.cat([torch.ones_like(guess[:1]), (guess[1:] == guess[:-1]).float()])
+
+
+def ranks(values: Float[Tensor, "P N"]) -> Float[Tensor, "P N"]:
+    """Rank within each row from 0 to 1; equal values share the mean of theirs."""
+    order = values.sort(1)
+    count = values.shape[1]
+    place = torch.arange(count, dtype=torch.float64).expand_as(values)
+    first = torch.cat([torch.ones_like(order.values[:, :1], dtype=torch.bool), order.values.diff(dim=1) != 0], 1)
+    group = first.cumsum(1) - 1
+    total = torch.zeros_like(place).scatter_add_(1, group, place)
+    size = torch.zeros_like(place).scatter_add_(1, group, torch.ones_like(place))
+    mean = (total / size.clamp_min(1)).gather(1, group) / max(1, count - 1)
+    return torch.zeros_like(values).scatter_(1, order.indices, mean.float())
+
+
+def mention(run: Run, detector: Detector) -> None:
+    """Say where a detector meets a trace of a length that it was not taught on."""
+    taught = detector.about.get("epochs")
+    if taught and not min(taught) <= run.trace.epochs <= max(taught):
+        clock.say(
+            f"the detector was taught on traces of {min(taught)} to {max(taught)} epochs; this one has {run.trace.epochs}"
+        )

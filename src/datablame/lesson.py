@@ -1,0 +1,88 @@
+"""Lesson: what a detector of wrong labels sees of a trace, and how it is taught."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from datablame.ground.errors import InputError, unknown
+
+VIEWS = ("given", "rival", "right", "steady", "loss", "margin", "entropy", "el2n", "lift", "asymmetry")
+SCALES = ("rank", "class", "z")
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What a detector sees of a trace, and how large it is."""
+
+    views: str = "given+rival+right+z_margin+class_margin+lift+asymmetry"
+    """What is seen of each epoch, joined by +: given (probability of the given label), rival (of the likeliest other class), right (is the given
+    label the prediction), steady (is the prediction that of the epoch before), loss, margin, entropy, el2n, top1, top2, ... (the likeliest classes,
+    where they were recorded); lift and asymmetry (how usual is it that this label is given where that other class is predicted, and is it the other
+    way round too). Before a name, rank_ asks for the rank within the set, class_ for that among those given the same class, z_ for
+    standard deviations from the set's mean."""
+    points: int = 16
+    """Relative times at which a trace is read, the mean over the epochs between; 0: every epoch as it is, as the paper does."""
+    hidden: int = 32
+    """Units of each LSTM layer."""
+    layers: int = 1
+    """LSTM layers."""
+    pool: bool = True
+    """Read the verdict off the mean of all that was seen and that the LSTM put out so far; else off what it put out last, as the paper does."""
+
+    def __post_init__(self) -> None:
+        for name in self.names:
+            of = self.plain(name)
+            if of not in VIEWS and not (of.startswith("top") and of[3:].isdigit() and int(of[3:])):
+                raise unknown(
+                    "view of a trace",
+                    name,
+                    [*VIEWS, "top1", *(f"{scale}_{each}" for scale in SCALES for each in VIEWS)],
+                )
+        for name, low in (("points", 0), ("hidden", 1), ("layers", 1)):
+            if getattr(self, name) < low:
+                raise InputError(f"{name} must be at least {low}; {getattr(self, name)} was asked")
+
+    @staticmethod
+    def plain(name: str) -> str:
+        """The view without its scale."""
+        scale, _, rest = name.partition("_")
+        return rest if scale in SCALES else name
+
+    @property
+    def names(self) -> list[str]:
+        return self.views.split("+")
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """How a detector is taught. The defaults are those of the detectors that come with the package."""
+
+    epochs: int = 20
+    """Passes over the traces."""
+    batch: int = 512
+    """Examples a step, all of one run: a ranking is within a set."""
+    rate: float = 0.02
+    """Peak rate of AdamW."""
+    fall: bool = True
+    """Let the rate rise for a tenth of the time and fall to nothing by a cosine; else it is constant."""
+    loss: str = "ranking"
+    """ranking: smooth average precision beside cross-entropy; or cross_entropy alone."""
+    keep: str = "average_precision"
+    """Which epoch's weights are kept: the best average_precision, or the best accuracy, on the tenth of the examples that is held out."""
+    seed: int = 0
+    """Of weights, order and what is held out."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("loss", ("ranking", "cross_entropy")), ("keep", ("average_precision", "accuracy"))):
+            if getattr(self, name) not in allowed:
+                raise unknown(name, getattr(self, name), allowed)
+        for name in ("epochs", "batch", "rate"):
+            if getattr(self, name) <= 0:
+                raise InputError(f"{name} must be more than 0; {getattr(self, name)} was asked")
+
+
+PAPER = (
+    Sight(views="given", points=0, hidden=64, layers=2, pool=False),
+    Lesson(epochs=10, batch=64, rate=0.1, fall=False, loss="cross_entropy", keep="accuracy"),
+)
+"""Jia et al., 2023: the probability of the given label at every epoch, AdamW at a constant rate, the best accuracy kept."""

@@ -1,0 +1,13 @@
+"""The chance that a label is wrong by two nets that divide the data for each other. Li, Socher, Hoi, 2020. arXiv:2002.07394"""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from datablame.run import Run
+
+
+def dividemix(run: Run, since: float = 0.5) -> Float[Tensor, " N"]:
+    """One minus the mean over epochs of the chance of being clean; of a run that was trained with --trainer dividemix."""
+    return 1 - run.trace.reduce("clean", lambda clean: clean.mean(0), since)

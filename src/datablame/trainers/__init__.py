@@ -1,0 +1,1 @@
+"""How weights are found: `(run, ...options) -> Classifier`, every example recorded at every epoch, resumed where it was interrupted."""

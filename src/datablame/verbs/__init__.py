@@ -1,0 +1,33 @@
+"""The library on a page: each verb finds a method, calls it, and keeps what it returns.
+
+The command line has the same words; options are read off these signatures and docstrings. What is heavy is imported
+where it is used.
+"""
+
+from datablame.verbs.auditing import audit
+from datablame.verbs.explaining import agree, explain, index
+from datablame.verbs.judging import judge, measure, score
+from datablame.verbs.making import adopt, apply, corrupt, load, teach, train
+from datablame.verbs.proving import ablate, compare, prove
+from datablame.verbs.showing import export, report
+
+__all__ = [
+    "ablate",
+    "adopt",
+    "agree",
+    "apply",
+    "audit",
+    "compare",
+    "corrupt",
+    "explain",
+    "export",
+    "index",
+    "judge",
+    "load",
+    "measure",
+    "prove",
+    "report",
+    "score",
+    "teach",
+    "train",
+]

@@ -1,0 +1,489 @@
+"""Training dynamics: what is recorded, recordings of others, the detector, robust training, and what is done with what they find."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, blobs
+from safetensors.torch import save_file
+
+from datablame import Dataset, InputError, Lesson, Recipe, Run, Scores, Sight, Verdict, lesson, verbs
+from datablame.classifier import build, joined
+from datablame.evidence import detector, training
+from datablame.evidence.augment import CHANGES, augment
+from datablame.evidence.detector import Detector, asymmetry, lift, look, other, ranks
+from datablame.ground import plug
+from datablame.lesson import PAPER
+from datablame.proof.teaching import misjudged
+from datablame.recipe import SHIPPED
+from datablame.trace import observe
+
+WRONG = tuple(range(0, 240, 7))
+"""Rows of `noisy` whose labels are wrong: a seventh, of all classes."""
+QUICK = Sight(points=8, hidden=16, layers=1)
+
+
+def noisy(seed: int = 0):
+    return blobs(240, seed, WRONG)
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A run that records the two likeliest classes and looks at the test images."""
+    recipe = TINY.but(top=2, validate=2, folds=2, checkpoints=0)
+    return verbs.train(noisy(), recipe=recipe, out=tmp_path_factory.mktemp("runs"), test=blobs(30, 1, ()))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A run that records all three classes."""
+    recipe = TINY.but(top=3, folds=0, checkpoints=0)
+    return verbs.train(noisy(), recipe=recipe, out=tmp_path_factory.mktemp("runs"), test=blobs(30, 1, ()))
+
+
+def test_the_likeliest_classes_by_hand():
+    logits = torch.tensor([[2.0, 0.0, 1.0], [0.0, 5.0, 0.0]])
+    found = observe(logits, torch.tensor([2, 1]), top=2)
+    p = logits.softmax(1)
+    assert torch.allclose(found["top"], p.topk(2, 1).values)
+    assert found["top_class"][0].tolist() == [0, 2]
+    assert torch.allclose((-found["loss"]).exp(), p[torch.arange(2), torch.tensor([2, 1])])
+
+
+def test_the_trace_holds_the_likeliest_classes(recorded):
+    top, which = recorded.trace["top"], recorded.trace["top_class"]
+    assert top.shape == which.shape == (6, 240, 2)
+    assert (which[:, :, 0] == recorded.trace["guess"]).all()
+    assert (top[:, :, 0] >= top[:, :, 1]).all()
+
+
+def test_more_classes_than_there_are_is_all_of_them(whole):
+    assert whole.trace["top"].shape == (6, 240, 3)
+    assert np.allclose(whole.trace["top"].astype("f4").sum(2), 1, atol=2e-3)
+
+
+def test_test_images_are_looked_at_as_often_as_asked(recorded):
+    looked = [line for line in recorded.log if "valid_error" in line]
+    assert [line["epoch"] for line in looked] == [2, 4, 6]
+    assert looked[-1]["valid_top5_error"] == 0.0, "there are three classes"
+    p = torch.from_numpy(np.load(recorded.path / "test_probabilities.npy"))
+    right = p.argmax(1) == recorded.test.labels
+    assert looked[-1]["valid_error"] == pytest.approx(1 - right.float().mean().item(), abs=1e-4)
+    own = p.gather(1, recorded.test.labels[:, None]).log().neg().mean().item()
+    assert looked[-1]["valid_loss"] == pytest.approx(own, rel=1e-3, abs=1e-5)
+
+
+def test_the_results_on_test_images_are_a_table(recorded):
+    from pyarrow import csv
+
+    table = csv.read_csv(recorded.path / "test_results.csv").to_pydict()
+    p = np.load(recorded.path / "test_probabilities.npy")
+    assert list(table) == ["index", "name", "loss", "prediction", "confidence", "label"]
+    assert table["prediction"] == [recorded.data.classes[k] for k in p.argmax(1)]
+    assert np.allclose(table["confidence"], p.max(1), atol=1e-5)
+    assert np.allclose(table["loss"], -np.log(p[np.arange(30), recorded.test.labels]), atol=1e-4)
+
+
+def test_a_recording_of_all_classes_comes_back_whole(whole, tmp_path):
+    path = verbs.export(whole, to=tmp_path / "training_dynamics.npz")
+    with np.load(path) as file:
+        assert file["td"].shape == (240, 6, 3)
+        assert (file["labels"][:, 0] == whole.data.labels.numpy()).all()
+        assert np.allclose(file["td"].astype("f4").sum(2), 1, atol=3e-3)
+    again = verbs.adopt(tmp_path, data=whole.data, out=tmp_path / "runs")
+    assert again.data.truth.tolist() == whole.data.truth.tolist()
+    for channel, slack in (("loss", 0.02), ("margin", 0.05), ("entropy", 0.01), ("el2n", 0.01)):
+        ours, theirs = (np.clip(each.trace[channel].astype("f4"), -8, 8) for each in (whole, again))
+        sure = whole.trace["loss"].astype("f4") < 6  # below, float16 has few probabilities left
+        assert np.abs(ours - theirs)[sure].max() < slack, channel
+    assert (again.trace["guess"] == whole.trace["guess"]).mean() > 0.999
+    before, after = (plug.find("signals", "aum")(each) for each in (whole, again))
+    assert np.corrcoef(before, after)[0, 1] > 0.99
+
+
+def test_a_recording_of_some_classes_says_what_it_lacks(recorded, tmp_path):
+    verbs.export(recorded, to=tmp_path / "training_dynamics.npz")
+    again = verbs.adopt(tmp_path / "training_dynamics.npz", out=tmp_path / "runs")
+    assert again.data.images is None
+    assert plug.find("signals", "datamap")(again).shape == (240,)
+    with pytest.raises(InputError, match="no 'el2n' in this trace"):
+        plug.find("signals", "el2n")(again)
+
+
+def test_their_page_and_their_code_differ_in_the_order_of_axes(whole, tmp_path):
+    verbs.export(whole, to=tmp_path / "training_dynamics.npz")
+    with np.load(tmp_path / "training_dynamics.npz") as file:
+        td, labels = file["td"], file["labels"]
+    (tmp_path / "page").mkdir()
+    np.savez(tmp_path / "page" / "training_dynamics.npz", td=td.transpose(0, 2, 1), labels=labels)
+    one, two = (verbs.adopt(tmp_path / place, out=tmp_path / "runs") for place in (".", "page"))
+    assert np.array_equal(one.trace["loss"], two.trace["loss"])
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda td, labels: {"td": td}, "is not a recording"),
+        (lambda td, labels: {"td": td[:5], "labels": labels}, r"these are \[5, 6, 3\] and \[240, 3\]"),
+        (lambda td, labels: {"td": np.where(td > 0.9, np.nan, td), "labels": labels}, "no probabilities"),
+        (lambda td, labels: {"td": td + 1, "labels": labels}, "no probabilities"),
+        (lambda td, labels: {"td": np.array([{}]), "labels": labels}, "is not a recording"),
+    ],
+)
+def test_bad_recordings_are_named(whole, tmp_path, change, words):
+    path = verbs.export(whole, to=tmp_path / "training_dynamics.npz")
+    with np.load(path) as file:
+        td, labels = file["td"], file["labels"]
+    np.savez(path, **change(td, labels))
+    with pytest.raises(InputError, match=words):
+        verbs.adopt(path, out=tmp_path / "runs")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_recording_of_another_set_is_refused(whole, tmp_path):
+    path = verbs.export(whole, to=tmp_path / "training_dynamics.npz")
+    with pytest.raises(InputError, match="is of another set: it names row 239"):
+        verbs.adopt(path, data=blobs(30), out=tmp_path)
+    order = torch.randperm(240, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(InputError, match="is of another set: the truth of"):
+        verbs.adopt(path, data=whole.data.take(order), out=tmp_path)
+    (tmp_path / "metadata.pth").write_bytes(b"no")
+    with pytest.raises(InputError, match="is not the metadata"):
+        verbs.adopt(path, out=tmp_path)
+
+
+def test_ranks_are_those_of_scipy():
+    from scipy.stats import rankdata
+
+    values = torch.randint(0, 20, (3, 50), generator=torch.Generator().manual_seed(0)).float()
+    expected = (np.stack([rankdata(row) for row in values]) - 1) / 49
+    assert np.allclose(ranks(values), expected, atol=1e-6)
+
+
+def test_what_a_detector_sees(whole):
+    views = "given+rival+right+steady+entropy+top1+rank_loss+class_margin"
+    seen = look(whole, Sight(views=views, points=0))
+    trace = {name: torch.from_numpy(whole.trace[name].astype("f4")) for name in whole.trace}
+    assert seen.shape == (240, 6, 8)
+    given = (-trace["loss"]).exp()
+    assert torch.allclose(seen[:, :, 0], given.T)
+    other = trace["top"].masked_fill(trace["top_class"] == whole.data.labels[None, :, None], 0).amax(2)
+    assert torch.allclose(seen[:, :, 1], other.T, atol=5e-3), "loss and margin tell the best other class"
+    assert torch.equal(seen[:, :, 2], (trace["guess"] == whole.data.labels).float().T)
+    assert seen[:, 0, 3].min() == 1
+    assert torch.equal(seen[:, 1:, 3], (trace["guess"][1:] == trace["guess"][:-1]).float().T)
+    assert torch.equal(seen[:, :, 5], trace["top"][:, :, 0].T)
+    assert torch.allclose(seen[:, :, 6], ranks(trace["loss"]).T)
+    first = whole.data.labels == 0
+    assert torch.allclose(seen[first, :, 7], ranks(trace["margin"][:, first]).T)
+
+
+def test_how_usual_a_pair_of_classes_is_by_hand(tmp_path):
+    labels = torch.tensor([0, 0, 1, 1, 2, 2])
+    guess = torch.tensor([[0, 1, 1, 1, 2, 1], [0, 1, 1, 1, 2, 1]])
+    data = Dataset.from_arrays(np.zeros((6, 1, 8, 8), "uint8"), labels.numpy())
+    run = Run.record(data, 2, tmp_path)
+    for epoch in range(2):
+        run.observe(epoch, torch.arange(6), torch.nn.functional.one_hot(guess[epoch], 3) * 5.0, labels)
+    run.finish()
+    rivals, counts = other(run)
+    assert rivals[[1, 5]].tolist() == [1, 1]
+    assert counts.tolist() == [[1, 0, 0], [1, 2, 1], [0, 0, 1]]
+    mean = 2 / 6
+    assert lift(run)[1] == pytest.approx(np.log((1 + 1) / (mean + 1)))
+    assert asymmetry(run)[1] == pytest.approx((1 - 0) / (1 + 0 + 5))
+    seen = look(run, Sight(views="z_margin+asymmetry", points=0))
+    margin = torch.from_numpy(run.trace["margin"].astype("f4")).T
+    assert torch.allclose(seen[:, :, 0], (margin - margin.mean(0)) / margin.std(0), atol=1e-5)
+    assert torch.equal(seen[:, 0, 1], asymmetry(run))
+    assert set(lesson.VIEWS) == {*detector.VIEWS, *detector.PAIRS}
+
+
+def test_time_is_relative(whole):
+    three = look(whole, Sight(views="given", points=3))
+    every = look(whole, Sight(views="given", points=0))
+    assert torch.allclose(three[:, 0], every[:, :2].mean(1), atol=1e-6)
+    longer = look(whole, Sight(views="given", points=12))
+    assert torch.allclose(longer[:, ::2], every, atol=1e-6)
+
+
+def test_smooth_average_precision_is_average_precision_for_clear_scores():
+    wrong = torch.tensor([1, 0, 1, 0, 0], dtype=torch.bool)
+    score = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0]) * 10
+    logits = torch.stack([-score / 2, score / 2], 1)
+    plain = misjudged(logits, wrong, "cross_entropy")
+    assert float(misjudged(logits, wrong, "ranking") - plain) == pytest.approx(1 - (1 + 2 / 3) / 2, abs=1e-4)
+
+
+def test_a_detector_is_taught_saved_and_used(recorded, tmp_path):
+    other = verbs.train(noisy(5), recipe=TINY.but(folds=0, seed=3), out=tmp_path, test=blobs(30, 1, ()))
+    path = tmp_path / "mine.safetensors"
+    facts = verbs.teach(other, out=path, sight=QUICK, lesson=Lesson(epochs=30, batch=64, rate=0.02))
+    assert facts["taught_on"] == 1
+    scores = verbs.score(recorded, f"lstm,detector={path}")
+    found = scores.values.argsort(descending=True)[: len(WRONG)]
+    assert len(set(found.tolist()) & set(WRONG)) > 0.9 * len(WRONG)
+    assert 0 <= float(scores.values.min()) <= float(scores.values.max()) <= 1
+    detector = Detector.load(path)
+    assert detector.sight == QUICK
+    assert detector.about["taught_on"][0]["wrong"] == pytest.approx(35 / 240, abs=1e-3)
+    again = verbs.teach(
+        other, out=tmp_path / "same.safetensors", sight=QUICK, lesson=Lesson(epochs=30, batch=64, rate=0.02)
+    )
+    assert facts["average_precision"] == again["average_precision"], "the seed decides everything"
+    further = verbs.teach(
+        recorded, out=tmp_path / "more.safetensors", start=str(path), lesson=Lesson(epochs=2, rate=1e-4)
+    )
+    assert further["epochs"] == [6]
+    assert Detector.load(tmp_path / "more.safetensors").sight == QUICK
+
+
+def test_the_papers_detector(whole, tmp_path):
+    detector = Detector(PAPER[0])
+    assert sum(p.numel() for p in detector.parameters()) == 50_562
+    state = {f"lstm.{n}": t for n, t in detector.lstm.state_dict().items()}
+    state |= {f"fc.{n}": t for n, t in detector.head.state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state, "best_prec": 0.9}, tmp_path / "cifar10_0.2_lstm_detector.pth.tar")
+    theirs = Detector.load(tmp_path / "cifar10_0.2_lstm_detector.pth.tar")
+    seen = torch.rand(5, 9, 1)
+    assert torch.equal(theirs(seen), detector(seen))
+    facts = verbs.teach(whole, out=tmp_path / "paper.safetensors", paper=True)
+    assert Detector.load(tmp_path / "paper.safetensors").sight == PAPER[0]
+    assert facts["accuracy"] > 0.8
+
+
+def test_detectors_from_elsewhere_are_checked(whole, tmp_path):
+    import pickle
+
+    (tmp_path / "text.safetensors").write_text("hello")
+    (tmp_path / "evil.pth.tar").write_bytes(pickle.dumps(Recipe, protocol=2))
+    save_file({"lstm.weight_ih_l0": torch.zeros(4, 4)}, tmp_path / "other.safetensors")
+    detector = Detector(QUICK)
+    tensors = {**detector.state_dict(), "head.weight": torch.zeros(2, 99)}
+    facts = {"sight": json.dumps(dataclasses.asdict(QUICK)), "about": "{}"}
+    save_file(tensors, tmp_path / "shapes.safetensors", facts)
+    for name in ("text.safetensors", "evil.pth.tar", "other.safetensors", "shapes.safetensors"):
+        with pytest.raises(InputError, match="is not a detector"):
+            Detector.load(tmp_path / name)
+    with pytest.raises(InputError, match="no detector at nowhere; those that come with the package"):
+        Detector.load("nowhere")
+
+
+def test_traces_that_cannot_be_read_are_named(whole, tmp_path):
+    short = verbs.train(noisy(), recipe=TINY.but(epochs=1, folds=0, checkpoints=0), out=tmp_path)
+    with pytest.raises(InputError, match="recorded one epoch, which has no dynamics"):
+        look(short, QUICK)
+    broken = Run.record(whole.data, 2, tmp_path)
+    logits = torch.zeros(240, 3)
+    logits[9] = torch.nan
+    for epoch in range(2):
+        broken.observe(epoch, torch.arange(240), logits if epoch else logits.nan_to_num(), whole.data.labels)
+    broken.finish()
+    with pytest.raises(InputError, match=r"no number: epoch 2 of train/000009"):
+        look(broken, QUICK)
+    with pytest.raises(InputError, match="recorded the 3 likeliest classes; top7 was asked"):
+        look(whole, Sight(views="top7"))
+    with pytest.raises(InputError, match="no view of a trace 'givn'"):
+        Sight(views="givn")
+
+
+def test_teaching_needs_the_truth(tmp_path):
+    out = tmp_path / "d.safetensors"
+    recipe = TINY.but(epochs=2, folds=0, checkpoints=0)
+    blind = verbs.train(dataclasses.replace(noisy(), truth=None), recipe=recipe, out=tmp_path, test=blobs(30, 1, ()))
+    clean = verbs.train(blobs(wrong=()), recipe=recipe, out=tmp_path, test=blobs(30, 1, ()))
+    with pytest.raises(InputError, match="and a detector is taught by it"):
+        verbs.teach(blind, out=out)
+    with pytest.raises(InputError, match="has no wrong labels"):
+        verbs.teach(clean, out=out)
+    with pytest.raises(InputError, match="one run or more"):
+        verbs.teach(out=out)
+    with pytest.raises(InputError, match="--paper sets all other options"):
+        verbs.teach(clean, out=out, paper=True, sight=QUICK)
+    with pytest.raises(InputError, match="keeps what it sees"):
+        verbs.teach(clean, out=out, start="few", sight=QUICK)
+    assert not out.exists()
+
+
+MIXED = TINY.but(
+    trainer="dividemix,warmup=3,unlabelled=5,ramp=2", epochs=8, batch=32, folds=0, checkpoints=0, rate=0.05
+)
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory):
+    return verbs.train(noisy(), recipe=MIXED, out=tmp_path_factory.mktemp("mixed"), test=blobs(60, 1, ()))
+
+
+def test_two_nets_divide_the_data(mixed):
+    clean = mixed.trace["clean"]
+    assert clean.shape == (8, 240)
+    assert mixed.about["test_accuracy"] == 1.0
+    suspicion = verbs.score(mixed, "dividemix").values
+    found = suspicion.argsort(descending=True)[: len(WRONG)]
+    assert len(set(found.tolist()) & set(WRONG)) > 0.9 * len(WRONG)
+    assert mixed.data.wrong is not None
+
+
+def test_the_model_is_the_mean_of_both_nets():
+    data = blobs(6, 0, ())
+    nets = [build(TINY.but(seed=seed), data).eval() for seed in range(2)]
+    whole = joined(nets, build(MIXED, data)).eval()
+    images = data.batch(torch.arange(6))[0]
+    assert torch.allclose(whole(images), (nets[0](images) + nets[1](images)) / 2, atol=1e-5)
+    assert whole.features(images).shape == (6, 2 * nets[0].dim)
+
+
+def test_dividemix_resumes_to_the_same(mixed, tmp_path, monkeypatch):
+    save = training.Progress.save
+
+    def stop(self, epoch):
+        save(self, epoch)
+        if epoch == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Progress, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        verbs.train(noisy(), recipe=MIXED, out=tmp_path, test=blobs(60, 1, ()))
+    monkeypatch.undo()
+    again = verbs.train(noisy(), recipe=MIXED, out=tmp_path, test=blobs(60, 1, ()))
+    for name in ("model.safetensors", "trace/clean.npy", "trace/loss.npy"):
+        assert (again.path / name).read_bytes() == (mixed.path / name).read_bytes(), name
+
+
+def test_dividemix_says_what_it_cannot_do(tmp_path, recorded):
+    with pytest.raises(InputError, match="averages two linear heads"):
+        verbs.train(noisy(), recipe=MIXED.but(head="scaled"), out=tmp_path)
+    with pytest.raises(InputError, match="warmup must be between 1 and 7"):
+        verbs.train(noisy(), recipe=MIXED.but(trainer="dividemix,warmup=8"), out=tmp_path)
+    with pytest.raises(InputError, match="no trainer 'dividemx'; did you mean dividemix"):
+        verbs.train(noisy(), recipe=MIXED.but(trainer="dividemx"), out=tmp_path)
+    with pytest.raises(InputError, match="train with --trainer dividemix"):
+        verbs.score(recorded, "dividemix")
+
+
+def test_strong_augmentation_is_of_the_descent_alone(tmp_path):
+    recipe = MIXED.but(trainer="dividemix,warmup=2,strong=crop+randaugment,penalty=yes,smooth=2", epochs=4)
+    run = verbs.train(noisy(), recipe=recipe, out=tmp_path, test=blobs(60, 1, ()))
+    assert run.about["test_accuracy"] > 0.9
+
+
+def test_random_changes_are_drawn_by_row():
+    images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
+    rows = torch.arange(40)
+    for what in ("zoom", "randaugment", "zoom+flip+randaugment"):
+        one, again = augment(images, rows, what, 1), augment(images, rows, what, 1)
+        assert torch.equal(one, again)
+        assert not torch.equal(one, augment(images, rows, what, 2))
+        few = augment(images[[5, 3]], rows[[5, 3]], what, 1)
+        assert torch.equal(few, one[[5, 3]]), "neither batch nor order matters"
+        assert one.shape == images.shape
+    for change in CHANGES:
+        x = images.float() / 255
+        same = change(x, torch.zeros(40, 1, 1, 1))
+        if change not in (CHANGES[-2],):  # auto-contrast has no strength
+            assert torch.allclose(same, x, atol=1e-4)
+
+
+def test_removing_and_relabelling_by_hand():
+    data = blobs(30, 0, (7, 8))
+    run = Run.from_predictions(data.labels, torch.eye(3)[data.truth] * 0.8 + 0.2 / 3)
+    suspicion = torch.zeros(30)
+    suspicion[[7, 8, 9]] = torch.tensor([3.0, 2.0, 1.0])
+    scores = Scores("mine", suspicion)
+    gone = plug.find("judges", "remove,share=0.1")(run, scores)
+    assert (gone.act == 2).nonzero()[:, 0].tolist() == [7, 8, 9]
+    fixed = plug.find("judges", "relabel,share=0.1")(run, scores)
+    assert (fixed.act == 3).nonzero()[:, 0].tolist() == [7, 8], "the label of 9 is the likeliest one"
+    assert fixed.apply(run.data).labels.tolist() == data.truth.tolist()
+
+
+def test_the_oracle_sets_right_what_is_wrong(recorded):
+    scores = verbs.score(recorded, "aum")
+    verdict = verbs.judge(recorded, scores, judge="top,share=0.3", oracle=True)
+    cleaned = verdict.apply(recorded.data)
+    suspects = scores.values.argsort(descending=True)[:72]
+    assert len(cleaned) == 240
+    left = cleaned.wrong.nonzero()[:, 0]
+    assert not set(left.tolist()) & set(suspects.tolist()) - set((verdict.act == 1).nonzero()[:, 0].tolist())
+    assert verdict.by.endswith("labels by the oracle")
+    blind = dataclasses.replace(recorded.data, truth=None)
+    from datablame.proof.oracle import truthful
+
+    with pytest.raises(InputError, match="no oracle"):
+        truthful(verdict, blind)
+
+
+def test_a_cleaned_set_feeds_any_trainer(recorded, tmp_path):
+    verbs.judge(recorded, verbs.score(recorded, "aum"), judge="remove,share=0.1")
+    cleaned = verbs.apply(recorded, out=tmp_path / "clean.parquet")
+    assert len(cleaned) == 216
+    read = verbs.load(tmp_path / "clean.parquet", truth="truth")
+    assert read.labels.tolist() == cleaned.labels.tolist()
+    assert int(read.wrong.sum()) == int(cleaned.wrong.sum())
+
+
+def test_removing_a_share_keeps_the_number_of_steps(recorded):
+    verbs.score(recorded, "aum")
+    comparison = verbs.prove(recorded, remove=0.25, by="aum")
+    assert len(comparison.after) == 1
+    assert Verdict.read(recorded.path / "verdict.csv", recorded.data).count(2) == 60
+    runs = json.loads((recorded.path / "comparison.json").read_text())["runs"]
+    assert Run(runs["after"][0]).recipe.batch == round(recorded.recipe.batch * 0.75)
+    assert Run(runs["before"][0]).recipe.batch == recorded.recipe.batch
+    with pytest.raises(InputError, match="--by goes with --remove"):
+        verbs.prove(recorded, by="aum")
+
+
+def test_a_sweep_over_shares(recorded):
+    table = verbs.ablate(recorded, "aum", shares=(0.0, 0.2), seeds=(0, 1))
+    assert set(table) == {"aum", "random"}
+    assert set(table["aum"]) == {"0% out", "20% out"}
+    from pyarrow import csv, parquet
+
+    rows = parquet.read_table(recorded.path / "ablation.parquet").to_pylist()
+    assert len(rows) == 8
+    assert rows == csv.read_csv(recorded.path / "ablation.csv").to_pylist()
+    by = {(row["signal"], row["share"], row["seed"]): row for row in rows}
+    assert by["aum", 0.2, 0]["wrong_left"] < by["random", 0.2, 0]["wrong_left"]
+    assert by["aum", 0.0, 0]["test_accuracy"] == by["random", 0.0, 0]["test_accuracy"]
+    assert by["aum", 0.2, 0]["removed"] == 48
+    assert (recorded.path / "figures" / "ablation.png").stat().st_size > 5_000
+    with pytest.raises(InputError, match="shares from 0 to less than 1"):
+        verbs.ablate(recorded, "aum", shares=(1.0,))
+
+
+def test_several_runs_are_measured_together(recorded, whole):
+    table = verbs.measure(recorded, whole, signals=("aum", "datamap"))
+    assert {"aum", "datamap"} <= set(table)
+    assert set(table["aum"]["roc_auc"]) == {"mean", "sd"}
+    assert table["aum"]["f1_at_half"] is None
+    assert 0 <= table["datamap"]["f1_at_half"]["mean"] <= 1
+    from datablame.faces import show
+
+    assert "±" in show.text(table, table)
+    with pytest.raises(InputError, match="name one run"):
+        verbs.measure()
+
+
+def test_the_report_shows_the_dynamics(recorded):
+    verbs.measure(recorded, signals=("aum", "datamap"))
+    text = verbs.report(recorded).read_text()
+    assert "What the model said as it learned" in text
+    for name in ("dynamics", "traces", "ranking", "found"):
+        assert (recorded.path / "figures" / f"{name}.png").stat().st_size > 5_000
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.yaml")), ids=lambda path: path.stem)
+def test_shipped_recipes_can_be_built(path):
+    recipe = Recipe.read(path)
+    small = recipe.but(model=recipe.model.replace(",weights=DEFAULT", ""))
+    plug.find("trainers", recipe.trainer)
+    side = 64 if recipe.model.startswith("resnet") and "depth" not in recipe.model else 32
+    data = blobs(6, 0, (), grey=False)
+    images = np.zeros((6, 3, side, side), "uint8")
+    model = build(small, Dataset.from_arrays(images, data.labels, data.classes)).eval()
+    assert model(torch.zeros(2, 3, side, side)).shape == (2, 3)
+    assert Recipe.from_json(recipe.to_json()) == recipe
