@@ -409,7 +409,7 @@ def agreement_table(runs: dict[str, db.Run], count: int, folder: str) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=320)
+    parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path, help="where the trained nets are kept")
     options = parser.parse_args()
