@@ -33,11 +33,7 @@ class Sight:
         for name in self.names:
             of = self.plain(name)
             if of not in VIEWS and not (of.startswith("top") and of[3:].isdigit() and int(of[3:])):
-                raise unknown(
-                    "view of a trace",
-                    name,
-                    [*VIEWS, "top1", *(f"{scale}_{each}" for scale in SCALES for each in VIEWS)],
-                )
+                raise unknown("view of a trace", name, [*VIEWS, "top1"])
         for name, low in (("points", 0), ("hidden", 1), ("layers", 1)):
             if getattr(self, name) < low:
                 raise InputError(f"{name} must be at least {low}; {getattr(self, name)} was asked")
