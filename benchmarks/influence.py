@@ -1,6 +1,6 @@
 """Influence beside kronfluence: seconds and memory of each stage as ratios in one run, interleaved, and agreement of the scores.
 
-`python benchmarks/influence.py` takes about half an hour on two cores; `--full` runs the seed's whole task on a GPU.
+`python benchmarks/influence.py` takes about a quarter of an hour on two cores, which should have nothing else to do.
 """
 
 from __future__ import annotations

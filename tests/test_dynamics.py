@@ -192,12 +192,12 @@ def test_how_usual_a_pair_of_classes_is_by_hand(tmp_path):
     assert rivals[[1, 5]].tolist() == [1, 1]
     assert counts.tolist() == [[1, 0, 0], [1, 2, 1], [0, 0, 1]]
     mean = 2 / 6
-    assert lift(run)[1] == pytest.approx(np.log((1 + 1) / (mean + 1)))
-    assert asymmetry(run)[1] == pytest.approx((1 - 0) / (1 + 0 + 5))
+    assert lift(labels, rivals, counts)[1] == pytest.approx(np.log((1 + 1) / (mean + 1)))
+    assert asymmetry(labels, rivals, counts)[1] == pytest.approx((1 - 0) / (1 + 0 + 5))
     seen = look(run, Sight(views="z_margin+asymmetry", points=0))
     margin = torch.from_numpy(run.trace["margin"].astype("f4")).T
     assert torch.allclose(seen[:, :, 0], (margin - margin.mean(0)) / margin.std(0), atol=1e-5)
-    assert torch.equal(seen[:, 0, 1], asymmetry(run))
+    assert torch.equal(seen[:, 0, 1], asymmetry(labels, rivals, counts))
     assert set(lesson.VIEWS) == {*detector.VIEWS, *detector.PAIRS}
 
 

@@ -121,11 +121,13 @@ def look(run: Run, sight: Sight) -> Float[Tensor, "N T C"]:
     count = len(run.data)
     points = sight.points or trace.epochs
     seen = torch.empty(count, points, len(sight.names))
+    pairs = None
     for place, name in enumerate(sight.names):
         column = seen[:, :, place]
         of = sight.plain(name)
         if of in PAIRS:
-            column[:] = PAIRS[of](run)[:, None]
+            pairs = pairs or other(run)
+            column[:] = PAIRS[of](run.data.labels, *pairs)[:, None]
         for rows in torch.arange(count).split(ROWS) if of not in PAIRS else ():
             values = view(run, of, rows)
             if not values.isfinite().all():
@@ -185,19 +187,19 @@ def other(run: Run) -> tuple[Int[Tensor, " N"], Float[Tensor, "K K"]]:
     return rivals, counts.view(classes, classes) / len(guess)
 
 
-def lift(run: Run) -> Float[Tensor, " N"]:
+def lift(labels: Int[Tensor, " N"], rivals: Int[Tensor, " N"], counts: Float[Tensor, "K K"]) -> Float[Tensor, " N"]:
     """Log of how much oftener than a mean pair of classes the given label goes with the rival class that is predicted."""
-    rivals, counts = other(run)
     classes = len(counts)
     mean = (counts.sum() - counts.trace()) / max(1, classes * classes - classes)
-    return ((counts[rivals, run.data.labels] + 1) / (mean + 1)).log()
+    return ((counts[rivals, labels] + 1) / (mean + 1)).log()
 
 
-def asymmetry(run: Run) -> Float[Tensor, " N"]:
+def asymmetry(
+    labels: Int[Tensor, " N"], rivals: Int[Tensor, " N"], counts: Float[Tensor, "K K"]
+) -> Float[Tensor, " N"]:
     """From -1 to 1: is the rival class predicted where this label is given oftener than the other way round? Confusions of look-alikes go both
     ways, wrong labels of a kind that follows the class go one way."""
-    rivals, counts = other(run)
-    there, back = counts[rivals, run.data.labels], counts[run.data.labels, rivals]
+    there, back = counts[rivals, labels], counts[labels, rivals]
     return (there - back) / (there + back + 5)
 
 
