@@ -3,6 +3,9 @@ augmentation for the descent alone: Nishi et al., 2021. arXiv:2103.02130"""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -19,35 +22,44 @@ from datablame.ground.errors import InputError
 from datablame.run import Run
 
 
-def dividemix(
-    run: Run,
-    warmup: int = 0,
-    threshold: float = 0.5,
-    unlabelled: float = 25.0,
-    temperature: float = 0.5,
-    alpha: float = 4.0,
-    ramp: int = 16,
-    smooth: int = 1,
-    penalty: bool = False,
-    strong: str = "",
-) -> Classifier:
+@dataclass(frozen=True)
+class Mix:
+    """How two nets divide the data and mix it. Every field is an option: `dividemix,warmup=10,unlabelled=150`."""
+
+    warmup: int = 0
+    """Epochs of plain training before; 0: a quarter of all, at most 10."""
+    threshold: float = 0.5
+    """Chance of being clean from which on a label is believed."""
+    unlabelled: float = 25.0
+    """Weight of the guessed labels."""
+    temperature: float = 0.5
+    """Of the sharpening of guesses."""
+    alpha: float = 4.0
+    """Of the Beta distribution of the mixture."""
+    ramp: int = 16
+    """Epochs until the weight of the guessed labels is reached."""
+    smooth: int = 1
+    """Epochs over which losses are averaged before the set is divided."""
+    penalty: bool = False
+    """Speak against sure answers while warming up, for wrong labels that follow the class."""
+    strong: str = ""
+    """Augmentation of the descent (crop+flip+randaugment); without it that of the recipe."""
+
+
+def dividemix(run: Run, mix: Mix = Mix()) -> Classifier:
     """Two nets that each tell the other which labels to believe; the others are guessed, and all are mixed (section 3).
 
-    `warmup` epochs of plain training (0: a quarter of all, at most 10; with `penalty` against sure answers, for wrong labels that follow the class), then labels
-    whose chance of being clean exceeds `threshold`; weight `unlabelled` of the guessed ones, reached after `ramp` epochs; sharpening
-    `temperature`; Beta(`alpha`, `alpha`) of the mixture; losses averaged over `smooth` epochs; `strong` augmentation of the descent
-    (crop+flip+randaugment). The trace holds what both nets say together, and `clean`, the mean chance. Several processes mix each
-    their own part of a batch.
+    The trace holds what both nets say together, and `clean`, the mean chance. Several processes mix each their own part of a batch.
+    Raises InputError for another head than the linear one, or a warm-up as long as the training.
     """
+    epochs = run.recipe.epochs
+    mix = dataclasses.replace(mix, warmup=mix.warmup or min(10, max(1, epochs // 4)), smooth=max(1, mix.smooth))
     if run.recipe.head != "linear":
         raise InputError(f"dividemix averages two linear heads; head {run.recipe.head} was asked")
-    warmup = warmup or min(10, max(1, run.recipe.epochs // 4))
-    if not 0 < warmup < run.recipe.epochs:
-        raise InputError(
-            f"warmup must be between 1 and {run.recipe.epochs - 1} of {run.recipe.epochs} epochs; {warmup} was asked"
-        )
-    pair = Pair(run, warmup, threshold, unlabelled, temperature, alpha, ramp, max(1, smooth), penalty, strong)
-    for epoch in range(pair.progress.done, run.recipe.epochs):
+    if not 0 < mix.warmup < epochs:
+        raise InputError(f"warmup must be between 1 and {epochs - 1} of {epochs} epochs; {mix.warmup} was asked")
+    pair = Pair(run, mix)
+    for epoch in range(pair.progress.done, epochs):
         pair.train(epoch)
     pair.ticker.close()
     return pair.whole()
@@ -60,28 +72,15 @@ dividemix.cost = 5.0  # type: ignore[attr-defined]  # passes forward and backwar
 class Pair:
     """Both nets, and what each thinks of every label."""
 
-    def __init__(
-        self,
-        run: Run,
-        warmup: int,
-        threshold: float,
-        unlabelled: float,
-        temperature: float,
-        alpha: float,
-        ramp: int,
-        smooth: int,
-        penalty: bool,
-        strong: str,
-    ):
+    def __init__(self, run: Run, mix: Mix):
         recipe, data = run.recipe, run.data
-        kinds(strong or recipe.augment)
-        self.run, self.data, self.recipe = run, data, recipe
-        self.warmup, self.threshold, self.unlabelled, self.temperature = warmup, threshold, unlabelled, temperature
-        self.alpha, self.ramp, self.penalty, self.strong = alpha, ramp, penalty, strong or recipe.augment
+        self.strong = mix.strong or recipe.augment
+        kinds(self.strong)
+        self.run, self.data, self.recipe, self.mixing = run, data, recipe, mix
         alone = recipe.but(trainer="plain")
         self.nets = [build(alone.but(seed=seed_of("net", recipe.seed, k) % 2**31), data) for k in range(2)]
         self.optimizers = [optimizer_of(net, recipe) for net in self.nets]
-        self.losses = torch.zeros(2, smooth, len(data), device=world.device())
+        self.losses = torch.zeros(2, mix.smooth, len(data), device=world.device())
         self.chance = torch.ones(2, len(data), device=world.device())
         self.progress = Progress(
             run,
@@ -103,9 +102,9 @@ class Pair:
         for k, (net, other) in enumerate([self.nets, self.nets[::-1]]):
             net.train()
             other.eval()
-            believed = self.chance[1 - k] > self.threshold
+            believed = self.chance[1 - k] > self.mixing.threshold
             few = min(int(believed.sum()), int((~believed).sum())) < self.recipe.batch // 4
-            losses += self.warm(k, epoch) if epoch < self.warmup or few else self.mix(k, epoch, believed.cpu())
+            losses += self.warm(k, epoch) if epoch < self.mixing.warmup or few else self.mix(k, epoch, believed.cpu())
             self.ticker.tick(f"epoch {epoch + 1} of {self.recipe.epochs}")
         self.look(epoch)
         self.divide()
@@ -123,7 +122,7 @@ class Pair:
             with world.autocast(recipe.precision):
                 logits = net(augment(images, mine, recipe.augment, recipe.seed, epoch, k)).float()
             loss = cross_entropy(logits, labels, reduction="sum") / len(index)
-            if self.penalty:
+            if self.mixing.penalty:
                 loss = loss + (logits.softmax(1) * logits.log_softmax(1)).sum() / len(index)
             self.progress.step(net, self.optimizers[k], loss)
             losses.append(loss.detach())
@@ -141,8 +140,8 @@ class Pair:
             self.set_rate(epoch, step / len(steps))
             x, u = world.shard(index), world.shard(rest[start : start + len(index)])
             start += len(index)
-            ramp = min(1.0, max(0.0, (done - self.warmup) / max(1, self.ramp)))
-            loss = self.matched(k, x, u, ramp * self.unlabelled, (epoch, step)) / world.size()
+            ramp = min(1.0, max(0.0, (done - self.mixing.warmup) / max(1, self.mixing.ramp)))
+            loss = self.matched(k, x, u, ramp * self.mixing.unlabelled, (epoch, step)) / world.size()
             self.progress.step(self.nets[k], self.optimizers[k], loss)
             losses.append(loss.detach())
         return losses
@@ -177,7 +176,7 @@ class Pair:
             images = torch.cat(
                 [self.views(x, pictures, self.strong, k, *seed), self.views(u, unknown, self.strong, k, *seed)]
             )
-        share = float(torch.distributions.Beta(self.alpha, self.alpha).sample())
+        share = float(torch.distributions.Beta(self.mixing.alpha, self.mixing.alpha).sample())
         share, partner = max(share, 1 - share), torch.randperm(len(images)).to(images.device)
         with world.autocast(self.recipe.precision):
             logits = net(share * images + (1 - share) * images[partner]).float()
@@ -190,7 +189,7 @@ class Pair:
 
     def sharp(self, p: Float[Tensor, "b K"]) -> Float[Tensor, "b K"]:
         """Sharpened by the temperature (eq. 4)."""
-        power = p.pow(1 / self.temperature)
+        power = p.pow(1 / self.mixing.temperature)
         return power / power.sum(1, keepdim=True)
 
     @torch.inference_mode()
