@@ -143,6 +143,10 @@ def test_influence_of_two_processes_equals_one(tmp_path):
             assert (one == two).mean() > 0.9
         else:
             assert np.allclose(one, two, rtol=0.01, atol=0.005 * np.abs(one).max()), path
-    codes = [np.load(next((tmp_path / number).glob("index/*/codes.npy"))) for number in ("one", "two")]
-    k = codes[0].shape[1] - 4 * 3
-    assert (np.abs(codes[0][:, :k].astype(int) - codes[1][:, :k]) <= 2).mean() > 0.98
+    products = []  # an eigenvector's sign is nobody's choice, so products of rows are compared and not the codes
+    for number in ("one", "two"):
+        codes = np.load(next((tmp_path / number).glob("index/*/codes.npy")))
+        k = codes.shape[1] - 4 * 3
+        layers = codes[:, :k].reshape(len(codes), 3, -1) * codes[:, k:].copy().view("float32")[:, :, None]
+        products.append(np.einsum("nlk,mlk->lnm", layers, layers))
+    assert np.allclose(*products, rtol=0.01, atol=0.001 * np.abs(products[0]).max())

@@ -109,7 +109,7 @@ class Factors:
     @property
     def batch(self) -> int:
         """Examples tapped at a time."""
-        return min(self.room, 32 if world.device().type == "cpu" else 512)
+        return min(self.room, 24 if world.device().type == "cpu" else 512)
 
     @property
     def effective(self) -> float:

@@ -48,6 +48,11 @@ class Index:
         self.sizes = [len(weight) for weight in self.weights]
 
     @property
+    def batch(self) -> int:
+        """Examples tapped at a time: no weight's gradient is written out, so twice what curvature takes."""
+        return min(self.factors.room, 2 * self.factors.batch)
+
+    @property
     def folder(self) -> Path:
         return self.run.path / "index" / f"{self.factors.path.stem}-{self.block}"
 
@@ -60,7 +65,7 @@ class Index:
 
     def coded(self) -> Iterator[np.ndarray]:
         """Rows of the index, a block of training examples after the other."""
-        steps = batches(torch.arange(len(self.run.data)), self.factors.batch)
+        steps = batches(torch.arange(len(self.run.data)), self.batch)
         for index in clock.track(steps, len(steps), "indexing", "blocks"):
             mine = world.shard(index)
             whole = torch.zeros(
@@ -92,7 +97,7 @@ class Index:
     def asked(self, queries: Dataset, of: str) -> Float[Tensor, "Q k"]:
         """The queries' blocks times the inverse curvature."""
         parts = []
-        for index in batches(torch.arange(len(queries)), self.factors.batch):
+        for index in batches(torch.arange(len(queries)), self.batch):
             images, labels = queries.batch(index)
             parts.append(self.rotated(images, weigher(measure(of), labels)))
         return torch.cat(parts) * torch.cat(self.weights)
