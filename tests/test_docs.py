@@ -89,7 +89,14 @@ def test_the_run_folder_is_what_its_page_says(audited):
     assert not unsaid, f"docs/run-folder.md does not tell of {unsaid}"
     missing = {pattern for pattern in patterns if not any(re.fullmatch(pattern, path) for path in there)}
     unfinished = {"progress\\.safetensors", "links/.+\\-.+/progress\\.safetensors"}
-    asked = {"checkpoints/.+\\.safetensors", "trace/top\\.npy", "trace/top_class\\.npy", "trace/clean\\.npy"}
+    asked = {
+        "checkpoints/.+\\.safetensors",
+        "trace/top\\.npy",
+        "trace/top_class\\.npy",
+        "trace/clean\\.npy",
+        "trace/sigma\\.npy",
+        "class_sigma\\.npy",
+    }
     swept = {"ablation\\.parquet", "ablation\\.csv"}
     assert missing == unfinished | asked | swept, "only unfinished work has progress, only a recipe that asks has more"
     keys = re.search(r"`run.json`: (.*)\.", page)

@@ -13,7 +13,8 @@ from datablame import Dataset, InputError, Lesson, Recipe, Run, Scores, Sight, V
 from datablame.classifier import build, joined
 from datablame.evidence import detector, training
 from datablame.evidence.augment import CHANGES, augment
-from datablame.evidence.detector import Detector, asymmetry, lift, look, other, ranks
+from datablame.evidence.confusion import confusions
+from datablame.evidence.detector import Detector, look, ranks
 from datablame.ground import plug
 from datablame.lesson import PAPER
 from datablame.proof.teaching import misjudged
@@ -188,16 +189,17 @@ def test_how_usual_a_pair_of_classes_is_by_hand(tmp_path):
     for epoch in range(2):
         run.observe(epoch, torch.arange(6), torch.nn.functional.one_hot(guess[epoch], 3) * 5.0, labels)
     run.finish()
-    rivals, counts = other(run)
-    assert rivals[[1, 5]].tolist() == [1, 1]
-    assert counts.tolist() == [[1, 0, 0], [1, 2, 1], [0, 0, 1]]
-    mean = 2 / 6
-    assert lift(labels, rivals, counts)[1] == pytest.approx(np.log((1 + 1) / (mean + 1)))
-    assert asymmetry(labels, rivals, counts)[1] == pytest.approx((1 - 0) / (1 + 0 + 5))
+    every, sure = confusions(run)
+    assert every.rivals[[1, 5]].tolist() == [1, 1]
+    assert every.counts.tolist() == [[1, 0, 0], [1, 2, 1], [0, 0, 1]]
+    assert sure.counts.tolist() == [[0, 0, 0], [1, 0, 1], [0, 0, 0]]  # both contradicted, with the same margin
+    assert every.lift()[1] == pytest.approx(np.log((1 + 1) / (2 / 6 + 1)))
+    assert every.asymmetry()[1] == pytest.approx((1 - 0) / (1 + 0 + 5))
+    assert every.skew().tolist() == [1.0] * 6  # neither pair goes the other way round
     seen = look(run, Sight(views="z_margin+asymmetry", points=0))
     margin = torch.from_numpy(run.trace["margin"].astype("f4")).T
     assert torch.allclose(seen[:, :, 0], (margin - margin.mean(0)) / margin.std(0), atol=1e-5)
-    assert torch.equal(seen[:, 0, 1], asymmetry(labels, rivals, counts))
+    assert torch.equal(seen[:, 0, 1], every.asymmetry())
     assert set(lesson.VIEWS) == {*detector.VIEWS, *detector.PAIRS}
 
 
@@ -243,8 +245,8 @@ def test_a_detector_is_taught_saved_and_used(recorded, tmp_path):
 def test_the_papers_detector(whole, tmp_path):
     detector = Detector(PAPER[0])
     assert sum(p.numel() for p in detector.parameters()) == 50_562
-    state = {f"lstm.{n}": t for n, t in detector.lstm.state_dict().items()}
-    state |= {f"fc.{n}": t for n, t in detector.head.state_dict().items()}
+    state = {f"lstm.{n}": t for n, t in detector.readers[0].lstm.state_dict().items()}
+    state |= {f"fc.{n}": t for n, t in detector.readers[0].head.state_dict().items()}
     torch.save({"epoch": 3, "state_dict": state, "best_prec": 0.9}, tmp_path / "cifar10_0.2_lstm_detector.pth.tar")
     theirs = Detector.load(tmp_path / "cifar10_0.2_lstm_detector.pth.tar")
     seen = torch.rand(5, 9, 1)

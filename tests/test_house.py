@@ -25,6 +25,7 @@ FLOORS = {
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 ALLOWED = {
     ("sources", "sources"): "a preset is read by the folder or hub source, found by name",
+    ("models", "models"): "wide_resnet is built of resnet's blocks",
 }
 
 
@@ -139,8 +140,8 @@ def test_noises(name):
     assert 0.15 < float((chance.labels != labels)[can].float().mean()) < 0.45
 
 
-TRAINED = {"dividemix"}
-"""Signals that read what only their own trainer records; tests/test_dynamics.py tries them."""
+TRAINED = {"dividemix", "sigma"}
+"""Signals that read what only their own trainer records; tests/test_dynamics.py and test_temper.py try them."""
 SPECS = [*sorted({*plug.names("signals")} - TRAINED), "datamap,of=variability", "aum,since=0.5", "knn,k=5"]
 MARKS_DOUBT = ("entropy", "forgetting", "datamap,of=variability")
 

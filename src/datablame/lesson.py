@@ -6,7 +6,10 @@ from dataclasses import dataclass
 
 from datablame.ground.errors import InputError, unknown
 
-VIEWS = ("given", "rival", "right", "steady", "loss", "margin", "entropy", "el2n", "lift", "asymmetry")
+VIEWS = (
+    "given", "rival", "right", "steady", "loss", "margin", "entropy", "el2n",
+    "lift", "asymmetry", "skew", "sure_lift", "sure_asymmetry", "sure_skew",
+)  # fmt: skip
 SCALES = ("rank", "class", "z")
 
 
@@ -14,18 +17,20 @@ SCALES = ("rank", "class", "z")
 class Sight:
     """What a detector sees of a trace, and how large it is."""
 
-    views: str = "given+rival+right+z_margin+class_margin+lift+asymmetry"
+    views: str = "z_margin+class_margin+z_entropy+lift+asymmetry+skew+sure_lift+sure_asymmetry+sure_skew"
     """What is seen of each epoch, joined by +: given (probability of the given label), rival (of the likeliest other class), right (is the given
     label the prediction), steady (is the prediction that of the epoch before), loss, margin, entropy, el2n, top1, top2, ... (the likeliest classes,
     where they were recorded); lift and asymmetry (how usual is it that this label is given where that other class is predicted, and is it the other
-    way round too). Before a name, rank_ asks for the rank within the set, class_ for that among those given the same class, z_ for
-    standard deviations from the set's mean."""
+    way round too), skew (how one-sided are all such pairs), with sure_ before them counted over sure disagreements alone. Before a name, rank_ asks
+    for the rank within the set, class_ for that among those given the same class, z_ for standard deviations from the set's mean."""
     points: int = 16
     """Relative times at which a trace is read, the mean over the epochs between; 0: every epoch as it is, as the paper does."""
     hidden: int = 32
     """Units of each LSTM layer."""
     layers: int = 1
     """LSTM layers."""
+    readers: int = 3
+    """Nets that are taught side by side from different weights; their mean is the verdict."""
     pool: bool = True
     """Read the verdict off the mean of all that was seen and that the LSTM put out so far; else off what it put out last, as the paper does."""
 
@@ -34,7 +39,7 @@ class Sight:
             of = self.plain(name)
             if of not in VIEWS and not (of.startswith("top") and of[3:].isdigit() and int(of[3:])):
                 raise unknown("view of a trace", name, [*VIEWS, "top1"])
-        for name, low in (("points", 0), ("hidden", 1), ("layers", 1)):
+        for name, low in (("points", 0), ("hidden", 1), ("layers", 1), ("readers", 1)):
             if getattr(self, name) < low:
                 raise InputError(f"{name} must be at least {low}; {getattr(self, name)} was asked")
 
@@ -78,7 +83,7 @@ class Lesson:
 
 
 PAPER = (
-    Sight(views="given", points=0, hidden=64, layers=2, pool=False),
+    Sight(views="given", points=0, hidden=64, layers=2, readers=1, pool=False),
     Lesson(epochs=10, batch=64, rate=0.1, fall=False, loss="cross_entropy", keep="accuracy"),
 )
 """Jia et al., 2023: the probability of the given label at every epoch, AdamW at a constant rate, the best accuracy kept."""

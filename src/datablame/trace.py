@@ -19,7 +19,7 @@ CHANNELS = {"loss": "float16", "margin": "float16", "entropy": "float16", "el2n"
 BEST = {"top": "float16", "top_class": "int16"}
 """Recorded where asked: the probabilities of the likeliest classes, and which they are, `[T,N,k]`."""
 
-ASKED = {"top": "--top 5", "top_class": "--top 5", "clean": "--trainer dividemix"}
+ASKED = {"top": "--top 5", "top_class": "--top 5", "clean": "--trainer dividemix", "sigma": "--trainer temper"}
 """Channels that are there only where they were asked for, and how."""
 
 BLOCK = 1 << 22

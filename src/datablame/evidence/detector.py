@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d
 
+from datablame.evidence.confusion import PAIRS, confusions
 from datablame.ground import clock, store, world
 from datablame.ground.errors import InputError
 from datablame.lesson import PAPER, Sight
@@ -25,12 +26,12 @@ ROWS = 1 << 14
 """Examples looked at together."""
 
 
-class Detector(nn.Module):
+class Reader(nn.Module):
     """`forward([N,T,C]) -> [N,T,2]`: logits of right and wrong after each time; the last ones are the verdict."""
 
-    def __init__(self, sight: Sight = Sight(), about: dict[str, Any] | None = None):
+    def __init__(self, sight: Sight):
         super().__init__()
-        self.sight, self.about = sight, about or {}
+        self.pool = sight.pool
         self.lstm = nn.LSTM(len(sight.names), sight.hidden, sight.layers, batch_first=True)
         self.head = nn.Linear(sight.hidden + sight.pool * len(sight.names), 2)
         for name, parameter in self.lstm.named_parameters():
@@ -38,9 +39,21 @@ class Detector(nn.Module):
 
     def forward(self, seen: Float[Tensor, "N T C"]) -> Float[Tensor, "N T 2"]:
         out = self.lstm(seen)[0]
-        if self.sight.pool:
+        if self.pool:
             out = torch.cat([out, seen], 2).cumsum(1) / torch.arange(1, seen.shape[1] + 1, device=seen.device)[:, None]
         return self.head(out)
+
+
+class Detector(nn.Module):
+    """Several readers of the same sight, who differ in where they began to learn; their mean logits `[N,T,2]` are the verdict."""
+
+    def __init__(self, sight: Sight = Sight(), about: dict[str, Any] | None = None):
+        super().__init__()
+        self.sight, self.about = sight, about or {}
+        self.readers = nn.ModuleList(Reader(sight) for _ in range(sight.readers))
+
+    def forward(self, seen: Float[Tensor, "N T C"]) -> Float[Tensor, "N T 2"]:
+        return torch.stack([reader(seen) for reader in self.readers]).mean(0)
 
     def save(self, path: Path) -> None:
         """Weights as safetensors; what it sees, what it was taught on and how well it did stand in the header."""
@@ -101,12 +114,9 @@ def unreadable() -> tuple[type[Exception], ...]:
 
 def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     """The paper's names for the layers (lstm.*, fc.*, perhaps under module.) as ours."""
-    names = {name: name.removeprefix("module.") for name in weights}
     return {
-        f"lstm.{n.rpartition('.')[2]}" if "_l" in n.rpartition(".")[2] else f"head.{n.rpartition('.')[2]}": weights[
-            name
-        ]
-        for name, n in names.items()
+        f"readers.0.{'lstm' if '_l' in name.rpartition('.')[2] else 'head'}.{name.rpartition('.')[2]}": weights[name]
+        for name in weights
     }
 
 
@@ -126,8 +136,8 @@ def look(run: Run, sight: Sight) -> Float[Tensor, "N T C"]:
         column = seen[:, :, place]
         of = sight.plain(name)
         if of in PAIRS:
-            pairs = pairs or other(run)
-            column[:] = PAIRS[of](run.data.labels, *pairs)[:, None]
+            pairs = pairs or confusions(run)
+            column[:] = PAIRS[of](*pairs)[:, None]
         for rows in torch.arange(count).split(ROWS) if of not in PAIRS else ():
             values = view(run, of, rows)
             if not values.isfinite().all():
@@ -172,39 +182,6 @@ VIEWS = {
     **{name: lambda run, channel, rows, name=name: channel(name) for name in ("loss", "margin", "entropy", "el2n")},
 }
 """What can be seen of an epoch: `(run, channel, rows) -> [T,n]`."""
-
-
-def other(run: Run) -> tuple[Int[Tensor, " N"], Float[Tensor, "K K"]]:
-    """(the class other than the given one that most epochs predicted, how often each class is predicted where each is given in a mean epoch)."""
-    guess, labels, classes = run.trace["guess"], run.data.labels, len(run.data.classes)
-    rivals, counts = torch.empty_like(labels), torch.zeros(classes * classes)
-    step = max(1, (1 << 26) // classes)
-    for rows in torch.arange(len(labels)).split(step):
-        part = torch.from_numpy(guess[:, int(rows[0]) : int(rows[-1]) + 1].astype("int64"))
-        votes = torch.zeros(len(rows), classes).scatter_add_(1, part.T, torch.ones(part.T.shape))
-        rivals[rows] = votes.scatter(1, labels[rows, None], -1.0).argmax(1)
-        counts += (part * classes + labels[rows]).flatten().bincount(minlength=classes**2)
-    return rivals, counts.view(classes, classes) / len(guess)
-
-
-def lift(labels: Int[Tensor, " N"], rivals: Int[Tensor, " N"], counts: Float[Tensor, "K K"]) -> Float[Tensor, " N"]:
-    """Log of how much oftener than a mean pair of classes the given label goes with the rival class that is predicted."""
-    classes = len(counts)
-    mean = (counts.sum() - counts.trace()) / max(1, classes * classes - classes)
-    return ((counts[rivals, labels] + 1) / (mean + 1)).log()
-
-
-def asymmetry(
-    labels: Int[Tensor, " N"], rivals: Int[Tensor, " N"], counts: Float[Tensor, "K K"]
-) -> Float[Tensor, " N"]:
-    """From -1 to 1: is the rival class predicted where this label is given oftener than the other way round? Confusions of look-alikes go both
-    ways, wrong labels of a kind that follows the class go one way."""
-    there, back = counts[rivals, labels], counts[labels, rivals]
-    return (there - back) / (there + back + 5)
-
-
-PAIRS = {"lift": lift, "asymmetry": asymmetry}
-"""Views of the pair of the given label and its rival class, one number an example for all times."""
 
 
 def steady(guess: Float[Tensor, "T n"]) -> Float[Tensor, "T n"]:

@@ -75,10 +75,10 @@ def teach(runs: Sequence[Run], detector: Detector, lesson: Lesson) -> Detector:
             net.train()
             for school, rows in shuffled(schools, lesson, epoch):
                 seen, wrong = school.seen[rows].to(world.device()), school.wrong[rows].to(world.device())
-                loss = misjudged(net(seen)[:, -1], wrong, lesson.loss)
                 optimizer.zero_grad()
-                loss.backward()
-                torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+                for reader in net.readers:
+                    misjudged(reader(seen)[:, -1], wrong, lesson.loss).backward()
+                    torch.nn.utils.clip_grad_norm_(reader.parameters(), 1.0)
                 optimizer.step()
                 rate.step()
                 ticker.tick(f"epoch {epoch + 1} of {lesson.epochs}")

@@ -2,47 +2,11 @@
 
 from __future__ import annotations
 
-import torch
-from torch.nn.functional import cross_entropy
-
-from datablame.classifier import Classifier, build
-from datablame.evidence.augment import augment
-from datablame.evidence.schedules import schedule
-from datablame.evidence.training import Progress, batches, look, optimizer_of
-from datablame.ground import clock, world
-from datablame.ground.draw import permutation, seed_of
+from datablame.classifier import Classifier
+from datablame.evidence.descent import descend
 from datablame.run import Run
 
 
 def plain(run: Run) -> Classifier:
     """Plain training on the labels as they are given."""
-    data, recipe = run.data, run.recipe
-    model = build(recipe, data)
-    optimizer = optimizer_of(model, recipe)
-    progress = Progress(run, [(model, optimizer)])
-    rate_at = schedule(recipe.schedule)
-    each = len(batches(torch.arange(len(data)), recipe.batch))
-    ticker = clock.Ticker((recipe.epochs - progress.done) * each, "training", "steps")
-
-    for epoch in range(progress.done, recipe.epochs):
-        torch.manual_seed(seed_of("epoch", recipe.seed, epoch, world.rank()))
-        steps = batches(permutation(len(data), "order", recipe.seed, epoch), recipe.batch)
-        losses = torch.zeros(len(steps), device=world.device())
-        model.train()
-        for step, index in enumerate(steps):
-            progress.rate(recipe.rate * rate_at((epoch + step / len(steps)) / recipe.epochs))
-            mine = world.shard(index)
-            images, labels = data.batch(mine)
-            with world.autocast(recipe.precision):
-                logits = model(augment(images, mine, recipe.augment, recipe.seed, epoch))
-            loss = cross_entropy(logits.float(), labels, reduction="sum") / len(index)
-            progress.step(model, optimizer, loss)
-            losses[step] = loss.detach()
-            if recipe.look == "pass":
-                progress.recorder.put(mine, logits, labels)
-            ticker.tick(f"epoch {epoch + 1} of {recipe.epochs}")
-        if recipe.look == "clean":
-            look(model, data, progress.recorder)
-        progress.close(epoch, losses, model)
-    ticker.close()
-    return model
+    return descend(run)

@@ -1,0 +1,55 @@
+"""Descent: the loop that trains on given labels and records every example in passing."""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from datablame.classifier import Classifier, build
+from datablame.evidence.augment import augment
+from datablame.evidence.schedules import schedule
+from datablame.evidence.temper import Temperatures
+from datablame.evidence.training import Progress, batches, look, optimizer_of
+from datablame.ground import clock, world
+from datablame.ground.draw import permutation, seed_of
+from datablame.run import Run
+
+
+def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
+    """Train the run's model by its recipe; logits are divided by temperatures where there are any, which learn beside the weights."""
+    data, recipe = run.data, run.recipe
+    model = build(recipe, data)
+    optimizer = optimizer_of(model, recipe)
+    own = (temperatures.channels, temperatures.tensors) if temperatures else ()
+    progress = Progress(run, [(model, optimizer)], *own)
+    rate_at = schedule(recipe.schedule)
+    each = len(batches(torch.arange(len(data)), recipe.batch))
+    ticker = clock.Ticker((recipe.epochs - progress.done) * each, "training", "steps")
+
+    for epoch in range(progress.done, recipe.epochs):
+        torch.manual_seed(seed_of("epoch", recipe.seed, epoch, world.rank()))
+        steps = batches(permutation(len(data), "order", recipe.seed, epoch), recipe.batch)
+        losses = torch.zeros(len(steps), device=world.device())
+        model.train()
+        for step, index in enumerate(steps):
+            progress.rate(recipe.rate * rate_at((epoch + step / len(steps)) / recipe.epochs))
+            mine = world.shard(index)
+            images, labels = data.batch(mine)
+            with world.autocast(recipe.precision):
+                logits = model(augment(images, mine, recipe.augment, recipe.seed, epoch)).float()
+            cooled = logits / temperatures.at(mine)[:, None] if temperatures else logits
+            loss = cross_entropy(cooled, labels, reduction="sum") / len(index)
+            progress.step(model, optimizer, loss)
+            if temperatures:
+                temperatures.step(index, logits.detach(), labels)
+            losses[step] = loss.detach()
+            if recipe.look == "pass":
+                progress.recorder.put(mine, logits, labels)
+            ticker.tick(f"epoch {epoch + 1} of {recipe.epochs}")
+        if recipe.look == "clean":
+            look(model, data, progress.recorder)
+        if temperatures:
+            temperatures.record(progress.recorder, epoch)
+        progress.close(epoch, losses, model)
+    ticker.close()
+    return model

@@ -1,0 +1,171 @@
+"""Data parameters: temperatures of examples and classes, and what their curves tell."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, blobs
+from torch.nn.functional import cross_entropy
+
+from datablame import InputError, Run, verbs
+from datablame.evidence import training
+from datablame.evidence.temper import Temper, Temperatures
+from datablame.models.wide_resnet import wide_resnet
+
+WRONG = tuple(range(0, 240, 7))
+"""Rows of `noisy` whose labels are wrong: a seventh, of all classes."""
+TEMPER = TINY.but(trainer="temper,of=both,rate=0.1,class_rate=0.001,start=1", epochs=8, folds=0, checkpoints=0)
+
+
+def noisy(seed: int = 0):
+    return blobs(240, seed, WRONG)
+
+
+@pytest.fixture(scope="module")
+def tempered(tmp_path_factory):
+    return verbs.train(noisy(), recipe=TEMPER, out=tmp_path_factory.mktemp("runs"), test=blobs(60, 1, ()))
+
+
+@pytest.fixture
+def fresh(tmp_path):
+    """Temperatures of six rows in three classes, asked as `Temper`."""
+
+    def make(**how) -> Temperatures:
+        data = blobs(6, 0, ())
+        return Temperatures(Run.create(data, TINY.but(epochs=4), None, tmp_path), Temper(**how))
+
+    return make
+
+
+@pytest.mark.parametrize("of", ["instance", "class", "both"])
+def test_a_step_is_the_gradient_of_the_tempered_loss(fresh, of):
+    found = fresh(
+        of=of, rate=0.01, class_rate=0.02, decay=0.3, class_decay=0.4, start=1.3, class_start=0.8, momentum=0.0
+    )
+    before = {kind: log.clone().requires_grad_() for kind, log in found.logs.items()}
+    rows, labels = torch.tensor([4, 1, 3]), found.run.data.labels[[4, 1, 3]]
+    logits = torch.randn(3, 3, generator=torch.Generator().manual_seed(0)) * 3
+    sigma = torch.zeros(3)
+    penalty = torch.zeros(())
+    for kind, log in before.items():
+        part = log[rows if kind == "instance" else labels]
+        sigma = sigma + part.exp()
+        seen = part if kind == "instance" else log[labels.unique()]
+        penalty = penalty + 0.5 * (0.3 if kind == "instance" else 0.4) * seen.square().sum()
+    (cross_entropy(logits / sigma[:, None], labels, reduction="sum") + penalty).backward()
+    assert torch.allclose(found.at(rows), sigma)
+    found.step(rows, logits, labels)
+    for kind, log in before.items():
+        rate = 0.01 if kind == "instance" else 0.02
+        assert torch.allclose(found.logs[kind], (log - rate * log.grad).detach(), atol=1e-7), kind
+
+
+def test_momentum_moves_only_for_the_rows_of_the_batch(fresh):
+    found = fresh(rate=0.1, momentum=0.9)
+    labels, logits = found.run.data.labels, torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
+    for rows in ([0, 2], [2], [2, 5]):
+        index = torch.tensor(rows)
+        before = found.logs["instance"].clone(), found.tensors["instance_momentum"].clone()
+        found.step(index, logits[index], labels[index])
+        others = torch.tensor([n for n in range(6) if n not in rows])
+        for old, new in zip(before, (found.logs["instance"], found.tensors["instance_momentum"]), strict=True):
+            assert torch.equal(old[others], new[others])
+            assert not torch.equal(old[index], new[index])
+
+
+def test_the_rate_does_not_know_the_batch(fresh):
+    """One step on all rows moves each example as a step on each row alone does."""
+    whole, alone = fresh(rate=0.2), fresh(rate=0.2)
+    labels, logits = whole.run.data.labels, torch.randn(6, 3, generator=torch.Generator().manual_seed(2))
+    whole.step(torch.arange(6), logits, labels)
+    for n in range(6):
+        alone.step(torch.tensor([n]), logits[n : n + 1], labels[n : n + 1])
+    assert torch.allclose(whole.logs["instance"], alone.logs["instance"], atol=1e-7)
+
+
+def test_the_papers_rates_are_the_defaults_at_its_length(fresh):
+    found = fresh(of="both")
+    scale = 120 / found.run.recipe.epochs
+    assert found.rates["instance"][0] == pytest.approx(0.2 / 128 * scale)
+    assert found.rates["class"][0] == pytest.approx(0.1 / 256 * scale)
+    assert found.at(torch.tensor([0])).item() == pytest.approx(1.05)  # a class's 1 and the least of an example's
+
+
+def test_a_rate_too_large_is_clamped_and_said(fresh, capsys):
+    found = fresh(rate=1e6)
+    labels = found.run.data.labels
+    wrong = (labels + 1) % 3
+    logits = torch.nn.functional.one_hot(wrong, 3) * 5.0
+    found.step(torch.arange(6), logits, labels)
+    assert found.logs["instance"].tolist() == pytest.approx([math.log(20)] * 6)
+    found.mention()
+    assert "100% of the temperatures (instance) stand at the limit of 20" in capsys.readouterr().err
+
+
+def test_wrong_labels_grow_hot(tempered):
+    sigma = tempered.trace["sigma"]
+    assert sigma.shape == (8, 240)
+    found = verbs.score(tempered, "sigma").values
+    assert torch.allclose(found, torch.from_numpy(np.log(sigma[-1].astype("f4"))))
+    top = set(found.argsort(descending=True)[: len(WRONG)].tolist())
+    assert len(top & set(WRONG)) > 0.8 * len(WRONG)
+    third = verbs.score(tempered, "sigma,epoch=3").values
+    assert torch.allclose(third, torch.from_numpy(np.log(sigma[2].astype("f4"))))
+    classes = np.load(tempered.path / "class_sigma.npy")
+    assert classes.shape == (8, 3)
+    assert (classes > 0).all()
+    assert (np.diff(classes, axis=0) != 0).all()
+
+
+def test_temperatures_resume_to_the_same(tempered, tmp_path, monkeypatch):
+    save = training.Progress.save
+
+    def stop(self, epoch):
+        save(self, epoch)
+        if epoch == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Progress, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        verbs.train(noisy(), recipe=TEMPER, out=tmp_path, test=blobs(60, 1, ()))
+    monkeypatch.undo()
+    again = verbs.train(noisy(), recipe=TEMPER, out=tmp_path, test=blobs(60, 1, ()))
+    for name in ("model.safetensors", "trace/sigma.npy", "class_sigma.npy"):
+        assert (again.path / name).read_bytes() == (tempered.path / name).read_bytes(), name
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("of=each", "no kind of temperature 'each'"),
+        ("least=2,most=1", "0 < least < most"),
+        ("rate=-1", "rate must be a number from 0"),
+        ("momentum=1", "momentum must be from 0 to less than 1"),
+    ],
+)
+def test_temperatures_that_cannot_be_are_refused(tmp_path, options, words):
+    with pytest.raises(InputError, match=words):
+        verbs.train(noisy(), recipe=TEMPER.but(trainer=f"temper,{options}"), out=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_without_temperatures_says_so(tempered, tmp_path):
+    plain = verbs.train(noisy(), recipe=TEMPER.but(trainer="plain", epochs=2), out=tmp_path)
+    with pytest.raises(InputError, match="train with --trainer temper"):
+        verbs.score(plain, "sigma")
+    with pytest.raises(InputError, match=r"epoch 9 was not recorded; .* has 1 to 8"):
+        verbs.score(tempered, "sigma,epoch=9")
+
+
+def test_wide_resnets_have_the_sizes_of_the_paper():
+    def millions(**options) -> float:
+        return sum(p.numel() for p in wide_resnet((3, 32, 32), **options).parameters()) / 1e6
+
+    assert millions() == pytest.approx(36.5, abs=0.05)  # with the classes, table 4
+    assert millions(depth=16, width=8) == pytest.approx(11.0, abs=0.05)
+    assert millions(depth=40, width=4) == pytest.approx(8.9, abs=0.05)
+    net = wide_resnet((3, 32, 32), depth=10, width=0.5)
+    assert net(torch.zeros(2, 3, 32, 32)).shape == (2, net.dim)
+    with pytest.raises(InputError, match="6 n \\+ 4"):
+        wide_resnet((3, 32, 32), depth=18)
