@@ -15,7 +15,7 @@ from datablame.verdict import Verdict
 ROOT = Path(__file__).parents[1] / "src" / "datablame"
 FLOORS = {
     0: "ground",
-    1: "dataset trace pairs scores verdict recipe lesson classifier run packing corruption recording exporting reading sources noises models heads",
+    1: "dataset trace pairs scores verdict recipe lesson subset classifier run packing corruption recording exporting reading sources noises models heads",
     2: "evidence",
     3: "trainers curvature signals links judges scoring linking asking agreeing",
     4: "faces proof doctor",
@@ -140,8 +140,8 @@ def test_noises(name):
     assert 0.15 < float((chance.labels != labels)[can].float().mean()) < 0.45
 
 
-TRAINED = {"dividemix", "sigma"}
-"""Signals that read what only their own trainer records; tests/test_dynamics.py and test_temper.py try them."""
+TRAINED = {"dividemix", "sigma", "trajectory"}
+"""Signals and judges that read what only their own trainer records; tests/test_dynamics.py and test_temper.py try them."""
 SPECS = [*sorted({*plug.names("signals")} - TRAINED), "datamap,of=variability", "aum,since=0.5", "knn,k=5"]
 MARKS_DOUBT = ("entropy", "forgetting", "datamap,of=variability")
 
@@ -194,7 +194,7 @@ def test_links(run, name):
     assert torch.allclose(some, scores[1:2, [40, 3]], rtol=1e-3, atol=1e-5 * float(scores.abs().max()))
 
 
-@pytest.mark.parametrize("name", plug.names("judges"))
+@pytest.mark.parametrize("name", sorted({*plug.names("judges")} - TRAINED))
 def test_judges(run, name):
     scores = Scores("aum", plug.find("signals", "aum")(run))
     verdict = plug.find("judges", name)(run, scores)

@@ -1,17 +1,20 @@
 """Data parameters: temperatures of examples and classes, and what their curves tell."""
 
+import dataclasses
 import math
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from conftest import TINY, blobs
 from torch.nn.functional import cross_entropy
 
-from datablame import InputError, Run, verbs
-from datablame.evidence import training
+from datablame import InputError, Run, Subset, verbs
+from datablame.evidence import curves, training
 from datablame.evidence.temper import Temper, Temperatures
 from datablame.models.wide_resnet import wide_resnet
+from datablame.verdict import ACTS
 
 WRONG = tuple(range(0, 240, 7))
 """Rows of `noisy` whose labels are wrong: a seventh, of all classes."""
@@ -169,3 +172,102 @@ def test_wide_resnets_have_the_sizes_of_the_paper():
     assert net(torch.zeros(2, 3, 32, 32)).shape == (2, net.dim)
     with pytest.raises(InputError, match="6 n \\+ 4"):
         wide_resnet((3, 32, 32), depth=18)
+
+
+def curve_run(tmp_path, sigma, labels):
+    """A run whose trace holds these temperatures [T,N]."""
+    from datablame.ground import store
+
+    data = blobs(len(labels), 0, ())
+    data = data.relabel(torch.tensor(labels))
+    run = Run.record(data, len(sigma), tmp_path)
+    logits = torch.nn.functional.one_hot(data.labels, 3) * 4.0
+    for epoch in range(len(sigma)):
+        run.observe(epoch, torch.arange(len(labels)), logits, data.labels)
+    store.write_array(run.path / "trace" / "sigma.npy", np.array(sigma, "float16"))
+    return run.finish()
+
+
+def test_medians_are_those_of_each_class(tmp_path):
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, 41).tolist()
+    sigma = np.exp(generator.normal(size=(4, 41)))
+    run = curve_run(tmp_path, sigma, labels)
+    logs = np.log(run.trace["sigma"].astype("f4"))
+    middle = curves.medians(run)
+    for k in range(3):
+        mine = np.sort(logs[:, np.array(labels) == k], 1)
+        assert np.allclose(middle[:, k], mine[:, (mine.shape[1] - 1) // 2])
+    apart = curves.beside(run, torch.arange(41), middle)
+    assert np.allclose(apart, logs - middle.numpy()[:, labels], atol=1e-6)
+    peak, end = curves.ends(run)
+    assert torch.allclose(peak, apart.amax(0))
+    assert torch.allclose(end, apart[-1])
+
+
+def test_the_rules_of_the_first_scripts(tmp_path):
+    #         easy, hard, cooled, hot before, hot and half cooled
+    sigma = [[1.0, 1.0, 1.0, 1.0, 1.0], [0.8, 1.5, 1.7, 1.55, 1.8], [0.5, 2.1, 0.9, 0.9, 1.7]]
+    run = curve_run(tmp_path, sigma, [0, 1, 2, 0, 1])
+    scores = verbs.score(run, "sigma")
+
+    def acts(rule: str) -> list[str]:
+        verdict = verbs.judge(run, judge=f"trajectory,rule={rule}", by="sigma")
+        return [ACTS[act] for act in verdict.act.tolist()]
+
+    assert acts("rows") == ["keep", "drop", "ask", "ask", "keep"]
+    assert acts("map") == ["keep", "drop", "ask", "keep", "drop"]
+    assert scores.values.argmax() == 1
+    with pytest.raises(InputError, match="no rule of trajectory 'row'; did you mean rows"):
+        verbs.judge(run, judge="trajectory,rule=row", by="sigma")
+
+
+def test_easy_hard_and_need_review_adapt_to_the_run(tmp_path):
+    """Curves of three kinds on any scale: calm, hot to the end, and hot for a while."""
+    generator = np.random.default_rng(1)
+    kinds = generator.choice(3, 900, p=[0.6, 0.3, 0.1])
+    time = np.linspace(0, 1, 20)[:, None]
+    shape = np.where(kinds == 1, time, np.where(kinds == 2, 6 * time * (1 - time) - time, -time))
+    for scale in (0.05, 1.0):
+        sigma = np.exp(scale * (shape + generator.normal(0, 0.1, shape.shape)))
+        run = curve_run(tmp_path / str(scale), sigma, generator.integers(0, 3, 900).tolist())
+        verbs.score(run, "sigma")
+        verdict = verbs.judge(run, judge="trajectory", by="sigma")
+        for kind, act in enumerate(("keep", "drop", "ask")):
+            found = [ACTS[each] == act for each in verdict.act[torch.from_numpy(kinds == kind)].tolist()]
+            assert np.mean(found) > 0.95, (scale, act)
+        assert verdict.wrong[0] / 900 == pytest.approx(0.3, abs=0.05)
+
+
+def test_the_coolest_share_is_trained_on(tempered, tmp_path):
+    logs = np.log(tempered.trace["sigma"][5].astype("f4"))
+    recipe = TINY.but(epochs=2, folds=0, checkpoints=0)
+    part = Subset(keep=0.6, origin=str(tempered.path), epoch=6)
+    again = verbs.train(noisy(), recipe=recipe, subset=part, out=tmp_path, test=blobs(60, 1, ()))
+    kept = np.sort(np.argsort(logs, kind="stable")[:144])
+    assert again.data.names.to_pylist() == tempered.data.names.take(pa.array(kept)).to_pylist()
+    assert again.data.wrong is not None
+    assert int(again.data.wrong.sum()) < 0.3 * len(WRONG)
+    each = verbs.train(
+        noisy(), recipe=recipe, subset=dataclasses.replace(part, within="class"), out=tmp_path, test=blobs(60, 1, ())
+    )
+    counts = tempered.data.labels.bincount().tolist()
+    assert each.data.labels.bincount().tolist() == [round(0.6 * count) for count in counts]
+
+
+def test_a_subset_that_cannot_be_is_refused(tempered, tmp_path):
+    def asked(data=None, **part):
+        verbs.train(data or noisy(), recipe=TINY, subset=Subset(**part), out=tmp_path, test=blobs(60, 1, ()))
+
+    origin = str(tempered.path)
+    with pytest.raises(InputError, match="leaves no image of "):
+        asked(keep=0.005, origin=origin)
+    with pytest.raises(InputError, match=r"epoch 20 was not recorded; .* has 1 to 8"):
+        asked(keep=0.6, origin=origin, epoch=20)
+    with pytest.raises(InputError, match="was trained on another set"):
+        asked(noisy(3), keep=0.6, origin=origin)
+    with pytest.raises(InputError, match="needs --from RUN"):
+        asked(keep=0.6)
+    with pytest.raises(InputError, match="needs --keep"):
+        asked(origin=origin)
+    assert not list(tmp_path.iterdir())

@@ -18,6 +18,7 @@ HOMES = {
     "dataset": "Dataset",
     "recipe": "Recipe",
     "lesson": "Lesson Sight",
+    "subset": "Subset",
     "run": "Run",
     "scores": "Scores blend",
     "pairs": "Links",

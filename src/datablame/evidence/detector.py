@@ -40,7 +40,8 @@ class Reader(nn.Module):
     def forward(self, seen: Float[Tensor, "N T C"]) -> Float[Tensor, "N T 2"]:
         out = self.lstm(seen)[0]
         if self.pool:
-            out = torch.cat([out, seen], 2).cumsum(1) / torch.arange(1, seen.shape[1] + 1, device=seen.device)[:, None]
+            weight = torch.arange(1.0, seen.shape[1] + 1, device=seen.device)[:, None]  # late times count for more
+            out = (weight * torch.cat([out, seen], 2)).cumsum(1) / weight.cumsum(0)
         return self.head(out)
 
 

@@ -12,6 +12,7 @@ from datablame.ground.errors import InputError
 from datablame.lesson import PAPER, Lesson, Sight
 from datablame.reading import Reading, planted, read, splits
 from datablame.recipe import Recipe
+from datablame.subset import Subset
 from datablame.verbs.holding import RunLike, Source, held, opened
 
 if TYPE_CHECKING:
@@ -97,6 +98,7 @@ def train(
     reading: Reading = Reading(),
     noise: str | None = None,
     amount: float = 0.2,
+    subset: Annotated[Subset, Parameter(name="*")] = Subset(),
     out: Path = Path("runs"),
     test: Annotated[Dataset | None, Parameter(parse=False)] = None,
 ) -> Run:
@@ -115,13 +117,20 @@ def train(
     test
         The test set, where `data` is a Dataset; without it a part of `data` is held out.
     """
-    from datablame.evidence import passes, training, tuning
+    from datablame.evidence import curves, passes, training, tuning
     from datablame.ground import clock
     from datablame.run import Run
 
     if test is not None:
         reading = dataclasses.replace(reading, test=test)
     train_set, test_set = splits(data, reading, noise, amount, recipe.seed)
+    if subset.origin is not None:
+        origin = opened(subset.origin)
+        if origin.data.fingerprint != train_set.fingerprint:
+            raise InputError(
+                f"{origin.path} was trained on another set than {data} as it is read here; give the same source, noise, amount and seed"
+            )
+        train_set = train_set.take(curves.coolest(origin, subset))
     with held(Run.create(train_set, tuning.settle(recipe, train_set), test_set, out)) as run:
         if not run.finished:
             clock.say(f"{run.recipe.model}, {run.recipe.epochs} epochs on {run.data!r}")

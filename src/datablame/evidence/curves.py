@@ -1,0 +1,82 @@
+"""Curves of temperatures: how hot an example was at each epoch beside the others of its class. Saxena, Tuzel, DeCoste, 2019."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datablame.ground.errors import InputError
+from datablame.run import Run
+from datablame.subset import Subset
+
+LAST = 0.1
+"""Share of the epochs whose mean is where a curve ends: one epoch alone is noisy."""
+
+
+def after(run: Run, epoch: int) -> Float[Tensor, " N"]:
+    """Logarithms of the temperatures after an epoch, counted from 1; 0: the last. Raises InputError for one that was not recorded."""
+    epochs = run.trace.epochs
+    if not 0 <= epoch <= epochs:
+        raise InputError(f"epoch {epoch} was not recorded; {run.path} has 1 to {epochs}")
+    return run.trace.at("sigma", (epoch or epochs) - 1).log()
+
+
+def coolest(run: Run, subset: Subset) -> Int[Tensor, " n"]:
+    """Rows of the subset, in their order. Raises InputError where nothing would be left of a class."""
+    labels, classes = run.data.labels, run.data.classes
+    order = after(run, subset.epoch).argsort(stable=True)
+    if subset.within == "set":
+        kept = order[: round(subset.keep * len(order))]
+    else:
+        order = order[labels[order].argsort(stable=True)]
+        counts = labels.bincount(minlength=len(classes))
+        place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]
+        kept = order[place < (subset.keep * counts[labels[order]]).round()]
+    left = labels[kept].bincount(minlength=len(classes))
+    lost = [
+        name
+        for name, before, now in zip(classes, labels.bincount(minlength=len(classes)), left, strict=True)
+        if before and not now
+    ]
+    if lost:
+        raise InputError(
+            f"keeping {subset.keep:g} of the {subset.within} leaves no image of {', '.join(lost[:5])}; keep more, or take the share --within class"
+        )
+    return kept.sort().values
+
+
+def medians(run: Run) -> Float[Tensor, "T K"]:
+    """The median logarithm of temperature of each class at each epoch."""
+    trace, labels = run.trace, run.data.labels
+    counts = labels.bincount(minlength=len(run.data.classes))
+    middle = (counts.cumsum(0) - counts + (counts - 1).clamp_min(0) // 2).clamp_max(len(labels) - 1)
+    found = torch.empty(trace.epochs, len(counts))
+    for epoch in range(trace.epochs):
+        values = trace.at("sigma", epoch).log()
+        order = values.argsort(stable=True)
+        order = order[labels[order].argsort(stable=True)]
+        found[epoch] = values[order][middle]
+    return found
+
+
+def beside(run: Run, rows: Int[Tensor, " n"], middle: Float[Tensor, "T K"]) -> Float[Tensor, "T n"]:
+    """Logarithms of the temperatures of some examples minus the median of their class."""
+    values = torch.from_numpy(run.trace["sigma"][:, rows.numpy()].astype("float32")).log()
+    return values - middle[:, run.data.labels[rows]]
+
+
+def ends(run: Run) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
+    """(highest point, end) of each example's curve beside its class; both are means over a tenth of the epochs."""
+    middle, labels = medians(run), run.data.labels
+    epochs = run.trace.epochs
+    window = max(1, round(LAST * epochs))
+    passing: list[Tensor] = []
+    peak = torch.full((len(labels),), -torch.inf)
+    for epoch in range(epochs):
+        passing = [*passing, run.trace.at("sigma", epoch).log() - middle[epoch, labels]][-window:]
+        if len(passing) == window:
+            peak = torch.maximum(peak, functools.reduce(torch.add, passing) / window)
+    return peak, functools.reduce(torch.add, passing) / window

@@ -1,0 +1,66 @@
+"""Easy, hard and need review, from the curves of data parameters. Saxena, Tuzel, DeCoste, 2019, as used for enriching data sets."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+from datablame.evidence.curves import ends
+from datablame.evidence.humps import Humps
+from datablame.ground.errors import unknown
+from datablame.run import Run
+from datablame.scores import Scores
+from datablame.verdict import ASK, DROP, KEEP, Verdict, least
+
+RULES = ("adaptive", "rows", "map")
+
+
+def trajectory(run: Run, scores: Scores, rule: str = "adaptive", purity: float = 0.25) -> Verdict:
+    """Easy (kept), hard or an outlier (dropped), and need review (asked about), of a run that was trained with --trainer temper.
+
+    adaptive: two humps are fitted to where the curves end, beside their class. Hard is who ends rather in the upper one. Easy is who never was
+    there, nor hotter than the bound below which the expected share of the upper hump is at most `purity` of that in the whole set. The rest, who
+    were hot and cooled, or are in doubt, need review. rows: hard ends above 2, review was above 1.5 and ends at 1 at most. map: hard ends above 1.6; review was
+    above 1.6, moved by more than 0.5 and ends below 1. Both read temperatures as they are, not beside their class.
+    """
+    if rule not in RULES:
+        raise unknown("rule of trajectory", rule, RULES)
+    act, share = adaptive(run, purity) if rule == "adaptive" else literal(run, rule)
+    estimate = tuple(round(each * len(act), 1) for each in share)
+    by = "trajectory" if rule == "adaptive" else f"trajectory,rule={rule}"
+    none = torch.full((len(act),), -1)
+    return Verdict(
+        act, none, torch.zeros(len(act)), scores.values, by, least(scores, act == DROP), estimate, scores.name
+    )
+
+
+def adaptive(run: Run, purity: float) -> tuple[Int[Tensor, " N"], tuple[float, float, float]]:
+    peak, end = ends(run)
+    humps = Humps.of(end)
+    chance = humps.chance(torch.maximum(peak, end))
+    order = peak.argsort(stable=True)
+    expected = chance[order].cumsum(0) / torch.arange(1, len(order) + 1)
+    calm = int((expected <= purity * humps.share[0]).sum())
+    act = torch.full((len(peak),), ASK)
+    act[order[:calm]] = KEEP
+    act[chance > 0.5] = ASK
+    act[humps.chance(end) > 0.5] = DROP
+    return act, humps.share
+
+
+def literal(run: Run, rule: str) -> tuple[Int[Tensor, " N"], tuple[float, float, float]]:
+    trace = run.trace
+    last = trace.at("sigma", trace.epochs - 1)
+    most = trace.reduce("sigma", lambda values: values.amax(0))
+    moved = most - trace.reduce("sigma", lambda values: values.amin(0))
+    hard, review = (
+        (last > 2.0, (most > 1.5) & (last <= 1.0))
+        if rule == "rows"
+        else (last > 1.6, (most > 1.6) & (moved > 0.5) & (last < 1.0))
+    )
+    act = torch.full((len(last),), KEEP)
+    act[hard] = DROP
+    act[review] = ASK
+    share = float(hard.float().mean())
+    return act, (share, share, share)
