@@ -40,6 +40,10 @@ class Humps:
         share = (float(weight[0]), spread[int(0.025 * draws)], spread[int(0.975 * draws)])
         return cls(low, high, upper[0].float(), share)
 
+    def count(self, number: int) -> tuple[float, float, float]:
+        """How many of so many the upper hump holds, with the ends of its interval."""
+        return self.share[0] * number, self.share[1] * number, self.share[2] * number
+
     def chance(self, values: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         """The chance that each of these numbers, of the same kind, belongs to the upper hump."""
         return self.upper[bins(values, self.low, self.high)]

@@ -18,8 +18,8 @@ def mixture(run: Run, scores: Scores, sure: float = 0.8, draws: int = 200) -> Ve
     is smaller: a tail of hard images makes the first too large, a weak model the second. The interval holds those of
     both, and never more are suspect than the estimate. One spread for both components: docs/design.md says why.
     """
-    humps, count = Humps.of(scores.values, draws), len(scores.values)
-    estimate = tuple(share * count for share in humps.share)
+    humps = Humps.of(scores.values, draws)
+    estimate = humps.count(len(scores.values))
     if passes.has_heldout(run):
         joint = wrong_by_class(run)[1]
         estimate = (min(estimate[0], joint[0]), min(estimate[1], joint[1]), max(estimate[2], joint[2]))

@@ -26,8 +26,7 @@ def trajectory(run: Run, scores: Scores, rule: str = "adaptive", purity: float =
     """
     if rule not in RULES:
         raise unknown("rule of trajectory", rule, RULES)
-    act, share = adaptive(run, purity) if rule == "adaptive" else literal(run, rule)
-    estimate = tuple(round(each * len(act), 1) for each in share)
+    act, estimate = adaptive(run, purity) if rule == "adaptive" else literal(run, rule)
     by = "trajectory" if rule == "adaptive" else f"trajectory,rule={rule}"
     none = torch.full((len(act),), -1)
     return Verdict(
@@ -46,7 +45,7 @@ def adaptive(run: Run, purity: float) -> tuple[Int[Tensor, " N"], tuple[float, f
     act[order[:calm]] = KEEP
     act[chance > 0.5] = ASK
     act[humps.chance(end) > 0.5] = DROP
-    return act, humps.share
+    return act, humps.count(len(act))
 
 
 def literal(run: Run, rule: str) -> tuple[Int[Tensor, " N"], tuple[float, float, float]]:
@@ -62,5 +61,5 @@ def literal(run: Run, rule: str) -> tuple[Int[Tensor, " N"], tuple[float, float,
     act = torch.full((len(last),), KEEP)
     act[hard] = DROP
     act[review] = ASK
-    share = float(hard.float().mean())
-    return act, (share, share, share)
+    count = float(hard.sum())
+    return act, (count, count, count)
