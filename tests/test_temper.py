@@ -1,20 +1,25 @@
 """Data parameters: temperatures of examples and classes, and what their curves tell."""
 
 import dataclasses
+import json
 import math
+import re
 
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
 from conftest import TINY, blobs
+from PIL import Image
 from torch.nn.functional import cross_entropy
 
 from datablame import InputError, Run, Subset, verbs
+from datablame.enriching import enriched
 from datablame.evidence import curves, training
+from datablame.evidence.groups import flat_map, groups
 from datablame.evidence.temper import Temper, Temperatures
 from datablame.models.wide_resnet import wide_resnet
-from datablame.verdict import ACTS
+from datablame.verdict import ACTS, DROP
 
 WRONG = tuple(range(0, 240, 7))
 """Rows of `noisy` whose labels are wrong: a seventh, of all classes."""
@@ -271,3 +276,57 @@ def test_a_subset_that_cannot_be_is_refused(tempered, tmp_path):
     with pytest.raises(InputError, match="needs --keep"):
         asked(origin=origin)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_rare_group_is_found():
+    """Two big clouds and one small one apart from them, in features that curves do not know."""
+    generator = np.random.default_rng(0)
+    kind = generator.choice(3, 600, p=[0.55, 0.4, 0.05])
+    features = generator.normal(size=(600, 20)) * 0.3
+    features[:, :3] += 4 * np.eye(3)[kind]
+    curves = generator.normal(size=(600, 12)) * 0.01
+    found = groups(curves, features)
+    assert len(set(found[found >= 0].tolist())) == 3
+    for group, size in enumerate(sorted(np.bincount(kind), reverse=True)):
+        which = np.bincount(kind[found == group]).argmax()
+        assert np.mean(kind[found == group] == which) > 0.99
+        assert (found == group).sum() > 0.8 * size
+    assert (groups(curves[:6], None) == 0).all(), "a class too small to divide is one group"
+
+
+def test_like_curves_are_near_on_the_map():
+    generator = np.random.default_rng(0)
+    kind = np.arange(90) % 3
+    curves = np.linspace(0, 1, 16) * (kind[:, None] - 1) + generator.normal(size=(90, 16)) * 0.05
+    places = flat_map(curves)
+    middles = np.stack([places[kind == k].mean(0) for k in range(3)])
+    nearest = ((places[:, None] - middles) ** 2).sum(2).argmin(1)
+    assert (nearest == kind).all()
+    assert np.array_equal(places, flat_map(curves))
+    assert flat_map(curves[:3]).shape == (3, 2)
+
+
+def test_enriching_draws_each_class(tempered):
+    table = verbs.enrich(tempered)
+    assert [line["class"] for line in table] == list(tempered.data.classes)
+    assert sum(line["easy"] + line["hard"] + line["review"] for line in table) == 240
+    verdict = verbs.judge(tempered, judge="trajectory", by="sigma")
+    assert sum(line["hard"] for line in table) == verdict.count(DROP)
+    wrong = tempered.data.wrong[verdict.act == DROP].float().mean()
+    assert sum(line["hard_wrong"] * line["hard"] for line in table) == pytest.approx(
+        float(wrong) * verdict.count(DROP), abs=0.1
+    )
+    for label in range(3):
+        for name in ("kinds", "map", "groups"):
+            with Image.open(tempered.path / "figures" / f"enrich-{label}-{name}.png") as image:
+                assert min(image.size) > 100
+    page = verbs.report(tempered).read_text()
+    assert page.count('<div class="map">') == 3
+    facts = json.loads(re.findall(r'<script type="application/json">(.*?)</script>', page)[0])
+    assert len(facts["places"]) == len(facts["curves"]) == len(facts["texts"]) == int((tempered.data.labels == 0).sum())
+    again = enriched(tempered)
+    assert [each.rows.tolist() for each in again] == [
+        (tempered.data.labels == k).nonzero()[:, 0].tolist() for k in range(3)
+    ]
+    with pytest.raises(InputError, match="no class 'zebra'"):
+        verbs.enrich(tempered, "zebra")

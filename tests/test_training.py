@@ -10,11 +10,10 @@ from conftest import TINY, blobs
 from safetensors.torch import load_file
 
 from datablame import InputError, Recipe, Run, RunError, verbs
-from datablame.evidence import passes, training, tuning
+from datablame.evidence import descent, passes, training, tuning
 from datablame.evidence.augment import augment
 from datablame.evidence.schedules import SCHEDULES, schedule
 from datablame.ground import clock, store
-from datablame.trainers import plain
 
 
 class Pulled(Exception):
@@ -105,13 +104,13 @@ def test_two_programs_cannot_write_one_run(tmp_path):
 
 
 def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path, monkeypatch):
-    real, calls = plain.cross_entropy, []
+    real, calls = descent.cross_entropy, []
 
     def explode(*args, **options):
         calls.append(1)
         return real(*args, **options) * (float("nan") if len(calls) == 9 else 1)
 
-    monkeypatch.setattr(plain, "cross_entropy", explode)
+    monkeypatch.setattr(descent, "cross_entropy", explode)
     with pytest.raises(RunError, match=r"epoch 2, step 3 of 6; epoch 1 is kept .* --rate 0.025"):
         verbs.train(blobs(), recipe=TINY, out=tmp_path, test=blobs(30, 1, ()))
     path = next(tmp_path.glob("blobs-*"))

@@ -42,6 +42,7 @@ for verb in (
     verbs.measure,
     verbs.teach,
     verbs.compare,
+    verbs.enrich,
     verbs.report,
     verbs.export,
 ):

@@ -25,14 +25,15 @@ class Sight:
     for the rank within the set, class_ for that among those given the same class, z_ for standard deviations from the set's mean."""
     points: int = 16
     """Relative times at which a trace is read, the mean over the epochs between; 0: every epoch as it is, as the paper does."""
-    hidden: int = 32
+    hidden: int = 8
     """Units of each LSTM layer."""
     layers: int = 1
     """LSTM layers."""
     readers: int = 3
     """Nets that are taught side by side from different weights; their mean is the verdict."""
     pool: bool = True
-    """Read the verdict off the mean of all that was seen and that the LSTM put out so far; else off what it put out last, as the paper does."""
+    """Read the verdict, by a perceptron, off the mean of all that was seen and put out so far, late times counting for more; else off what the
+    LSTM put out last, as the paper does."""
 
     def __post_init__(self) -> None:
         for name in self.names:
@@ -58,11 +59,11 @@ class Sight:
 class Lesson:
     """How a detector is taught. The defaults are those of the detectors that come with the package."""
 
-    epochs: int = 20
+    epochs: int = 10
     """Passes over the traces."""
     batch: int = 512
     """Examples a step, all of one run: a ranking is within a set."""
-    rate: float = 0.02
+    rate: float = 0.005
     """Peak rate of AdamW."""
     fall: bool = True
     """Let the rate rise for a tenth of the time and fall to nothing by a cosine; else it is constant."""

@@ -20,6 +20,8 @@ from datablame.lesson import PAPER, Sight
 from datablame.run import Run
 
 SHIPPED = Path(__file__).parent.parent / "detectors"
+WEIGHED = 16
+"""Hidden units of the perceptron that weighs the mean of what was seen."""
 FEW = 20
 """Classes up to which the detector for few classes is taken."""
 ROWS = 1 << 14
@@ -33,7 +35,10 @@ class Reader(nn.Module):
         super().__init__()
         self.pool = sight.pool
         self.lstm = nn.LSTM(len(sight.names), sight.hidden, sight.layers, batch_first=True)
-        self.head = nn.Linear(sight.hidden + sight.pool * len(sight.names), 2)
+        self.head: nn.Module = nn.Linear(sight.hidden, 2)
+        if sight.pool:
+            read = nn.Linear(sight.hidden + len(sight.names), WEIGHED)
+            self.head = nn.Sequential(read, nn.ReLU(), nn.Linear(WEIGHED, 2))
         for name, parameter in self.lstm.named_parameters():
             nn.init.orthogonal_(parameter) if "weight" in name else nn.init.constant_(parameter, 0.01)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from datablame.faces.figures import png, thumbnail
+from datablame.faces.figures import encoded, thumbnail
 from datablame.ground import store
 from datablame.pairs import Links
 
@@ -82,7 +82,7 @@ def sheet(links: Links) -> Path | None:
                 same = each["label"] == entry["label"]
                 pen.text((x, y + side + 2), clipped(each["label"], side, font), "#1f2430" if same else "#667085", font)
                 pen.text((x, y + side + 15), f"{each['score']:+.3g}", "#667085", font)
-    return store.write_bytes(picture_of(links), png(page))
+    return store.write_bytes(picture_of(links), encoded(page))
 
 
 def clipped(text: str, width: int, font) -> str:  # noqa: ANN001 - a PIL font

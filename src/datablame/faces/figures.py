@@ -53,13 +53,13 @@ def figure(
     return f'<img class="figure" alt="{name}" src="{as_data(file.getvalue())}">'
 
 
-def as_data(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()
+def as_data(image: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(image).decode()
 
 
 def picture(data: Dataset, row: int, side: int = 96) -> str:
     """One image as PNG data, enlarged to at least `side` pixels."""
-    return as_data(png(thumbnail(data, row, side)))
+    return as_data(encoded(thumbnail(data, row, side)))
 
 
 def thumbnail(data: Dataset, row: int, side: int = 96):  # noqa: ANN201 - a PIL image
@@ -74,7 +74,7 @@ def thumbnail(data: Dataset, row: int, side: int = 96):  # noqa: ANN201 - a PIL 
     )
 
 
-def png(image) -> bytes:  # noqa: ANN001 - a PIL image
+def encoded(image, kind: str = "png") -> bytes:  # noqa: ANN001 - a PIL image
     file = io.BytesIO()
-    image.save(file, "PNG")
+    image.save(file, kind)
     return file.getvalue()

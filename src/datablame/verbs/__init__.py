@@ -9,7 +9,7 @@ from datablame.verbs.explaining import agree, explain, index
 from datablame.verbs.judging import judge, measure, score
 from datablame.verbs.making import adopt, apply, corrupt, load, teach, train
 from datablame.verbs.proving import ablate, compare, prove
-from datablame.verbs.showing import export, report
+from datablame.verbs.showing import enrich, export, report
 
 __all__ = [
     "ablate",
@@ -19,6 +19,7 @@ __all__ = [
     "audit",
     "compare",
     "corrupt",
+    "enrich",
     "explain",
     "export",
     "index",

@@ -22,6 +22,37 @@ def report(run: RunLike) -> Path:
         return page.write(run)
 
 
+def enrich(run: RunLike, *classes: str, rule: str = "adaptive", least: int = 0) -> list[dict[str, object]]:
+    """Show each class as its curves of temperatures do: easy, hard, need review, a map, and the groups it is made of.
+
+    Of a run that was trained with --trainer temper. The pictures are in figures/, and in report.html after `datablame report`.
+
+    Parameters
+    ----------
+    run
+        Folder of a run.
+    classes
+        Classes to look at; without any, all.
+    rule
+        adaptive, or rows or map, the literal rules of the scripts of Saxena (2023): see `datablame methods`, judge trajectory.
+    least
+        Fewest images that are a group; 0: a hundredth of the class, and at least 5.
+    """
+    from datablame import enriching
+    from datablame.evidence import curves
+    from datablame.faces import enriched
+    from datablame.ground import clock
+
+    with held(run) as run:
+        found = enriching.enrich(run, classes, rule, least)
+        if run.data.images is not None:
+            peak, end = curves.ends(run)
+            with clock.stage("draw"):
+                for each in found:
+                    enriched.draw(each, end, peak)
+        return enriching.summary(found)
+
+
 def export(run: RunLike, *, to: Path = Path("examples.csv")) -> Path:
     """Write the table of all examples, one row each, as CSV or Parquet by the ending of the file's name, or the trace as .npz.
 

@@ -7,7 +7,7 @@ from html import escape
 from jaxtyping import Int
 from torch import Tensor
 
-from datablame.faces.figures import Section, picture, png, thumbnail
+from datablame.faces.figures import Section, encoded, picture, thumbnail
 from datablame.ground import store
 from datablame.run import Run
 from datablame.verdict import ACTS, ASK, Verdict
@@ -73,4 +73,4 @@ def sheet(run: Run, verdict: Verdict, rows: Int[Tensor, " n"]) -> None:
         pen.text(
             (x, y + side + 15), ("-> " + run.data.classes[proposed])[:16] if proposed >= 0 else "", "#2e8b57", font
         )
-    store.write_bytes(run.path / "figures" / "suspects.png", png(page))
+    store.write_bytes(run.path / "figures" / "suspects.png", encoded(page))

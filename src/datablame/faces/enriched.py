@@ -1,0 +1,115 @@
+"""What enriching found, as pictures: easy, hard and need-review images of a class, its map with the images as points, and its groups."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from datablame.enriching import NAMES, Class
+from datablame.faces.figures import GREEN, INK, ORANGE, RED, encoded, thumbnail
+from datablame.ground import store
+from datablame.verdict import ASK, DROP, KEEP
+
+COLOURS = {KEEP: GREEN, DROP: RED, ASK: ORANGE}
+SIDE, EDGE = 96, 4
+PICKED = 10
+"""Images a row."""
+POINTS = 1_000
+"""Images on a map, spread over the class."""
+DOT = 28
+"""Pixels of an image on a map."""
+
+
+def framed(each: Class, row: int, colour: str, side: int = SIDE) -> Image.Image:
+    """The image with a border of a colour."""
+    tile = Image.new("RGB", (side + 2 * EDGE, side + 2 * EDGE), colour)
+    image = thumbnail(each.run.data, row, side).convert("RGB")
+    image.thumbnail((side, side))
+    box = Image.new("RGB", (side, side), "black")
+    box.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    tile.paste(box, (EDGE, EDGE))
+    return tile
+
+
+def page(each: Class, lines: list[tuple[str, np.ndarray, list[str]]]) -> Image.Image:
+    """Lines of framed images, each under its title: (title, rows, colours)."""
+    step, title = SIDE + 2 * EDGE + 6, 24
+    width = max(1, *(len(rows) for _, rows, _ in lines)) * step + 6
+    whole = Image.new("RGB", (max(width, 420), len(lines) * (step + title) + 6), "white")
+    pen, font = ImageDraw.Draw(whole), ImageFont.load_default(14)
+    for place, (text, rows, colours) in enumerate(lines):
+        y = 6 + place * (step + title)
+        pen.text((6, y), text, INK, font)
+        for turn, (row, colour) in enumerate(zip(rows.tolist(), colours, strict=True)):
+            whole.paste(framed(each, row, colour), (6 + turn * step, y + title - 4))
+    return whole
+
+
+def kinds(each: Class, end: Float[Tensor, " N"], peak: Float[Tensor, " N"]) -> Image.Image:
+    """Three rows: the coolest of the easy, the hottest of the hard, and of those to review the ones that cooled most."""
+    order = {KEEP: end, DROP: -end, ASK: end - peak}
+    lines = []
+    for act, name in NAMES.items():
+        rows = each.of(act)
+        picked = rows[np.argsort(order[act][torch.from_numpy(rows)].numpy(), kind="stable")][:PICKED]
+        lines.append((f"{each.name}: {name}, {len(rows):,}", picked, [COLOURS[act]] * len(picked)))
+    return page(each, lines)
+
+
+def group_page(each: Class) -> Image.Image:
+    """A row of images of each group, the smallest group last, with its size."""
+    lines = []
+    for group in range(int(each.group.max()) + 1):
+        place = np.flatnonzero(each.group == group)
+        picked = place[np.linspace(0, len(place) - 1, min(PICKED, len(place))).round().astype(int)]
+        text = f"{each.name}, group {group + 1}: {len(place):,} images, {len(place) / len(each.rows):.1%}"
+        lines.append((text, each.rows[picked], [COLOURS[act] for act in each.act[picked].tolist()]))
+    return page(each, lines)
+
+
+def shown(each: Class) -> Int[np.ndarray, " p"]:
+    """Places in the class that are on the map: all, or so many spread over it; red and orange are drawn last."""
+    place = np.linspace(0, len(each.rows) - 1, min(POINTS, len(each.rows))).round().astype(int)
+    return place[np.argsort(np.isin(each.act[place], [DROP, ASK]), kind="stable")]
+
+
+def spots(each: Class, place: Int[np.ndarray, " p"]) -> Float[np.ndarray, "p 2"]:
+    """Places on the map, brought to the unit square."""
+    low, high = each.places.min(0), each.places.max(0)
+    return (each.places[place] - low) / np.maximum(high - low, 1e-9)
+
+
+def map_page(each: Class, side: int = 1600) -> Image.Image:
+    """The map with the images themselves as points."""
+    whole = Image.new("RGB", (side, side), "black")
+    place = shown(each)
+    for at, which in zip(spots(each, place).tolist(), place.tolist(), strict=True):
+        tile = framed(each, int(each.rows[which]), COLOURS[int(each.act[which])], SIDE).resize((DOT, DOT))
+        whole.paste(tile, (round(at[0] * (side - DOT)), round((1 - at[1]) * (side - DOT))))
+    return whole
+
+
+def atlas(each: Class, place: Int[np.ndarray, " p"], side: int = 32, columns: int = 40) -> Image.Image:
+    """Small pictures of these examples side by side, `columns` a line: what the interactive map shows."""
+    lines = -(-len(place) // columns)
+    whole = Image.new("RGB", (columns * side, lines * side), "black")
+    for turn, which in enumerate(place.tolist()):
+        image = thumbnail(each.run.data, int(each.rows[which]), side).convert("RGB").resize((side, side))
+        whole.paste(image, (turn % columns * side, turn // columns * side))
+    return whole
+
+
+def draw(each: Class, end: Float[Tensor, " N"], peak: Float[Tensor, " N"]) -> None:
+    """figures/enrich-<class>-kinds.png, -map.png and -groups.png."""
+    for name, image in drawings(each, end, peak).items():
+        store.write_bytes(each.run.path / "figures" / f"enrich-{each.label}-{name}.png", encoded(image))
+
+
+def drawings(each: Class, end: Float[Tensor, " N"], peak: Float[Tensor, " N"]) -> dict[str, Any]:
+    found = {"kinds": kinds(each, end, peak), "map": map_page(each)}
+    return found | ({"groups": group_page(each)} if each.group.max() >= 0 else {})
