@@ -1,6 +1,7 @@
 """Influence beside kronfluence: seconds and memory of each stage as ratios in one run, interleaved, and agreement of the scores.
 
-`python benchmarks/influence.py` takes about a quarter of an hour on two cores, which should have nothing else to do.
+`python benchmarks/influence.py` takes about a quarter of an hour on two cores, which should have nothing else to do;
+`--full` is the seed's whole task, for a GPU.
 """
 
 from __future__ import annotations
@@ -419,14 +420,79 @@ def agreement_table(runs: dict[str, db.Run], count: int, folder: str) -> str:
     return results.table(["model", "curvature", "pairwise", "worst training row", "self"], lines)
 
 
+def whole_task(run: db.Run, queries: int, folder: str) -> str:
+    """Factors of all rows, and so many queries against all rows: ours and the peer one after the other, nothing extrapolated."""
+    rows, asked = torch.arange(len(run.data)), picked(run, queries)
+    narrow = {name: "bf16" for name in ("activations", "gradients", "scores")}
+
+    def ours(fisher: Fisher, sampled: bool = False) -> Tensor:
+        mine = Ours(run, rows, asked, fisher)
+        if sampled:  # the basis and the eigenvalues on as many rows as the defaults take
+            mine.factors = Factors(run, fisher)
+        return mine.fitted().pairwise(mine.hold())
+
+    def index() -> Index:
+        mine = Ours(run, rows, asked, LOW)
+        mine.factors = Factors(run, LOW)
+        built = Index(mine.fitted().factors)
+        for part in rows.split(built.batch):
+            built.rows(part)
+        return built
+
+    def theirs(half: bool) -> Tensor:
+        peer = Peer(run, rows, asked, f"{folder}/{'bf16' if half else 'fp32'}", half)
+        peer.fitted("ekfac")
+        return next(iter(peer.scores("pairwise", "ekfac").values()))
+
+    jobs = {
+        "kronfluence, fp32": lambda: theirs(False),
+        "kronfluence, bf16": lambda: theirs(True),
+        "exact": lambda: ours(EXACT),
+        "exact, bf16": lambda: ours(dataclasses.replace(EXACT, **narrow)),
+        "defaults": lambda: ours(LOW, sampled=True),
+        "factors and index, no queries": index,
+    }
+    exact, lines, first = None, [], 0.0
+    for name, job in jobs.items():
+        cost = Cost()
+        found = cost.run(lambda job=job: synchronised(job))
+        first = first or cost.median
+        agreement = ""
+        if isinstance(found, Tensor):
+            exact = found.cpu() if exact is None else exact
+            agreement = f"{pearson(exact, found.cpu()):.5f}"
+        lines.append([name, f"{cost.median:.1f} s", f"1/{first / cost.median:.1f}", agreement])
+    return results.table(["job", "seconds", "against kronfluence, fp32", "Pearson with it"], lines)
+
+
+def synchronised(job: Callable[[], Any]) -> Any:
+    """What the job returns once the device has done it."""
+    found = job()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--rows", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--out", type=Path, help="where the trained nets are kept")
+    parser.add_argument("--full", action="store_true", help="the seed's whole task, for a GPU")
+    parser.add_argument("--images", type=int, default=50_000, help="training images of --full")
+    parser.add_argument("--queries", type=int, default=2_000, help="queries of --full")
     options = parser.parse_args()
     warnings.filterwarnings("ignore")
     out = options.out or Path(tempfile.mkdtemp(prefix="influence-"))
+    if options.full:
+        net = trained(out, 6 if options.images < 50_000 else 25, 1.0, options.images)
+        with tempfile.TemporaryDirectory() as folder:
+            table = whole_task(net, options.queries, folder)
+        results.write(
+            "Influence beside kronfluence 1.0.1: the whole task",
+            f"The seed's ResNet-9, {len(net.data):,} training images, {options.queries:,} queries, factors of all rows included, one job after the other; empirical Fisher.\n\n{table}",
+        )
+        return
     half = trained(out, 6, 1.0, 5_120)
     digits = db.train("digits", recipe=db.Recipe(model="mlp", epochs=10, folds=0), noise="uniform", amount=0.1, out=out)
     with tempfile.TemporaryDirectory() as folder:
