@@ -97,7 +97,7 @@ def test_the_run_folder_is_what_its_page_says(audited):
         "trace/sigma\\.npy",
         "class_sigma\\.npy",
     }
-    swept = {"ablation\\.parquet", "ablation\\.csv"}
+    swept = {"ablation\\.parquet", "ablation\\.csv", "enrich/.+\\.parquet"}
     assert missing == unfinished | asked | swept, "only unfinished work has progress, only a recipe that asks has more"
     keys = re.search(r"`run.json`: (.*)\.", page)
     assert re.findall(r"`(\w+)`", keys[1]) == list(json.loads((audited.path / "run.json").read_text()))

@@ -34,7 +34,7 @@ def enrich(run: RunLike, *classes: str, rule: str = "adaptive", least: int = 0) 
     classes
         Classes to look at; without any, all.
     rule
-        adaptive, or rows or map, the literal rules of the scripts of Saxena (2023): see `datablame methods`, judge trajectory.
+        adaptive, or rows or map, two rules with fixed thresholds: see `datablame methods`, judge trajectory.
     least
         Fewest images that are a group; 0: a hundredth of the class, and at least 5.
     """
