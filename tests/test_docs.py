@@ -97,8 +97,11 @@ def test_the_run_folder_is_what_its_page_says(audited):
         "trace/sigma\\.npy",
         "class_sigma\\.npy",
     }
+    taught = {"scores/.+\\.json"}
     swept = {"ablation\\.parquet", "ablation\\.csv", "enrich/.+\\.parquet"}
-    assert missing == unfinished | asked | swept, "only unfinished work has progress, only a recipe that asks has more"
+    assert missing == unfinished | asked | swept | taught, (
+        "only unfinished work has progress, only a recipe that asks has more"
+    )
     keys = re.search(r"`run.json`: (.*)\.", page)
     assert re.findall(r"`(\w+)`", keys[1]) == list(json.loads((audited.path / "run.json").read_text()))
 

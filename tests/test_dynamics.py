@@ -235,6 +235,10 @@ def test_a_detector_is_taught_saved_and_used(recorded, tmp_path):
         other, out=tmp_path / "same.safetensors", sight=QUICK, lesson=Lesson(epochs=30, batch=64, rate=0.02)
     )
     assert facts["average_precision"] == again["average_precision"], "the seed decides everything"
+    verbs.teach(other, out=path, sight=QUICK, lesson=Lesson(epochs=1, batch=64, rate=0.02, seed=1))
+    assert not torch.equal(verbs.score(recorded, f"lstm,detector={path}").values, scores.values), (
+        "another detector by the same name"
+    )
     further = verbs.teach(
         recorded, out=tmp_path / "more.safetensors", start=str(path), lesson=Lesson(epochs=2, rate=1e-4)
     )

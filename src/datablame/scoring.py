@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from datablame.evidence import passes
-from datablame.ground import clock, plug, store
+from datablame.ground import clock, plug, store, world
 from datablame.ground.errors import InputError, unknown
 from datablame.run import Run
 from datablame.scores import Scores, blend
@@ -24,8 +24,13 @@ def defaults(run: Run) -> list[str]:
 
 
 def scored(run: Run, signal: str) -> Scores:
-    """One signal's scores, computed once."""
+    """One signal's scores, computed once, and again where a file that they were read off has changed since."""
     function = plug.find("signals", signal)
+    if reads := getattr(function.func, "reads", None):  # type: ignore[attr-defined]  # a partial
+        mark, path = {"reads": store.digest_of(reads(run, **function.keywords))}, run.path / "scores" / f"{signal}.json"  # type: ignore[attr-defined]
+        if world.agree(not path.exists() or store.read_json(path) != mark):
+            store.remove(run.path / "scores" / f"{signal}.npy")
+            store.write_json(path, mark)
 
     def make() -> np.ndarray:
         with clock.stage(f"signal {signal}"):

@@ -72,9 +72,7 @@ class Detector(nn.Module):
 
         Raises InputError for anything that does not fit; nothing is ever unpickled.
         """
-        path = SHIPPED / f"{where}.safetensors" if str(where) in shipped() else Path(where)
-        if not path.exists():
-            raise InputError(f"no detector at {where}; those that come with the package: {', '.join(shipped())}")
+        path = file_of(where)
         try:
             if path.suffix == ".safetensors":
                 from safetensors import safe_open
@@ -97,6 +95,14 @@ class Detector(nn.Module):
         seen = look(run, self.sight)
         net = self.to(world.device())
         return torch.cat([net(part.to(world.device())).softmax(2)[:, :, 1].cpu() for part in seen.split(ROWS)])
+
+
+def file_of(where: str | Path) -> Path:
+    """The file of a detector. Raises InputError where there is none."""
+    path = SHIPPED / f"{where}.safetensors" if str(where) in shipped() else Path(where)
+    if not path.exists():
+        raise InputError(f"no detector at {where}; those that come with the package: {', '.join(shipped())}")
+    return path
 
 
 def shipped() -> list[str]:

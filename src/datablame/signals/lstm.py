@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from datablame.evidence.detector import Detector, chosen, mention
+from datablame.evidence.detector import Detector, chosen, file_of, mention
 from datablame.run import Run
 
 
@@ -14,3 +14,6 @@ def lstm(run: Run, detector: str = "auto") -> Float[Tensor, " N"]:
     found = Detector.load(chosen(run, detector))
     mention(run, found)
     return found.chances(run)[:, -1]
+
+
+lstm.reads = lambda run, detector="auto": file_of(chosen(run, detector))  # type: ignore[attr-defined]  # its scores are as old as this file
