@@ -150,3 +150,31 @@ def test_influence_of_two_processes_equals_one(tmp_path):
         layers = codes[:, :k].reshape(len(codes), 3, -1) * codes[:, k:].copy().view("float32")[:, :, None]
         products.append(np.einsum("nlk,mlk->lnm", layers, layers))
     assert np.allclose(*products, rtol=0.01, atol=0.001 * np.abs(products[0]).max())
+
+
+def test_temperatures_of_two_processes_equal_those_of_one(tmp_path):
+    words = [
+        "train",
+        "digits",
+        "--trainer",
+        "temper,of=both,rate=0.05,start=1",
+        "--epochs",
+        "3",
+        "--folds",
+        "0",
+        "--limit",
+        "300",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    runs = []
+    for number, launcher in (("one", []), ("two", TORCHRUN)):
+        done = subprocess.run(
+            [*launcher, sys.executable, "-m", "datablame", *words, "--out", str(tmp_path / number)],
+            capture_output=True, text=True, check=False, env=environment,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        runs.append(next((tmp_path / number).glob("digits-*")))
+    for path in ("trace/sigma.npy", "class_sigma.npy"):
+        one, two = (np.load(run / path).astype("f4") for run in runs)
+        assert one.std() > 0.01
+        assert np.allclose(one, two, rtol=0.01), path

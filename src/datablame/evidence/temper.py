@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -124,7 +125,8 @@ class Temperatures:
             shape = (epochs, len(self.logs["class"]))
             file = store.open_array(self.run.path / "class_sigma.npy", shape, "float32")
             file[epoch] = self.logs["class"].exp().cpu().numpy()
-            file.flush()
+            if isinstance(file, np.memmap):  # rank 0's
+                file.flush()
         if epoch == epochs - 1:
             self.mention()
 
