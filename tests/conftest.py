@@ -1,6 +1,7 @@
 """Shared pieces. Shapes in annotations are checked at run time by beartype while the tests run."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from jaxtyping import install_import_hook
@@ -15,6 +16,7 @@ import pytest  # noqa: E402
 
 from datablame import Recipe, verbs  # noqa: E402
 from datablame.dataset import Dataset  # noqa: E402
+from datablame.evidence.training import Progress  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
 TINY = Recipe(model="mlp,hidden=32", epochs=6, batch=16, rate=0.1, folds=3, augment="none", checkpoints=2)
@@ -55,6 +57,26 @@ def audited(tmp_path_factory):
     return verbs.audit(
         "digits", recipe=Recipe(epochs=15), noise="uniform", amount=0.1, out=tmp_path_factory.mktemp("audit")
     )
+
+
+@pytest.fixture
+def interrupted(monkeypatch):
+    """Interrupts a training once its fourth epoch is kept, and lets the next one be."""
+
+    def call(train: Callable[[], object]) -> None:
+        save = Progress.save
+
+        def stop(self, epoch):
+            save(self, epoch)
+            if epoch == 4:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(Progress, "save", stop)
+        with pytest.raises(KeyboardInterrupt):
+            train()
+        monkeypatch.undo()
+
+    return call
 
 
 @pytest.fixture

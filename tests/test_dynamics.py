@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from datablame import Dataset, InputError, Lesson, Recipe, Run, Scores, Sight, Verdict, lesson, verbs
 from datablame.classifier import build, joined
-from datablame.evidence import detector, training
+from datablame.evidence import detector
 from datablame.evidence.augment import CHANGES, augment
 from datablame.evidence.confusion import confusions
 from datablame.evidence.detector import Detector, look, ranks
@@ -342,19 +342,12 @@ def test_the_model_is_the_mean_of_both_nets():
     assert whole.features(images).shape == (6, 2 * nets[0].dim)
 
 
-def test_dividemix_resumes_to_the_same(mixed, tmp_path, monkeypatch):
-    save = training.Progress.save
+def test_dividemix_resumes_to_the_same(mixed, tmp_path, interrupted):
+    def train():
+        return verbs.train(noisy(), recipe=MIXED, out=tmp_path, test=blobs(60, 1, ()))
 
-    def stop(self, epoch):
-        save(self, epoch)
-        if epoch == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training.Progress, "save", stop)
-    with pytest.raises(KeyboardInterrupt):
-        verbs.train(noisy(), recipe=MIXED, out=tmp_path, test=blobs(60, 1, ()))
-    monkeypatch.undo()
-    again = verbs.train(noisy(), recipe=MIXED, out=tmp_path, test=blobs(60, 1, ()))
+    interrupted(train)
+    again = train()
     for name in ("model.safetensors", "trace/clean.npy", "trace/loss.npy"):
         assert (again.path / name).read_bytes() == (mixed.path / name).read_bytes(), name
 

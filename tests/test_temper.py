@@ -15,7 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from datablame import InputError, Run, Subset, verbs
 from datablame.enriching import enriched
-from datablame.evidence import curves, training
+from datablame.evidence import curves
 from datablame.evidence.groups import flat_map, groups
 from datablame.evidence.temper import Temper, Temperatures
 from datablame.models.wide_resnet import wide_resnet
@@ -126,19 +126,12 @@ def test_wrong_labels_grow_hot(tempered):
     assert (np.diff(classes, axis=0) != 0).all()
 
 
-def test_temperatures_resume_to_the_same(tempered, tmp_path, monkeypatch):
-    save = training.Progress.save
+def test_temperatures_resume_to_the_same(tempered, tmp_path, interrupted):
+    def train():
+        return verbs.train(noisy(), recipe=TEMPER, out=tmp_path, test=blobs(60, 1, ()))
 
-    def stop(self, epoch):
-        save(self, epoch)
-        if epoch == 4:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(training.Progress, "save", stop)
-    with pytest.raises(KeyboardInterrupt):
-        verbs.train(noisy(), recipe=TEMPER, out=tmp_path, test=blobs(60, 1, ()))
-    monkeypatch.undo()
-    again = verbs.train(noisy(), recipe=TEMPER, out=tmp_path, test=blobs(60, 1, ()))
+    interrupted(train)
+    again = train()
     for name in ("model.safetensors", "trace/sigma.npy", "class_sigma.npy"):
         assert (again.path / name).read_bytes() == (tempered.path / name).read_bytes(), name
 
@@ -203,7 +196,7 @@ def test_medians_are_those_of_each_class(tmp_path):
     for k in range(3):
         mine = np.sort(logs[:, np.array(labels) == k], 1)
         assert np.allclose(middle[:, k], mine[:, (mine.shape[1] - 1) // 2])
-    apart = curves.beside(run, torch.arange(41), middle)
+    apart = curves.beside(run, torch.arange(41))
     assert np.allclose(apart, logs - middle.numpy()[:, labels], atol=1e-6)
     peak, end = curves.ends(run)
     assert torch.allclose(peak, apart.amax(0))

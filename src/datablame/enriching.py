@@ -17,7 +17,7 @@ from datablame.ground import clock, plug, store
 from datablame.ground.errors import unknown
 from datablame.run import Run
 from datablame.scores import Scores
-from datablame.verdict import ACTS, ASK, DROP, KEEP
+from datablame.verdict import ACTS, ASK, DROP, KEEP, numbers
 
 NAMES = {KEEP: "easy", DROP: "hard", ASK: "review"}
 """What the acts of the judge `trajectory` are called here."""
@@ -25,12 +25,15 @@ NAMES = {KEEP: "easy", DROP: "hard", ASK: "review"}
 
 @dataclass(frozen=True, eq=False)
 class Class:
-    """One class of a run: its rows, the act that their curves ask for, their places on the map, and the group of each (-1 for none)."""
+    """One class of a run: its rows, the act that their curves ask for, where these are highest and where they end (log temperature beside the
+    class), their places on the map, and the group of each (-1 for none)."""
 
     run: Run
     label: int
     rows: Int[np.ndarray, " n"]
     act: Int[np.ndarray, " n"]
+    peak: Float[np.ndarray, " n"]
+    end: Float[np.ndarray, " n"]
     places: Float[np.ndarray, "n 2"]
     group: Int[np.ndarray, " n"]
 
@@ -48,6 +51,8 @@ class Class:
             "name": data.names.take(pa.array(self.rows)),
             "row": self.rows,
             "act": pa.array(np.array(ACTS, dtype=object)[self.act]),
+            "peak": self.peak,
+            "end": self.end,
             "x": self.places[:, 0].astype("float32"),
             "y": self.places[:, 1].astype("float32"),
             "group": self.group,
@@ -59,9 +64,9 @@ class Class:
         from pyarrow import parquet
 
         table = parquet.read_table(path_of(run, label))
-        act = pa.compute.index_in(table["act"], value_set=pa.array(ACTS)).to_numpy().astype("int64")  # type: ignore[attr-defined]
-        places = np.stack([table["x"].to_numpy(), table["y"].to_numpy()], 1)
-        return cls(run, label, table["row"].to_numpy(), act, places, table["group"].to_numpy())
+        act = numbers(table["act"].combine_chunks(), pa.array(ACTS), path_of(run, label), "act").numpy()
+        row, peak, end, x, y, group = (table[name].to_numpy() for name in ("row", "peak", "end", "x", "y", "group"))
+        return cls(run, label, row, act, peak, end, np.stack([x, y], 1), group)
 
     def of(self, act: int) -> Int[np.ndarray, " n"]:
         return self.rows[self.act == act]
@@ -83,17 +88,17 @@ def enrich(run: Run, classes: Sequence[str], rule: str, least: int) -> list[Clas
     for name in classes:
         if name not in data.classes:
             raise unknown("class", name, data.classes)
-    labels = [data.classes.index(name) for name in classes] or range(len(data.classes))
+    labels = [data.classes.index(name) for name in classes] or data.labels.unique().tolist()
     scores = Scores("sigma", plug.find("signals", "sigma")(run))
     act = plug.find("judges", f"trajectory,rule={rule}")(run, scores).act.numpy()
-    middle = curves.medians(run)
+    peak, end = (values.numpy() for values in curves.ends(run))
     features = passes.features(run) if passes.has_features(run) else None
     found = []
-    for label in clock.track(list(labels), len(labels), "enriching", "classes"):
-        rows = (data.labels == label).nonzero()[:, 0]
-        seen = curves.beside(run, rows, middle).T.numpy()
-        own = None if features is None else np.asarray(features[rows.numpy()])
-        each = Class(run, label, rows.numpy(), act[rows.numpy()], flat_map(seen), groups(seen, own, least))
+    for label in clock.track(labels, len(labels), "enriching", "classes"):
+        which = (data.labels == label).nonzero()[:, 0]
+        seen, rows = curves.beside(run, which).T.numpy(), which.numpy()
+        own = None if features is None else np.asarray(features[rows])
+        each = Class(run, label, rows, act[rows], peak[rows], end[rows], flat_map(seen), groups(seen, own, least))
         each.save()
         found.append(each)
     return found

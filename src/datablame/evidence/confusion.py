@@ -53,7 +53,7 @@ def confusions(run: Run) -> tuple[Confusion, Confusion]:
     half = len(guess) // 2
     rivals, counts = torch.empty_like(labels), torch.zeros(classes * classes)
     against, margin = torch.empty(len(labels), dtype=torch.bool), torch.empty(len(labels))
-    for rows in torch.arange(len(labels)).split(max(1, (1 << 26) // classes)):
+    for rows in torch.arange(len(labels)).split(max(1, (1 << 25) // max(classes, len(guess)))):
         part = slice(int(rows[0]), int(rows[-1]) + 1)
         seen, given = torch.from_numpy(guess[:, part].astype("int64")), labels[part]
         votes = torch.zeros(len(rows), classes).scatter_add_(1, seen.T, torch.ones(seen.T.shape))

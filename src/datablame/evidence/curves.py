@@ -27,21 +27,16 @@ def after(run: Run, epoch: int) -> Float[Tensor, " N"]:
 def coolest(run: Run, subset: Subset) -> Int[Tensor, " n"]:
     """Rows of the subset, in their order. Raises InputError where nothing would be left of a class."""
     labels, classes = run.data.labels, run.data.classes
+    counts = labels.bincount(minlength=len(classes))
     order = after(run, subset.epoch).argsort(stable=True)
     if subset.within == "set":
         kept = order[: round(subset.keep * len(order))]
     else:
         order = order[labels[order].argsort(stable=True)]
-        counts = labels.bincount(minlength=len(classes))
         place = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]
         kept = order[place < (subset.keep * counts[labels[order]]).round()]
     left = labels[kept].bincount(minlength=len(classes))
-    lost = [
-        name
-        for name, before, now in zip(classes, labels.bincount(minlength=len(classes)), left, strict=True)
-        if before and not now
-    ]
-    if lost:
+    if lost := [classes[k] for k in ((counts > 0) & (left == 0)).nonzero()[:, 0].tolist()]:
         raise InputError(
             f"keeping {subset.keep:g} of the {subset.within} leaves no image of {', '.join(lost[:5])}; keep more, or take the share --within class"
         )
@@ -49,7 +44,12 @@ def coolest(run: Run, subset: Subset) -> Int[Tensor, " n"]:
 
 
 def medians(run: Run) -> Float[Tensor, "T K"]:
-    """The median logarithm of temperature of each class at each epoch."""
+    """The median logarithm of temperature of each class at each epoch, kept once it is known."""
+    return torch.from_numpy(run.keep("class_medians", lambda: sorted_out(run).numpy()).copy())
+
+
+def sorted_out(run: Run) -> Float[Tensor, "T K"]:
+    """The medians: rows in order of temperature, then of class, and the middle one of each class."""
     trace, labels = run.trace, run.data.labels
     counts = labels.bincount(minlength=len(run.data.classes))
     middle = (counts.cumsum(0) - counts + (counts - 1).clamp_min(0) // 2).clamp_max(len(labels) - 1)
@@ -62,10 +62,10 @@ def medians(run: Run) -> Float[Tensor, "T K"]:
     return found
 
 
-def beside(run: Run, rows: Int[Tensor, " n"], middle: Float[Tensor, "T K"]) -> Float[Tensor, "T n"]:
+def beside(run: Run, rows: Int[Tensor, " n"]) -> Float[Tensor, "T n"]:
     """Logarithms of the temperatures of some examples minus the median of their class."""
     values = torch.from_numpy(run.trace["sigma"][:, rows.numpy()].astype("float32")).log()
-    return values - middle[:, run.data.labels[rows]]
+    return values - medians(run)[:, run.data.labels[rows]]
 
 
 def ends(run: Run) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 
 PARTS = {"curves": 3, "features": 10}
 """Principal components that are looked at: of curves few, for they are smooth."""
-LEAST = 50
+FIRST = 50
 """Principal components of curves before t-SNE."""
 
 
@@ -29,13 +29,13 @@ def groups(
     """
     from sklearn.cluster import HDBSCAN
 
+    least = least or max(5, len(curves) // 100)
+    if len(curves) < 2 * least:
+        return np.zeros(len(curves), "int64")
     parts = [components(curves, PARTS["curves"])]
     if features is not None:
         parts.append(components(features, PARTS["features"]))
     seen = np.concatenate(parts, 1)
-    least = least or max(5, len(seen) // 100)
-    if len(seen) < 2 * least:
-        return np.zeros(len(seen), "int64")
     found = HDBSCAN(min_cluster_size=least, min_samples=min(5, least), copy=True).fit_predict(seen)  # type: ignore[arg-type]  # its stub says str
     if found.max() < 0:  # one cloud without denser parts is one group
         return np.zeros(len(seen), "int64")
@@ -48,8 +48,8 @@ def flat_map(curves: Float[np.ndarray, "n T"]) -> Float[np.ndarray, "n 2"]:
     """Places on a plane where examples with like curves are near: t-SNE of the first 50 principal components, perplexity 50."""
     from openTSNE import TSNE
 
-    if len(curves) < 4:
+    if len(curves) < 4 or np.ptp(curves, 0).max() == 0:
         return np.zeros((len(curves), 2))
     perplexity = min(50, max(1, (len(curves) - 1) // 4))
     tsne = TSNE(perplexity=perplexity, initialization="pca", random_state=0, n_jobs=-1, negative_gradient_method="auto")
-    return np.asarray(tsne.fit(components(curves, LEAST)))
+    return np.asarray(tsne.fit(components(curves, FIRST)))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
 
 from datablame.enriching import NAMES, Class
 from datablame.faces.figures import GREEN, INK, ORANGE, RED, encoded, thumbnail
@@ -23,6 +21,8 @@ POINTS = 1_000
 """Images on a map, spread over the class."""
 DOT = 28
 """Pixels of an image on a map."""
+SMALL, COLUMNS = 32, 40
+"""Pixels of an image of the interactive map's sheet, and images a line."""
 
 
 def framed(each: Class, row: int, colour: str, side: int = SIDE) -> Image.Image:
@@ -39,7 +39,7 @@ def framed(each: Class, row: int, colour: str, side: int = SIDE) -> Image.Image:
 def page(each: Class, lines: list[tuple[str, np.ndarray, list[str]]]) -> Image.Image:
     """Lines of framed images, each under its title: (title, rows, colours)."""
     step, title = SIDE + 2 * EDGE + 6, 24
-    width = max(1, *(len(rows) for _, rows, _ in lines)) * step + 6
+    width = max([len(rows) for _, rows, _ in lines], default=0) * step + 6
     whole = Image.new("RGB", (max(width, 420), len(lines) * (step + title) + 6), "white")
     pen, font = ImageDraw.Draw(whole), ImageFont.load_default(14)
     for place, (text, rows, colours) in enumerate(lines):
@@ -50,13 +50,14 @@ def page(each: Class, lines: list[tuple[str, np.ndarray, list[str]]]) -> Image.I
     return whole
 
 
-def kinds(each: Class, end: Float[Tensor, " N"], peak: Float[Tensor, " N"]) -> Image.Image:
+def kinds(each: Class) -> Image.Image:
     """Three rows: the coolest of the easy, the hottest of the hard, and of those to review the ones that cooled most."""
-    order = {KEEP: end, DROP: -end, ASK: end - peak}
+    order = {KEEP: each.end, DROP: -each.end, ASK: each.end - each.peak}
     lines = []
     for act, name in NAMES.items():
-        rows = each.of(act)
-        picked = rows[np.argsort(order[act][torch.from_numpy(rows)].numpy(), kind="stable")][:PICKED]
+        mine = each.act == act
+        rows = each.rows[mine]
+        picked = rows[np.argsort(order[act][mine], kind="stable")][:PICKED]
         lines.append((f"{each.name}: {name}, {len(rows):,}", picked, [COLOURS[act]] * len(picked)))
     return page(each, lines)
 
@@ -94,22 +95,22 @@ def map_page(each: Class, side: int = 1600) -> Image.Image:
     return whole
 
 
-def atlas(each: Class, place: Int[np.ndarray, " p"], side: int = 32, columns: int = 40) -> Image.Image:
-    """Small pictures of these examples side by side, `columns` a line: what the interactive map shows."""
-    lines = -(-len(place) // columns)
-    whole = Image.new("RGB", (columns * side, lines * side), "black")
+def atlas(each: Class, place: Int[np.ndarray, " p"]) -> Image.Image:
+    """Small pictures of these examples side by side, COLUMNS a line: what the interactive map shows."""
+    side = SMALL
+    whole = Image.new("RGB", (COLUMNS * side, -(-len(place) // COLUMNS) * side), "black")
     for turn, which in enumerate(place.tolist()):
         image = thumbnail(each.run.data, int(each.rows[which]), side).convert("RGB").resize((side, side))
-        whole.paste(image, (turn % columns * side, turn // columns * side))
+        whole.paste(image, (turn % COLUMNS * side, turn // COLUMNS * side))
     return whole
 
 
-def draw(each: Class, end: Float[Tensor, " N"], peak: Float[Tensor, " N"]) -> None:
+def draw(each: Class) -> None:
     """figures/enrich-<class>-kinds.png, -map.png and -groups.png."""
-    for name, image in drawings(each, end, peak).items():
-        store.write_bytes(each.run.path / "figures" / f"enrich-{each.label}-{name}.png", encoded(image))
+    for name, make in {"kinds": kinds, "map": map_page, "groups": group_page}.items():
+        store.write_bytes(drawn(each, name), encoded(make(each)))
 
 
-def drawings(each: Class, end: Float[Tensor, " N"], peak: Float[Tensor, " N"]) -> dict[str, Any]:
-    found = {"kinds": kinds(each, end, peak), "map": map_page(each)}
-    return found | ({"groups": group_page(each)} if each.group.max() >= 0 else {})
+def drawn(each: Class, name: str) -> Path:
+    """Where a picture of the class is kept."""
+    return each.run.path / "figures" / f"enrich-{each.label}-{name}.png"

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datablame.evidence.curves import ends
 from datablame.evidence.humps import Humps
-from datablame.ground.errors import unknown
+from datablame.ground.errors import InputError, unknown
 from datablame.run import Run
 from datablame.scores import Scores
 from datablame.verdict import ASK, DROP, KEEP, Verdict, least
@@ -21,13 +21,15 @@ def trajectory(run: Run, scores: Scores, rule: str = "adaptive", purity: float =
 
     adaptive: two humps are fitted to where the curves end, beside their class. Hard is who ends rather in the upper one. Easy is who never was
     there, nor hotter than the bound below which the expected share of the upper hump is at most `purity` of that in the whole set. The rest, who
-    were hot and cooled, or are in doubt, need review. rows: hard ends above 2, review was above 1.5 and ends at 1 at most. map: hard ends above 1.6; review was
-    above 1.6, moved by more than 0.5 and ends below 1. Both read temperatures as they are, not beside their class.
+    were hot and cooled, or are in doubt, need review. rows: hard ends above 2, review was above 1.5 and ends at 1 at most. map: hard ends above
+    1.6; review was above 1.6, moved by more than 0.5 and ends below 1. Both read temperatures as they are, not beside their class.
     """
+    if not 0 < purity <= 1:
+        raise InputError(f"purity is a share above 0 and up to 1; {purity} was asked")
     if rule not in RULES:
         raise unknown("rule of trajectory", rule, RULES)
     act, estimate = adaptive(run, purity) if rule == "adaptive" else literal(run, rule)
-    by = "trajectory" if rule == "adaptive" else f"trajectory,rule={rule}"
+    by = f"trajectory,purity={purity:g}" if rule == "adaptive" else f"trajectory,rule={rule}"
     none = torch.full((len(act),), -1)
     return Verdict(
         act, none, torch.zeros(len(act)), scores.values, by, least(scores, act == DROP), estimate, scores.name

@@ -8,9 +8,9 @@ from datablame.evidence.temper import Temper, Temperatures
 from datablame.run import Run
 
 
-def temper(run: Run, temper: Temper = Temper()) -> Classifier:
+def temper(run: Run, how: Temper = Temper()) -> Classifier:
     """Plain training whose logits are divided by a temperature of the example, of its class, or of both; the trace holds `sigma`.
 
     Answers do not know temperatures. Raises InputError for temperatures of one class.
     """
-    return descend(run, Temperatures(run, temper))
+    return descend(run, Temperatures(run, how))

@@ -56,7 +56,7 @@ def audit(
     retrain
         Retrain on the cleaned set and compare.
     noise
-        Plant label noise for a trial: uniform, pair, asym_cifar10.
+        Plant label noise for a trial: uniform, pair, instance, asym_cifar10.
     amount
         Share of wrong labels that --noise plants; --seed says which.
     out

@@ -70,7 +70,7 @@ def corrupt(
     data
         A source, as for `load`.
     noise
-        uniform, pair, asym_cifar10; with exact=no each label is struck by chance instead of an exact number.
+        uniform, pair, instance, asym_cifar10; with exact=no each label is struck by chance instead of an exact number.
     amount
         Share of wrong labels.
     seed
@@ -109,7 +109,7 @@ def train(
     data
         A source, as for `load`.
     noise
-        Plant label noise for a trial: uniform, pair, asym_cifar10.
+        Plant label noise for a trial: uniform, pair, instance, asym_cifar10.
     amount
         Share of wrong labels that --noise plants; --seed says which.
     out

@@ -39,17 +39,15 @@ def enrich(run: RunLike, *classes: str, rule: str = "adaptive", least: int = 0) 
         Fewest images that are a group; 0: a hundredth of the class, and at least 5.
     """
     from datablame import enriching
-    from datablame.evidence import curves
     from datablame.faces import enriched
     from datablame.ground import clock
 
     with held(run) as run:
         found = enriching.enrich(run, classes, rule, least)
         if run.data.images is not None:
-            peak, end = curves.ends(run)
             with clock.stage("draw"):
                 for each in found:
-                    enriched.draw(each, end, peak)
+                    enriched.draw(each)
         return enriching.summary(found)
 
 

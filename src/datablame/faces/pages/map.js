@@ -2,7 +2,7 @@
 for (const box of document.querySelectorAll(".map")) {
   const facts = JSON.parse(box.querySelector("script").textContent), sheet = box.querySelector("img.atlas");
   const canvas = box.querySelector("canvas"), pen = canvas.getContext("2d"), card = box.querySelector(".card");
-  const side = 32, dot = 18, edge = 2, size = canvas.width;
+  const side = facts.side, dot = 18, edge = 2, size = canvas.width;
   const at = ([x, y]) => [edge + x * (size - dot - 2 * edge), edge + (1 - y) * (size - dot - 2 * edge)];
   const source = i => [(i % facts.columns) * side, Math.floor(i / facts.columns) * side, side, side];
   function paint() {

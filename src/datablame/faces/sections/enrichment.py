@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 
 from datablame.enriching import NAMES, Class, enriched, summary
 from datablame.evidence import curves
-from datablame.faces.enriched import COLOURS, atlas, drawings, shown, spots
+from datablame.faces.enriched import COLOURS, COLUMNS, SMALL, atlas, drawn, shown, spots
 from datablame.faces.figures import GREY, INK, Section, as_data, encoded, figure
 from datablame.run import Run
 
@@ -35,13 +35,11 @@ def enrichment(run: Run) -> Section | None:
     html += "<p>The line is the median, the band holds half of the examples; temperatures are beside the median of their class.</p>"
     if run.data.images is None:
         return Section("Easy, hard and need review", html, 27)
-    peak, end = curves.ends(run)
-    middle = curves.medians(run)
     for each in found[:SHOWN]:
-        pictures = {name: as_data(encoded(image)) for name, image in drawings(each, end, peak).items() if name != "map"}
         html += f"<h3>{escape(each.name)}</h3>"
-        html += "".join(f'<img class="figure" alt="{name}" src="{data}">' for name, data in pictures.items())
-        html += plane(each, middle)
+        for name in ("kinds", "groups"):
+            html += f'<img class="figure" alt="{name}" src="{as_data(drawn(each, name).read_bytes())}">'
+        html += plane(each)
     return Section("Easy, hard and need review", html + f"<script>{SCRIPT.read_text()}</script>", 27)
 
 
@@ -62,16 +60,13 @@ def table(found: list[Class]) -> str:
 def lines(found: list[Class], axis: Axes) -> None:
     """Median curve and band of each kind, over the classes that were enriched."""
     run = found[0].run
-    middle = curves.medians(run)
     time = np.arange(1, run.trace.epochs + 1)
     for act, name in NAMES.items():
         rows = np.concatenate([each.of(act) for each in found])
         if not len(rows):
             continue
         rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), 5_000)).astype(int)]
-        low, half, high = curves.beside(run, torch.from_numpy(rows), middle).quantile(
-            torch.tensor([0.25, 0.5, 0.75]), dim=1
-        )
+        low, half, high = curves.beside(run, torch.from_numpy(rows)).quantile(torch.tensor([0.25, 0.5, 0.75]), dim=1)
         axis.plot(time, half, color=COLOURS[act], label=name)
         axis.fill_between(time, low, high, color=COLOURS[act], alpha=0.2, linewidth=0)
     axis.axhline(0, color=GREY, linewidth=0.8)
@@ -80,10 +75,10 @@ def lines(found: list[Class], axis: Axes) -> None:
     axis.legend(frameon=False, fontsize=8)
 
 
-def plane(each: Class, middle: torch.Tensor) -> str:
+def plane(each: Class) -> str:
     """The map that answers to the pointer."""
     place = shown(each)
-    seen = curves.beside(each.run, torch.from_numpy(each.rows[place]), middle)
+    seen = curves.beside(each.run, torch.from_numpy(each.rows[place]))
     kept = seen[np.linspace(0, len(seen) - 1, min(POINTS, len(seen))).round().astype(int)].T
     data = each.run.data
     kinds = list(NAMES)
@@ -91,11 +86,12 @@ def plane(each: Class, middle: torch.Tensor) -> str:
         f"{data.name(int(row))}: {NAMES[int(act)]}, ends at {np.exp(end):.2f} of its class"
         + (f", group {group + 1}" if group >= 0 else "")
         for row, act, end, group in zip(
-            each.rows[place], each.act[place], kept[:, -1].tolist(), each.group[place], strict=True
+            each.rows[place], each.act[place], each.end[place], each.group[place], strict=True
         )
     ]
     facts = {
-        "columns": 40,
+        "columns": COLUMNS,
+        "side": SMALL,
         "colours": [COLOURS[act] for act in kinds],
         "kinds": [kinds.index(act) for act in each.act[place].tolist()],
         "places": spots(each, place).round(4).tolist(),
