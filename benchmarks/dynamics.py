@@ -139,14 +139,14 @@ def main() -> None:
     parser.add_argument("--make", action="store_true", help="train what is missing")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--width", type=float, default=0.5)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=12)
     options = parser.parse_args()
     found: dict[str, list[dict[str, float]]] = {}
     paper: dict[str, list[float]] = {}
     firsts = []
-    schooled = next(run for run in traces.teaching(options.out, 1)["few"])
+    schooled = traces.teaching(options.out, 1, ["few"])["few"]
     with draw.seeded("detector", 0):
-        peer = teach([schooled], Detector(PAPER[0]), PAPER[1])
+        peer = teach(schooled, Detector(PAPER[0]), PAPER[1])
     for name in traces.TARGETS:
         for seed in range(options.seeds):
             run = traces.target(name, seed, options.out, options.width, options.epochs, options.make)

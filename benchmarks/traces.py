@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("what", choices=["teach", "try"])
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--width", type=float, default=0.5)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--schools", nargs="+", default=["few", "many"])
     options = parser.parse_args()

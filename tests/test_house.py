@@ -140,7 +140,7 @@ def test_noises(name):
     assert 0.15 < float((chance.labels != labels)[can].float().mean()) < 0.45
 
 
-TRAINED = {"dividemix", "sigma", "trajectory"}
+TRAINED = {"dividemix", "heat", "sigma", "trajectory"}
 """Signals and judges that read what only their own trainer records; tests/test_dynamics.py and test_temper.py try them."""
 SPECS = [*sorted({*plug.names("signals")} - TRAINED), "datamap,of=variability", "aum,since=0.5", "knn,k=5"]
 MARKS_DOUBT = ("entropy", "forgetting", "datamap,of=variability")

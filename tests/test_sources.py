@@ -1,5 +1,6 @@
 """Sources: order, labels, splits, and bad input named."""
 
+import csv
 import dataclasses
 import io
 import shutil
@@ -13,6 +14,7 @@ from conftest import SHARED, blobs
 from PIL import Image
 
 from datablame import Dataset, InputError, Reading, load, verbs
+from datablame.exporting import dump
 from datablame.reading import splits
 from datablame.sources.preset import presets
 
@@ -25,6 +27,11 @@ def photos(tmp_path, png):
         for i in range(6):
             (tmp_path / "photos" / name / f"{i}.png").write_bytes(png(colour, (200 + i, 120)))
     return tmp_path / "photos"
+
+
+def csv_of(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def hub_file(path, png, rows=9, metadata=True):
@@ -150,6 +157,34 @@ def test_corrupt_writes_what_load_reads(tmp_path):
     assert torch.equal(back.truth, noisy.truth)
     index = torch.arange(50)
     assert torch.equal(back.batch(index)[0], noisy.batch(index)[0])
+
+
+def test_a_set_is_written_as_class_folders(photos, tmp_path, png):
+    noisy = verbs.corrupt(photos, noise="uniform", amount=0.5, out=tmp_path / "noisy")
+    table = csv_of(tmp_path / "noisy" / "labels.csv")
+    assert [row["given"] for row in table] == [noisy.classes[k] for k in noisy.labels]
+    assert [row["truth"] for row in table] == [noisy.classes[k] for k in noisy.truth]
+    for row in table:
+        assert (tmp_path / "noisy" / row["file"]).read_bytes() == (photos / row["name"]).read_bytes()
+    again = verbs.load(str(tmp_path / "noisy"))
+    assert sorted(again.labels.tolist()) == sorted(noisy.labels.tolist())
+    with pytest.raises(InputError, match="is there and not empty"):
+        verbs.corrupt(photos, out=tmp_path / "noisy")
+    with pytest.raises(InputError, match=r"name a \.parquet file, or a folder"):
+        verbs.corrupt(photos, out=tmp_path / "noisy.zip")
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_two_classes_of_one_name_have_folders_of_their_own(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 3, 4, 4), dtype="uint8")
+    data = Dataset.from_arrays(pixels, np.arange(6) % 3, ("Crane", "crane", "a/b"), source="birds")
+    home = dump(data, tmp_path / "birds")
+    assert sorted(child.name for child in home.iterdir()) == ["Crane-0", "a_b", "crane-1", "labels.csv"]
+    back = verbs.load(str(home))
+    assert back.classes == ("Crane-0", "a_b", "crane-1")
+    for row, line in enumerate(csv_of(home / "labels.csv")):
+        where = [back.name(k) for k in range(6)].index(line["file"])
+        assert np.array_equal(back.images.array[where], pixels[row])
 
 
 @pytest.mark.parametrize(

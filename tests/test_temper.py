@@ -198,9 +198,13 @@ def test_medians_are_those_of_each_class(tmp_path):
         assert np.allclose(middle[:, k], mine[:, (mine.shape[1] - 1) // 2])
     apart = curves.beside(run, torch.arange(41))
     assert np.allclose(apart, logs - middle.numpy()[:, labels], atol=1e-6)
-    peak, end = curves.ends(run)
-    assert torch.allclose(peak, apart.amax(0))
-    assert torch.allclose(end, apart[-1])
+    seen = {of: verbs.score(run, f"heat,of={of}").values for of in ("mean", "peak", "cooling")}
+    assert torch.allclose(seen["mean"], apart.mean(0), atol=1e-6)
+    assert torch.allclose(seen["peak"], apart.amax(0))
+    assert torch.allclose(seen["cooling"], apart.amax(0) - apart[-1])
+    assert torch.allclose(curves.shape(run).end, apart[-1])
+    with pytest.raises(InputError, match="no part of a curve 'pek'; did you mean peak"):
+        verbs.score(run, "heat,of=pek")
 
 
 def test_the_rules_of_the_first_scripts(tmp_path):
@@ -301,12 +305,12 @@ def test_like_curves_are_near_on_the_map():
 
 def test_enriching_draws_each_class(tempered):
     table = verbs.enrich(tempered)
-    assert [line["class"] for line in table] == list(tempered.data.classes)
-    assert sum(line["easy"] + line["hard"] + line["review"] for line in table) == 240
+    assert list(table) == list(tempered.data.classes)
+    assert sum(line["easy"] + line["hard"] + line["review"] for line in table.values()) == 240
     verdict = verbs.judge(tempered, judge="trajectory", by="sigma")
-    assert sum(line["hard"] for line in table) == verdict.count(DROP)
+    assert sum(line["hard"] for line in table.values()) == verdict.count(DROP)
     wrong = tempered.data.wrong[verdict.act == DROP].float().mean()
-    assert sum(line["hard_wrong"] * line["hard"] for line in table) == pytest.approx(
+    assert sum((line["hard_wrong"] or 0) * line["hard"] for line in table.values()) == pytest.approx(
         float(wrong) * verdict.count(DROP), abs=0.1
     )
     for label in range(3):

@@ -91,7 +91,8 @@ def enrich(run: Run, classes: Sequence[str], rule: str, least: int) -> list[Clas
     labels = [data.classes.index(name) for name in classes] or data.labels.unique().tolist()
     scores = Scores("sigma", plug.find("signals", "sigma")(run))
     act = plug.find("judges", f"trajectory,rule={rule}")(run, scores).act.numpy()
-    peak, end = (values.numpy() for values in curves.ends(run))
+    shape = curves.shape(run)
+    peak, end = shape.peak.numpy(), shape.end.numpy()
     features = passes.features(run) if passes.has_features(run) else None
     found = []
     for label in clock.track(labels, len(labels), "enriching", "classes"):
@@ -104,17 +105,16 @@ def enrich(run: Run, classes: Sequence[str], rule: str, least: int) -> list[Clas
     return found
 
 
-def summary(found: Sequence[Class]) -> list[dict[str, object]]:
-    """One line a class: how many are easy, hard and to review, how many groups there are, and the share of wrong labels where it is known."""
-    lines = []
+def summary(found: Sequence[Class]) -> dict[str, dict[str, object]]:
+    """Of each class how many are easy, hard and to review, how many groups there are, and the share of wrong labels where it is known."""
+    lines: dict[str, dict[str, object]] = {}
     for each in found:
-        line: dict[str, object] = {"class": each.name}
-        wrong = each.run.data.wrong
+        wrong, line = each.run.data.wrong, lines.setdefault(each.name, {})
         for act, name in NAMES.items():
-            rows = each.of(act)
+            rows = torch.from_numpy(each.of(act))
             line[name] = len(rows)
-            if wrong is not None and len(rows):
-                line[f"{name}_wrong"] = round(float(wrong[torch.from_numpy(rows)].float().mean()), 4)
+            if wrong is not None:
+                line[f"{name}_wrong"] = round(float(wrong[rows].float().mean()), 4) if len(rows) else None
         sizes = np.bincount(each.group[each.group >= 0])
-        lines.append(line | {"groups": len(sizes), "smallest": int(sizes.min()) if len(sizes) else 0})
+        line |= {"groups": len(sizes), "smallest": int(sizes.min(initial=len(each.rows)))}
     return lines

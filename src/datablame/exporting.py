@@ -1,8 +1,10 @@
-"""Exporting: tables of examples, for other tools and for spreadsheets. The user's own files are never touched."""
+"""Exporting: tables of examples, and sets, for other tools and for spreadsheets. The user's own files are never touched."""
 
 from __future__ import annotations
 
 import io
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ import torch
 
 from datablame import recording
 from datablame.dataset import Dataset
-from datablame.ground import store
+from datablame.ground import clock, store
 from datablame.ground.errors import InputError
-from datablame.run import Run
+from datablame.run import Run, plain
 from datablame.verdict import ACTS, Verdict
 
 GROUP = 2048
@@ -53,15 +55,62 @@ def examples(run: Run, verdict: Verdict) -> Path:
 
 
 def export(run: Run, to: Path) -> Path:
-    """The table as CSV or Parquet, or the trace as .npz. Raises InputError for another ending, or where the run has not been judged."""
+    """The table as CSV or Parquet, the trace as .npz, the set as class folders. Raises InputError for another ending, or where the run has not
+    been judged and a table is asked."""
     if to.suffix == ".npz":
         return recording.written(run, to)
+    if not to.suffix:
+        return to_folders(run.data, to)
     if to.suffix not in (".csv", ".parquet"):
-        raise InputError(f"cannot export to '{to}': name a file that ends in .csv, .parquet or .npz")
+        raise InputError(
+            f"cannot export to '{to}': name a file that ends in .csv, .parquet or .npz, or a folder, without an ending"
+        )
     table = columns(run, Verdict.read(run.path / "verdict.csv", run.data))
     if to.suffix == ".parquet":
         return store.write_table(to, table)
     return store.write_csv(to, table)
+
+
+def dump(data: Dataset, path: Path) -> Path:
+    """A set as Parquet, or as class folders where the path has no ending. Raises InputError for another."""
+    if path.suffix not in ("", ".parquet"):
+        raise InputError(f"cannot write a set to '{path}': name a .parquet file, or a folder, without an ending")
+    return to_parquet(data, path) if path.suffix else to_folders(data, path)
+
+
+def png(data: Dataset, row: int) -> bytes:
+    from PIL import Image
+
+    pixels = data.images.array[data.rows[row]] if data.images else np.zeros((1, 1, 1), "uint8")
+    file = io.BytesIO()
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(file, "PNG")
+    return file.getvalue()
+
+
+def to_folders(data: Dataset, path: Path) -> Path:
+    """A set as a folder of images a class, by the labels that it has, and labels.csv: file, name, given, and truth where it is known.
+
+    Files of the user's are copied as they are; other images are PNG. Raises InputError where the folder has something in it.
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise InputError(f"{path} is there and not empty; name a new folder")
+    counts = Counter(plain(name).lower() for name in data.classes)
+    homes = [plain(name) + (f"-{k}" if counts[plain(name).lower()] > 1 else "") for k, name in enumerate(data.classes)]
+    root, labels = Path(data.extra["files"]) if "files" in data.extra else None, data.labels.tolist()
+
+    def files() -> Iterator[tuple[str, bytes]]:
+        placed = []
+        for row in clock.track(range(len(data)), len(data), "writing", "images"):
+            name = Path(data.name(row))
+            own = root / name if root and (root / name).is_file() else None
+            placed.append(f"{homes[labels[row]]}/{row:07d}-{plain(name.stem)}{own.suffix if own else '.png'}")
+            yield placed[-1], own.read_bytes() if own else png(data, row)
+        classes = np.array([*data.classes, ""])
+        truth = {} if data.truth is None else {"truth": classes[data.truth]}
+        table = {"file": placed, "name": data.names, "given": classes[data.labels]}
+        yield "labels.csv", store.spreadsheet(table | truth)
+
+    return store.write_folder(path, files())
 
 
 def to_parquet(data: Dataset, path: Path) -> Path:
@@ -69,14 +118,7 @@ def to_parquet(data: Dataset, path: Path) -> Path:
     import json
 
     import pyarrow as pa
-    from PIL import Image
     from pyarrow import parquet
-
-    def png(row: int) -> bytes:
-        pixels = data.images.array[data.rows[row]] if data.images else np.zeros((1, 1, 1), "uint8")
-        file = io.BytesIO()
-        Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(file, "PNG")
-        return file.getvalue()
 
     kind = {"_type": "ClassLabel", "names": list(data.classes)}
     features: dict[str, Any] = {"image": {"_type": "Image"}, "label": kind}
@@ -86,7 +128,7 @@ def to_parquet(data: Dataset, path: Path) -> Path:
 
     def part(start: int) -> pa.Table:
         rows = range(start, min(start + GROUP, len(data)))
-        images = [{"bytes": png(row), "path": data.name(row)} for row in rows]
+        images = [{"bytes": png(data, row), "path": data.name(row)} for row in rows]
         table = pa.table({"image": images} | {name: column[rows.start : rows.stop] for name, column in whole.items()})
         return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int
@@ -68,15 +69,24 @@ def beside(run: Run, rows: Int[Tensor, " n"]) -> Float[Tensor, "T n"]:
     return values - medians(run)[:, run.data.labels[rows]]
 
 
-def ends(run: Run) -> tuple[Float[Tensor, " N"], Float[Tensor, " N"]]:
-    """(highest point, end) of each example's curve beside its class; both are means over a tenth of the epochs."""
-    middle, labels = medians(run), run.data.labels
-    epochs = run.trace.epochs
+@dataclass(frozen=True, eq=False)
+class Shape:
+    """Of each example's curve beside its class: its mean over all epochs, its highest point and its end (both means over a tenth of the epochs)."""
+
+    mean: Float[Tensor, " N"]
+    peak: Float[Tensor, " N"]
+    end: Float[Tensor, " N"]
+
+
+def shape(run: Run) -> Shape:
+    """Read in one pass over the epochs."""
+    middle, labels, epochs = medians(run), run.data.labels, run.trace.epochs
     window = max(1, round(LAST * epochs))
     passing: list[Tensor] = []
-    peak = torch.full((len(labels),), -torch.inf)
+    mean, peak = torch.zeros(len(labels)), torch.full((len(labels),), -torch.inf)
     for epoch in range(epochs):
         passing = [*passing, run.trace.at("sigma", epoch).log() - middle[epoch, labels]][-window:]
+        mean += passing[-1] / epochs
         if len(passing) == window:
             peak = torch.maximum(peak, functools.reduce(torch.add, passing) / window)
-    return peak, functools.reduce(torch.add, passing) / window
+    return Shape(mean, peak, functools.reduce(torch.add, passing) / window)

@@ -19,12 +19,13 @@ STARTS = (0.05, 0.2, 0.4)
 @dataclass(frozen=True, eq=False)
 class Humps:
     """Between `low` and `high`, the chance `upper [L]` that a number in each bin belongs to the upper hump, and the hump's share of all numbers
-    with the ends of its 95 % interval."""
+    with the ends of its 95 % interval; `spread` is the standard deviation of either."""
 
     low: float
     high: float
     upper: Float[Tensor, " L"]
     share: tuple[float, float, float]
+    spread: float
 
     @classmethod
     def of(cls, values: Float[Tensor, " N"], draws: int = 200) -> Humps:
@@ -32,13 +33,13 @@ class Humps:
         low, high = float(values.min()), float(values.max())
         counts = bins(values, low, high).bincount(minlength=BINS).double()
         centre = torch.linspace(low, high, BINS, dtype=torch.float64)
-        starts = [fit(counts[None], centre, share) for share in STARTS]
-        start = STARTS[max(range(len(STARTS)), key=lambda which: float(starts[which][2]))]
+        starts = [fit(counts[None], centre, share)[3] for share in STARTS]
+        start = STARTS[max(range(len(STARTS)), key=lambda which: float(starts[which]))]
         resampled = torch.poisson(counts.expand(draws, -1), torch.Generator().manual_seed(seed_of("mixture")))
-        upper, weight, _ = fit(torch.cat([counts[None], resampled]), centre, start)
-        spread = weight[1:].sort().values.tolist()
-        share = (float(weight[0]), spread[int(0.025 * draws)], spread[int(0.975 * draws)])
-        return cls(low, high, upper[0].float(), share)
+        upper, weight, sd, _ = fit(torch.cat([counts[None], resampled]), centre, start)
+        redrawn = weight[1:].sort().values.tolist()
+        share = (float(weight[0]), redrawn[int(0.025 * draws)], redrawn[int(0.975 * draws)])
+        return cls(low, high, upper[0].float(), share, float(sd[0]))
 
     def count(self, number: int) -> tuple[float, float, float]:
         """How many of so many the upper hump holds, with the ends of its interval."""
@@ -56,10 +57,10 @@ def bins(values: Float[Tensor, "..."], low: float, high: float) -> Tensor:
 
 def fit(
     counts: Float[Tensor, "R L"], centre: Float[Tensor, " L"], start: float
-) -> tuple[Float[Tensor, "R L"], Float[Tensor, " R"], Float[Tensor, " R"]]:
+) -> tuple[Float[Tensor, "R L"], Float[Tensor, " R"], Float[Tensor, " R"], Float[Tensor, " R"]]:
     """EM on several histograms at once, from an upper component of weight `start`.
 
-    Returns the chance that a score in each bin is of the upper component, its weight, and the log-likelihood.
+    Returns the chance that a score in each bin is of the upper component, its weight, the spread of both, and the log-likelihood.
     """
     weight = counts / counts.sum(1, keepdim=True)
     mean = (weight * centre).sum(1, keepdim=True)
@@ -76,4 +77,4 @@ def fit(
         sd = (belongs * weight * (centre - mu) ** 2).sum((0, 2), keepdim=True)[0].sqrt().clamp_min(floor)
     density = share.log() - 0.5 * ((centre - mu) / sd) ** 2 - sd.log()
     likelihood = (weight * density.logsumexp(0)).sum(1)
-    return density.softmax(0)[1], share[1, :, 0], likelihood
+    return density.softmax(0)[1], share[1, :, 0], sd[:, 0], likelihood

@@ -162,4 +162,6 @@ def cell(value: Any) -> str | None:
     """A number, a mean with its standard deviation, or nothing where there is none to tell; None for anything else."""
     if isinstance(value, dict) and set(value) == {"mean", "sd"}:
         return f"{value['mean']:.4f} ± {value['sd']:.4f}"
+    if isinstance(value, int):
+        return f"{value:,}"
     return f"{value:.4f}" if isinstance(value, float) else "-" if value is None else None

@@ -8,8 +8,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -27,7 +29,7 @@ HELD: set[Path] = set()
 
 
 def write(path: Path, save: Callable[[Path], None]) -> Path:
-    """Let `save` fill a temporary file beside `path`, then rename it into place."""
+    """Let `save` fill a temporary file, or make a folder of that name, beside `path`, then rename it into place."""
     if world.rank() == 0:
         part = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
@@ -37,7 +39,10 @@ def write(path: Path, save: Callable[[Path], None]) -> Path:
         except OSError as error:
             raise failed(path, error) from None
         finally:
-            part.unlink(missing_ok=True)
+            if part.is_dir():
+                shutil.rmtree(part)
+            else:
+                part.unlink(missing_ok=True)
     world.wait()
     return path
 
@@ -93,7 +98,22 @@ def compute() -> Any:
     return pyarrow.compute
 
 
+def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> Path:
+    """A new folder with these files, (name in it, content)."""
+
+    def save(part: Path) -> None:
+        for name, content in files:
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).write_bytes(content)
+
+    return write(path, save)
+
+
 def write_csv(path: Path, columns: dict[str, Any]) -> Path:
+    return write_bytes(path, spreadsheet(columns))
+
+
+def spreadsheet(columns: dict[str, Any]) -> bytes:
     """A CSV that is safe to open in a spreadsheet: text that would start a formula gets a quote before it."""
     import pyarrow as pa
     from pyarrow import csv
@@ -107,8 +127,9 @@ def write_csv(path: Path, columns: dict[str, Any]) -> Path:
         return pc.if_else(risky, pc.binary_join_element_wise("'", column, ""), column)
 
     table = pa.table(columns)
-    safe = pa.table([harmless(column) for column in table.columns], table.column_names)
-    return write(path, lambda part: csv.write_csv(safe, part))
+    file = io.BytesIO()
+    csv.write_csv(pa.table([harmless(column) for column in table.columns], table.column_names), file)
+    return file.getvalue()
 
 
 def write_table(path: Path, columns: dict[str, Any]) -> Path:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from datablame.evidence.curves import ends
+from datablame.evidence.curves import shape
 from datablame.evidence.humps import Humps
 from datablame.ground.errors import InputError, unknown
 from datablame.run import Run
@@ -16,37 +18,32 @@ from datablame.verdict import ASK, DROP, KEEP, Verdict, least
 RULES = ("adaptive", "rows", "map")
 
 
-def trajectory(run: Run, scores: Scores, rule: str = "adaptive", purity: float = 0.25) -> Verdict:
+def trajectory(run: Run, scores: Scores, rule: str = "adaptive", doubt: float = 1.0) -> Verdict:
     """Easy (kept), hard or an outlier (dropped), and need review (asked about), of a run that was trained with --trainer temper.
 
-    adaptive: two humps are fitted to where the curves end, beside their class. Hard is who ends rather in the upper one. Easy is who never was
-    there, nor hotter than the bound below which the expected share of the upper hump is at most `purity` of that in the whole set. The rest, who
-    were hot and cooled, or are in doubt, need review. rows: hard ends above 2, review was above 1.5 and ends at 1 at most. map: hard ends above
-    1.6; review was above 1.6, moved by more than 0.5 and ends below 1. Both read temperatures as they are, not beside their class.
+    adaptive: two humps are fitted to where the curves end, beside their class. Hard is who ends rather in the upper one. Need review have those
+    who were there and cooled, and those who end within `doubt` spreads of a hump of it. The rest is easy. rows: hard ends above 2, review was
+    above 1.5 and ends at 1 at most. map: hard ends above 1.6; review was above 1.6, moved by more than 0.5 and ends below 1. Both read
+    temperatures as they are, not beside their class.
     """
-    if not 0 < purity <= 1:
-        raise InputError(f"purity is a share above 0 and up to 1; {purity} was asked")
+    if not 0 <= doubt < math.inf:
+        raise InputError(f"doubt is a number of spreads, from 0; {doubt} was asked")
     if rule not in RULES:
         raise unknown("rule of trajectory", rule, RULES)
-    act, estimate = adaptive(run, purity) if rule == "adaptive" else literal(run, rule)
-    by = f"trajectory,purity={purity:g}" if rule == "adaptive" else f"trajectory,rule={rule}"
+    act, estimate = adaptive(run, doubt) if rule == "adaptive" else literal(run, rule)
+    by = f"trajectory,doubt={doubt:g}" if rule == "adaptive" else f"trajectory,rule={rule}"
     none = torch.full((len(act),), -1)
     return Verdict(
         act, none, torch.zeros(len(act)), scores.values, by, least(scores, act == DROP), estimate, scores.name
     )
 
 
-def adaptive(run: Run, purity: float) -> tuple[Int[Tensor, " N"], tuple[float, float, float]]:
-    peak, end = ends(run)
-    humps = Humps.of(end)
-    chance = humps.chance(torch.maximum(peak, end))
-    order = peak.argsort(stable=True)
-    expected = chance[order].cumsum(0) / torch.arange(1, len(order) + 1)
-    calm = int((expected <= purity * humps.share[0]).sum())
-    act = torch.full((len(peak),), ASK)
-    act[order[:calm]] = KEEP
-    act[chance > 0.5] = ASK
-    act[humps.chance(end) > 0.5] = DROP
+def adaptive(run: Run, doubt: float) -> tuple[Int[Tensor, " N"], tuple[float, float, float]]:
+    curve = shape(run)
+    humps = Humps.of(curve.end)
+    act = torch.full((len(curve.end),), KEEP)
+    act[humps.chance(torch.maximum(curve.peak, curve.end + doubt * humps.spread)) > 0.5] = ASK
+    act[humps.chance(curve.end) > 0.5] = DROP
     return act, humps.count(len(act))
 
 

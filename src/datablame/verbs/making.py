@@ -76,9 +76,9 @@ def corrupt(
     seed
         Which labels are struck, and by what.
     out
-        Parquet file to write the noisy set to, with the columns image, label and truth.
+        Parquet file to write the noisy set to, with the columns image, label and truth; without an ending, a folder of class folders.
     """
-    from datablame.exporting import to_parquet
+    from datablame.exporting import dump
     from datablame.ground import plug
 
     plug.find("noises", noise)  # a wrong name is told before the set is read
@@ -87,7 +87,7 @@ def corrupt(
         raise InputError(f"{data} has no training split")
     noisy = planted(loaded, noise, amount, seed)
     if out is not None:
-        to_parquet(noisy, Path(out))
+        dump(noisy, Path(out))
     return noisy
 
 
@@ -213,12 +213,13 @@ def apply(run: RunLike, *, out: Path) -> Dataset:
     run
         Folder of a run that has been judged.
     out
-        Parquet file to write the set to, with the columns image, label and, where it is known, truth.
+        Parquet file to write the set to, with the columns image, label and, where it is known, truth; without an ending, a folder of class
+        folders.
     """
-    from datablame.exporting import to_parquet
+    from datablame.exporting import dump
     from datablame.verdict import Verdict
 
     found = opened(run)
     cleaned = Verdict.read(found.path / "verdict.csv", found.data).apply(found.data)
-    to_parquet(cleaned, Path(out))
+    dump(cleaned, Path(out))
     return cleaned

@@ -22,7 +22,7 @@ def report(run: RunLike) -> Path:
         return page.write(run)
 
 
-def enrich(run: RunLike, *classes: str, rule: str = "adaptive", least: int = 0) -> list[dict[str, object]]:
+def enrich(run: RunLike, *classes: str, rule: str = "adaptive", least: int = 0) -> dict[str, dict[str, object]]:
     """Show each class as its curves of temperatures do: easy, hard, need review, a map, and the groups it is made of.
 
     Of a run that was trained with --trainer temper. The pictures are in figures/, and in report.html after `datablame report`.
@@ -52,15 +52,16 @@ def enrich(run: RunLike, *classes: str, rule: str = "adaptive", least: int = 0) 
 
 
 def export(run: RunLike, *, to: Path = Path("examples.csv")) -> Path:
-    """Write the table of all examples, one row each, as CSV or Parquet by the ending of the file's name, or the trace as .npz.
+    """Write the table of all examples as CSV or Parquet by the ending of the file's name, the trace as .npz, or the set as class folders.
 
     Parameters
     ----------
     run
-        Folder of a run that has been judged (for .npz, that has been trained).
+        Folder of a run that has been judged (for .npz and folders, that has been trained).
     to
         File to write: examples.csv is safe to open in a spreadsheet; examples.parquet keeps the types; training_dynamics.npz holds the
-        recorded probabilities as Jia et al. (2023) keep them, metadata.pth beside it.
+        recorded probabilities as Jia et al. (2023) keep them, metadata.pth beside it; a name without an ending is a folder, to which the
+        images are copied, a folder a class, with labels.csv (what a verdict changes is written by `apply`).
     """
     from datablame import exporting
 

@@ -40,7 +40,6 @@ for (const box of document.querySelectorAll(".map")) {
     big.drawImage(sheet, ...source(best), 0, 0, 128, 128);
     curve(card.querySelector("canvas.curve"), best);
     card.querySelector("p").textContent = facts.texts[best];
-    card.style.visibility = "visible";
   });
   if (sheet.complete) paint(); else sheet.addEventListener("load", paint);
 }

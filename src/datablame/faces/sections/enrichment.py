@@ -46,8 +46,8 @@ def enrichment(run: Run) -> Section | None:
 def table(found: list[Class]) -> str:
     """Counts of each kind in each class, with the share of wrong labels where the truth is known."""
     rows = []
-    for line in summary(found):
-        cells = [escape(str(line["class"]))]
+    for kind, line in summary(found).items():
+        cells = [escape(kind)]
         for name in NAMES.values():
             wrong = line.get(f"{name}_wrong")
             cells.append(f"{line[name]:,}" + (f" ({wrong:.1%} wrong)" if wrong is not None else ""))
@@ -83,7 +83,7 @@ def plane(each: Class) -> str:
     data = each.run.data
     kinds = list(NAMES)
     texts = [
-        f"{data.name(int(row))}: {NAMES[int(act)]}, ends at {np.exp(end):.2f} of its class"
+        f"{data.name(int(row))}: {NAMES[int(act)]}, ends {np.exp(end):.2f} times as hot as its class"
         + (f", group {group + 1}" if group >= 0 else "")
         for row, act, end, group in zip(
             each.rows[place], each.act[place], each.end[place], each.group[place], strict=True
@@ -103,6 +103,6 @@ def plane(each: Class) -> str:
     words = json.dumps(facts).replace("<", "\\u003c")
     return (
         f'<div class="map"><canvas width="720" height="720"></canvas><div class="card"><canvas class="big" width="128" height="128"></canvas>'
-        f'<canvas class="curve" width="200" height="90"></canvas><p></p></div>'
+        f'<canvas class="curve" width="200" height="90"></canvas><p>Point at an image to see it, its curve and its group.</p></div>'
         f'<img class="atlas" alt="" hidden src="{as_data(encoded(atlas(each, place), "jpeg"), "jpeg")}"><script type="application/json">{words}</script></div>'
     )
