@@ -57,7 +57,9 @@ def main() -> None:
     data = traces.cifar("worse_label").take(torch.arange(rows))
     runs: dict[str, list[db.Run]] = {}
     for seed in range(options.seeds):
-        recipe = db.Recipe(model=f"resnet9,width={width}", epochs=options.epochs, batch=128, folds=2, seed=seed)
+        recipe = db.Recipe(
+            model=f"resnet9,width={width}", epochs=options.epochs, batch=128, folds=2, seed=seed, precision="bf16"
+        )
         first = db.train(data, recipe=recipe, test=test, out=options.out)
         sets = conditions(first)
         for name, each in sets.items():
@@ -77,7 +79,7 @@ def main() -> None:
         lines.append([name, f"{len(each[0].data):,}", f"{100 * wrong:.1f}%", f"{100 * accuracy:.2f}%", *gain])
     results.write(
         "What acting on a detector brings",
-        f"CIFAR-10N `worse_label`, first {rows:,} rows ({100 * float(data.wrong.float().mean()):.1f} % wrong), resnet9,width={width}, {options.epochs} epochs (DivideMix {options.mixed}, "  # type: ignore[union-attr]
+        f"CIFAR-10N `worse_label`, first {rows:,} rows ({100 * float(data.wrong.float().mean()):.1f} % wrong), resnet9,width={width}, {options.epochs} epochs, bf16 (DivideMix {options.mixed}, "  # type: ignore[union-attr]
         f"a quarter of them to warm up), {options.seeds} seed{'s' * (options.seeds > 1)}; accuracy on the 10,000 clean test images, gain over training on everything with its 95 % "
         f"interval (images and seeds resampled). The most suspect {SHARE:.0%} by `lstm` are acted on; the number of steps is kept.\n\n"
         + results.table(["trained on", "rows", "wrong", "test accuracy", "gain", "interval"], lines),

@@ -1,7 +1,7 @@
 """Traces whose wrong labels are known: those that the shipped detectors are taught on, and those that they are tried on.
 
 `python benchmarks/traces.py teach --out DIR` takes about two hours on one core; a second call goes on where the first stopped.
-Teaching uses CIFAR-10's rows from 10,000 on, and noise that is made; trying uses the first 10,000 rows, and `digits`.
+Teaching uses CIFAR-10's rows from 10,000 on, and noise that is made; trying uses the first 10,000 rows, in bf16, and `digits`.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def target(name: str, seed: int, out: Path, width: float, epochs: int, make: boo
     """One run that detectors are tried on."""
     if name == "digits":
         return db.train("digits", recipe=db.Recipe(folds=0, seed=seed, top=5), noise="uniform", amount=0.1, out=out)
-    how = recipe(epochs, width, seed)
+    how = recipe(epochs, width, seed).but(precision="bf16")
     if name in ("uniform", "pair"):
         return trained(cifar().take(torch.arange(FIRST)), how, out, name, 0.2, make)
     column = {"aggre": "aggre_label", "random1": "random_label1", "worse": "worse_label"}[name]
