@@ -39,28 +39,19 @@ def tried(run: db.Run) -> dict[str, float]:
     return {name: float(average_precision_score(wrong, db.score(run, name).values)) for name in (*HAND, *TAUGHT)}
 
 
-def told(values: list[float]) -> str:
-    """Mean, and its 95 % interval by Student's t where there are several."""
-    from scipy.stats import t
-
-    mean = statistics.fmean(values)
-    if len(values) < 2:
-        return f"{mean:.4f}"
-    return f"{mean:.4f} ± {t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5:.4f}"
-
-
 def comparison(found: dict[str, list[dict[str, float]]], paper: dict[str, list[float]]) -> str:
     head = ["signal", *(f"{name} ({len(each)})" for name, each in found.items())]
     lines = [
-        [f"`{name}`", *(told([run[name] for run in each]) for each in found.values())] for name in (*HAND, *TAUGHT)
+        [f"`{name}`", *(results.told([run[name] for run in each]) for each in found.values())]
+        for name in (*HAND, *TAUGHT)
     ]
-    lines.append(["the paper's detector", *(told(paper[name]) for name in found)])
+    lines.append(["the paper's detector", *(results.told(paper[name]) for name in found)])
     best = ["best hand-made"]
     gain = ["`lstm,detector=few` minus it"]
     for each in found.values():
         name = max(HAND, key=lambda hand: statistics.fmean(run[hand] for run in each))
         best.append(f"`{name}`")
-        gain.append(told([run[TAUGHT[0]] - run[name] for run in each]))
+        gain.append(results.told([run[TAUGHT[0]] - run[name] for run in each]))
     return results.table(head, [*lines, best, gain])
 
 

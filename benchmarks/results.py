@@ -6,6 +6,7 @@ import datetime
 import os
 import platform
 import re
+import statistics
 from importlib.metadata import version
 from pathlib import Path
 
@@ -53,3 +54,14 @@ def write(title: str, text: str) -> None:
 def table(head: list[str], rows: list[list[str]]) -> str:
     lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows])
+
+
+def told(values: list[float], digits: int = 4) -> str:
+    """Mean, and its 95 % interval by Student's t where there are several."""
+    from scipy.stats import t
+
+    mean = statistics.fmean(values)
+    if len(values) < 2:
+        return f"{mean:.{digits}f}"
+    half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
+    return f"{mean:.{digits}f} ± {half:.{digits}f}"

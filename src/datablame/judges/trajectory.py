@@ -18,7 +18,7 @@ from datablame.verdict import ASK, DROP, KEEP, Verdict, least
 RULES = ("adaptive", "rows", "map")
 
 
-def trajectory(run: Run, scores: Scores, rule: str = "adaptive", doubt: float = 1.0) -> Verdict:
+def trajectory(run: Run, scores: Scores, rule: str = "adaptive", doubt: float = 1.5) -> Verdict:
     """Easy (kept), hard or an outlier (dropped), and need review (asked about), of a run that was trained with --trainer temper.
 
     adaptive: two humps are fitted to where the curves end, beside their class. Hard is who ends rather in the upper one. Need review have those
