@@ -307,6 +307,7 @@ def test_enriching_draws_each_class(tempered):
     table = verbs.enrich(tempered)
     assert list(table) == list(tempered.data.classes)
     assert sum(line["easy"] + line["hard"] + line["review"] for line in table.values()) == 240
+    verbs.score(tempered, "sigma")
     verdict = verbs.judge(tempered, judge="trajectory", by="sigma")
     assert sum(line["hard"] for line in table.values()) == verdict.count(DROP)
     wrong = tempered.data.wrong[verdict.act == DROP].float().mean()

@@ -5,16 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float, Int
 from PIL import Image, ImageDraw, ImageFont
 
 from datablame.enriching import NAMES, Class
-from datablame.faces.figures import GREEN, INK, ORANGE, RED, encoded, thumbnail
+from datablame.evidence.curves import beside
+from datablame.faces.figures import GREEN, GREY, INK, ORANGE, RED, encoded, thumbnail
 from datablame.ground import store
 from datablame.verdict import ASK, DROP, KEEP
 
 COLOURS = {KEEP: GREEN, DROP: RED, ASK: ORANGE}
-SIDE, EDGE = 96, 4
+SIDE, EDGE, STRIP = 96, 4, 40
+"""Pixels of an image, of its border, and of the curve under it."""
 PICKED = 10
 """Images a row."""
 POINTS = 1_000
@@ -37,16 +40,26 @@ def framed(each: Class, row: int, colour: str, side: int = SIDE) -> Image.Image:
 
 
 def page(each: Class, lines: list[tuple[str, np.ndarray, list[str]]]) -> Image.Image:
-    """Lines of framed images, each under its title: (title, rows, colours)."""
+    """Lines of framed images with their curves beneath, all on one scale, each line under its title: (title, rows, colours)."""
     step, title = SIDE + 2 * EDGE + 6, 24
+    tall = step + title + STRIP
     width = max([len(rows) for _, rows, _ in lines], default=0) * step + 6
-    whole = Image.new("RGB", (max(width, 420), len(lines) * (step + title) + 6), "white")
+    whole = Image.new("RGB", (max(width, 420), len(lines) * tall + 6), "white")
     pen, font = ImageDraw.Draw(whole), ImageFont.load_default(14)
-    for place, (text, rows, colours) in enumerate(lines):
-        y = 6 + place * (step + title)
+    seen = [beside(each.run, torch.from_numpy(rows)).T.numpy() for _, rows, _ in lines]
+    low = min([0.0, *(float(curves.min()) for curves in seen if curves.size)])
+    high = max([low + 1e-6, *(float(curves.max()) for curves in seen if curves.size)])
+    scale = 0.75 * STRIP / (high - low)
+    for place, ((text, rows, colours), curves) in enumerate(zip(lines, seen, strict=True)):
+        y = 6 + place * tall
         pen.text((6, y), text, INK, font)
-        for turn, (row, colour) in enumerate(zip(rows.tolist(), colours, strict=True)):
-            whole.paste(framed(each, row, colour), (6 + turn * step, y + title - 4))
+        up = y + tall - 14 - (np.broadcast_to(curves, (len(rows), max(2, each.run.trace.epochs))) - low) * scale
+        middle = y + tall - 14 + low * scale
+        for turn, (row, colour, heights) in enumerate(zip(rows.tolist(), colours, up, strict=True)):
+            left, right = 6 + turn * step, 6 + turn * step + SIDE + 2 * EDGE - 1
+            whole.paste(framed(each, row, colour), (left, y + title - 4))
+            pen.line([(left, middle), (right, middle)], GREY)
+            pen.line(list(zip(np.linspace(left, right, len(heights)), heights, strict=True)), colour, 2)
     return whole
 
 
