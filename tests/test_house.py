@@ -25,7 +25,7 @@ FLOORS = {
 FLOOR = {name: floor for floor, names in FLOORS.items() for name in names.split()}
 ALLOWED = {
     ("sources", "sources"): "a preset is read by the folder or hub source, found by name",
-    ("models", "models"): "wide_resnet is built of resnet's blocks",
+    ("models", "models"): "wide_resnet is built of resnet's blocks; frozen holds a net of torchvision's",
 }
 
 
@@ -95,7 +95,9 @@ def test_a_method_is_its_file_and_says_what_it_is(room, name):
     assert ast.get_docstring(ast.parse((ROOT / room / f"{name}.py").read_text()))
 
 
-@pytest.mark.parametrize("name", plug.names("models"))
+@pytest.mark.parametrize(
+    "name", sorted({*plug.names("models")} - {"frozen"})
+)  # which does not train: tests/test_memorization.py
 def test_models(name):
     torch.manual_seed(0)
     size = 32 if name in ("torchvision", "resnet") else 8

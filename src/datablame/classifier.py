@@ -101,15 +101,18 @@ def build(recipe: Recipe, data: Dataset) -> Classifier:
         encoders = [plug.find("models", spec(recipe.model))(data.shape) for _ in range(count)]
         encoder = encoders[0] if count == 1 else Beside(encoders)
         head = plug.find("heads", recipe.head)(encoder.dim, len(data.classes))
-    model = Classifier(encoder, head, data.mean, data.std)
+    mean, std = getattr(encoder, "mean", data.mean), getattr(encoder, "std", data.std)
+    model = Classifier(encoder, head, mean, std)
     return world.unite(model).to(world.device(), memory_format=torch.channels_last)  # type: ignore[return-value]  # the same module
 
 
 def spec(model: str) -> str:
-    """`mobilenet_v2,weights=DEFAULT` -> `torchvision,name=mobilenet_v2,...`; names of the house as they are.
+    """`mobilenet_v2,weights=DEFAULT` -> `torchvision,name=mobilenet_v2,...`, `frozen:resnet50` -> `frozen,name=resnet50`; names of the house as they are.
 
     Raises InputError where neither has the name.
     """
+    if model.startswith("frozen:"):
+        return model.replace("frozen:", "frozen,name=", 1)
     name, _, options = model.partition(",")
     if "." in name or name in plug.names("models"):
         return model

@@ -24,11 +24,11 @@ class Recipe:
     """How a model is trained and what is recorded of it."""
 
     model: str = "auto"
-    """Encoder: a name from `datablame methods` with its options (resnet9,width=0.5), any torchvision classifier by name, or auto."""
+    """Encoder: a name from `datablame methods` with its options (resnet9,width=0.5), any torchvision classifier by name, frozen:resnet50, or auto."""
     head: str = "linear"
     """What turns features into classes."""
     trainer: str = "plain"
-    """How the weights are found: plain, or dividemix with its options, which bears many wrong labels."""
+    """How the weights are found: plain, or a name from `datablame methods` (dividemix, which bears many wrong labels, temper, newton)."""
     epochs: int = 0
     """Passes over the training set; 0 chooses by the size of the set."""
     batch: int = 0

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
+from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from datablame.classifier import Classifier, build
 from datablame.evidence.augment import augment
+from datablame.evidence.encoded import encoded, still
 from datablame.evidence.schedules import schedule
 from datablame.evidence.temper import Temperatures
 from datablame.evidence.training import Progress, batches, look, optimizer_of
@@ -22,6 +26,7 @@ def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
     optimizer = optimizer_of(model, recipe)
     channels, tensors = (temperatures.channels, temperatures.tensors) if temperatures else ((), {})
     progress = Progress(run, [(model, optimizer)], channels, tensors)
+    says = spoken(run, model)
     rate_at = schedule(recipe.schedule)
     each = len(batches(torch.arange(len(data)), recipe.batch))
     ticker = clock.Ticker((recipe.epochs - progress.done) * each, "training", "steps")
@@ -34,9 +39,8 @@ def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
         for step, index in enumerate(steps):
             progress.rate(recipe.rate * rate_at((epoch + step / len(steps)) / recipe.epochs))
             mine = world.shard(index)
-            images, labels = data.batch(mine)
             with world.autocast(recipe.precision):
-                logits = model(augment(images, mine, recipe.augment, recipe.seed, epoch)).float()
+                logits, labels = says(mine, epoch)
             cooled = logits / temperatures.at(mine)[:, None] if temperatures else logits
             loss = cross_entropy(cooled, labels, reduction="sum") / len(index)
             progress.step(model, optimizer, loss)
@@ -53,3 +57,17 @@ def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
         progress.close(epoch, losses, model)
     ticker.close()
     return model
+
+
+def spoken(run: Run, model: Classifier) -> Callable[[Tensor, int], tuple[Tensor, Tensor]]:
+    """(rows, epoch) -> what the model says of them as they are seen in this epoch, and their labels; from kept features where they do not change."""
+    data, recipe = run.data, run.recipe
+    if still(model) and recipe.augment == "none":
+        features, labels = encoded(model, data), data.labels.to(world.device())
+        return lambda rows, epoch: (model.head(features.at(rows)).float(), labels[rows.to(labels.device)])
+
+    def seen(rows: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+        images, labels = data.batch(rows)
+        return model(augment(images, rows, recipe.augment, recipe.seed, epoch)).float(), labels
+
+    return seen

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import numpy as np
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
-from datablame.classifier import Classifier, Prepared, build
+from datablame.classifier import Classifier, build
 from datablame.dataset import Dataset
+from datablame.evidence.encoded import encoded, still
 from datablame.evidence.schedules import schedule
-from datablame.evidence.training import batches, fit, kept_epochs
+from datablame.evidence.sweep import sweep
+from datablame.evidence.training import fit, kept_epochs
 from datablame.ground import clock, draw, store, world
 from datablame.ground.errors import InputError
 from datablame.run import Run
-
-BATCH = 512
-
-
-def sweep(
-    model: Classifier | Prepared, data: Dataset, read: Callable[[Tensor], Tensor], what: str
-) -> Iterator[np.ndarray]:
-    """`read(images)` of the whole set, a block of rows after the other, each process doing its part of a block."""
-    steps = batches(torch.arange(len(data)), BATCH)
-    for index in clock.track(steps, len(steps), what, "blocks"):
-        mine = world.shard(index)
-        with torch.inference_mode():
-            part = read(data.batch(mine)[0]).float()
-        block = part.new_zeros(len(index), *part.shape[1:])
-        start = int(mine[0] - index[0]) if len(mine) else 0
-        block[start : start + len(mine)] = part
-        yield world.total(block).cpu().numpy()
 
 
 def features(run: Run) -> np.ndarray:
@@ -40,6 +24,11 @@ def features(run: Run) -> np.ndarray:
     if world.agree(path.exists()):
         return np.load(path, mmap_mode="r")
     model = run.model
+    if still(model):
+        kept = encoded(model, run.data)
+        return store.fill(
+            path, kept.shape, "float16", (kept[rows.numpy()] for rows in torch.arange(len(run.data)).split(4096))
+        )
     with clock.stage("features"):
         return store.fill(
             path, (len(run.data), model.dim), "float16", sweep(model, run.data, model.features, "features")
@@ -65,6 +54,11 @@ def probabilities(run: Run, data: Dataset, name: str) -> np.ndarray:
 def on_train(run: Run) -> np.ndarray:
     """Probabilities [N,K] of the training examples."""
     return probabilities(run, run.data, "probabilities")
+
+
+def given(run: Run) -> Float[Tensor, " N"]:
+    """Probability of its label for each training example."""
+    return torch.from_numpy(np.array(on_train(run))).gather(1, run.data.labels[:, None])[:, 0]
 
 
 def on_test(run: Run) -> np.ndarray:

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
-from datablame.classifier import build
+from datablame.classifier import build, spec
 from datablame.dataset import Dataset
 from datablame.evidence.augment import augment, kinds
 from datablame.evidence.schedules import schedule
@@ -34,7 +34,7 @@ def settle(recipe: Recipe, data: Dataset) -> Recipe:
     if model == "auto":
         model = "mlp" if side <= 16 else f"resnet9,width={1 if fast else 0.25}" if side <= 96 else "resnet18"
     try_out(recipe.but(model=model), data)
-    words = "crop+flip" if data.shape[0] == 3 else "crop"
+    words = "none" if spec(model).startswith("frozen") else "crop+flip" if data.shape[0] == 3 else "crop"
     aug = words if recipe.augment == "auto" else recipe.augment
     kinds(aug)
     seen = 1_000_000 if fast else 160_000

@@ -1,0 +1,65 @@
+"""Features of an encoder that does not train: made once for an image, kept in the cache, and read by rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datablame.classifier import Classifier, Prepared
+from datablame.dataset import Dataset
+from datablame.evidence.sweep import sweep
+from datablame.ground import clock, store, world
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Rows of a memory-mapped float16 array of features `[images, D]`: row i of a set is its row `rows[i]`."""
+
+    array: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.rows), self.array.shape[1]
+
+    def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
+        return self.array[self.rows[index]]
+
+    def at(self, index: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
+        """Features in single precision, on the device."""
+        return torch.from_numpy(self[index.numpy()].astype("float32")).to(world.device())
+
+
+def still(model: Classifier | Prepared) -> TypeGuard[Classifier]:
+    """Is the encoder one that does not train?"""
+    return isinstance(model, Classifier) and getattr(model.encoder, "still", False)
+
+
+def encoded(model: Classifier, data: Dataset) -> Encoded:
+    """What the encoder makes of the images of a set; those that it has seen before are read from the cache. Resumes where it was stopped."""
+    images = data.images
+    assert images is not None
+    weights = [model.mean, model.std, *model.encoder.state_dict().values()]
+    folder = store.cache() / "features" / f"{images.digest}-{store.digest(*(w.cpu().numpy() for w in weights))}"
+    count = len(images.array)
+    with store.alone(folder, patient=True):
+        done = store.open_array(folder / "done.npy", (count,), "uint8")
+        missing = world.agree(np.setdiff1d(data.rows.numpy(), np.flatnonzero(done)))
+        if len(missing):
+            kept = store.open_array(folder / "features.npy", (count, model.dim), "float16")
+            place = torch.from_numpy(np.unique(data.rows.numpy(), return_index=True)[1])
+            new = place[torch.isin(data.rows[place], torch.from_numpy(missing))]
+            with clock.stage("features"):
+                for block in sweep(model, data.take(new), model.features, "features"):
+                    rows, missing = missing[: len(block)], missing[len(block) :]
+                    kept[rows] = block
+                    done[rows] = 1
+            for file in (kept, done):  # features first: what is marked as done is there
+                file.flush() if isinstance(file, np.memmap) else None
+        world.wait()
+    return Encoded(np.load(folder / "features.npy", mmap_mode="r"), data.rows.numpy())

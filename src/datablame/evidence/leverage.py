@@ -1,0 +1,165 @@
+"""What a softmax-linear head would say of each of its training examples had it not been trained on it: one Newton step of the problem without the
+example, its removal exact. Rad & Maleki, 2020 (approximate leave-one-out). arXiv:1801.10243
+
+With H the Hessian at the optimum, the leverage of an example is the K x K matrix L = (I (x) x)^T H^-1 (I (x) x) / N; without it the logits are
+z + L (I - J L)^-1 r, where r = p - e_y and J = diag(p) - p p^T.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datablame.evidence import passes
+from datablame.evidence.optimum import Basis, Problem, optimum, through
+from datablame.ground import clock, world
+from datablame.run import Run
+
+SIDE = 20_480
+"""Rows of the largest Hessian that is inverted whole: 1.7 GB in single precision, and as much again for the inverse."""
+SOLVED = 128
+"""Up to so many classes (I - J L)^-1 is solved; beyond them it is I + J L."""
+
+
+@dataclass(frozen=True, eq=False)
+class Leverage:
+    """H^-1 in turned coordinates: exact within the first `directions` of the features, EK-FAC in those that remain.
+
+    Coordinates are products of `side [K,c]`, c = K - 1 directions among the classes (H is blind to the same change of all logits), and
+    `turn [d,d]`, the eigenvectors of the mean of x x^T, the largest first. `energy` is the share of the features' squared length that is exact.
+    """
+
+    problem: Problem
+    theta: Float[Tensor, "1 K d"]
+    side: Float[Tensor, "K c"]
+    turn: Float[Tensor, "d d"]
+    inverse: Float[Tensor, "ck ck"]
+    rest: Float[Tensor, "c m"]
+    energy: float
+
+    @classmethod
+    def of(
+        cls, problem: Problem, theta: Float[Tensor, "1 K d"], basis: Basis, directions: int | None = None
+    ) -> Leverage:
+        """Of the optimum theta; None for as many directions as SIDE holds."""
+        dim, free = theta.shape[2], problem.classes - 1
+        k = min(dim, SIDE // free if directions is None else directions)
+        turn = basis.turn.flip(1).contiguous()
+        side = across(problem, theta)
+        bias = turn[-1]
+        block = torch.zeros(free * k, free * k, device=theta.device)
+        rest = torch.zeros(free, dim - k, device=theta.device)
+        passes = -(-len(problem.labels) // 4096)
+        for _, x in clock.track(problem.blocks(), passes, "curvature", "blocks"):
+            t, bend = x @ turn, curved(through(x, theta)[:, 0].softmax(1), side)
+            for i in range(free if k else 0):
+                for j in range(i, free):
+                    block[i * k : (i + 1) * k, j * k : (j + 1) * k].addmm_((t[:, :k] * bend[:, i, j, None]).T, t[:, :k])
+            rest += bend.diagonal(dim1=1, dim2=2).T @ t[:, k:].square()
+        count = len(problem.labels)
+        block = world.total(block).div_(count)
+        decay = problem.decay * (torch.eye(k, device=bias.device) - bias[:k, None] * bias[:k])
+        for i in range(free):
+            block[i * k : (i + 1) * k, i * k : (i + 1) * k] += decay
+        rest = world.total(rest) / count + problem.decay * (1 - bias[k:].square())
+        size = basis.size.flip(0)
+        return cls(
+            problem, theta, side, turn, inverted(block), 1 / rest.clamp_min(1e-12), float(size[:k].sum() / size.sum())
+        )
+
+    def blocks(self) -> Iterator[tuple[Int[Tensor, " b"], Float[Tensor, "b K"], Float[Tensor, "b c c"]]]:
+        """(rows, logits, leverage) of this process."""
+        free = self.side.shape[1]
+        k = len(self.inverse) // free
+        passes = -(-len(self.problem.labels) // 4096)
+        for rows, x in clock.track(self.problem.blocks(), passes, "leaving out", "blocks"):
+            t = x @ self.turn
+            found = x.new_zeros(len(x), free, free)
+            for i in range(free if k else 0):
+                for j in range(i, free):
+                    part = self.inverse[i * k : (i + 1) * k, j * k : (j + 1) * k]
+                    found[:, i, j] = found[:, j, i] = ((t[:, :k] @ part) * t[:, :k]).sum(1)
+            found.diagonal(dim1=1, dim2=2).add_(t[:, k:].square() @ self.rest.T)
+            yield rows, through(x, self.theta)[:, 0], found / len(self.problem.labels)
+
+    def left_out(self) -> Float[Tensor, "N 4"]:
+        """Of each example the probability of its label, the same without it, the loss without it in nats, and g^T H^-1 g, its self-influence."""
+        labels, found = self.problem.labels, torch.zeros(len(self.problem.labels), 4, device=self.theta.device)
+        for rows, logits, lever in self.blocks():
+            p, given = logits.softmax(1), labels[rows].to(logits.device)[:, None]
+            wrong = (p @ self.side - self.side[given[:, 0]])[:, :, None]
+            bend = curved(p, self.side)
+            if self.problem.classes <= SOLVED:
+                eye = torch.eye(len(self.side.T), device=p.device)
+                step = torch.linalg.solve(eye - bend @ lever, wrong)
+            else:
+                step = wrong + bend @ (lever @ wrong)
+            without = (logits + (lever @ step)[:, :, 0] @ self.side.T).log_softmax(1).gather(1, given)
+            pull = (wrong.mT @ lever @ wrong)[:, 0] * len(labels)
+            found[rows.to(found.device)] = torch.cat([p.gather(1, given), without.exp(), -without, pull], 1)
+        return world.total(found)
+
+
+def helmert(classes: int) -> Float[Tensor, "K c"]:
+    """An orthonormal basis of the vectors whose sum is zero."""
+    rows = torch.tril(torch.ones(classes - 1, classes))
+    count = torch.arange(1, classes).float()
+    rows[torch.arange(classes - 1), torch.arange(1, classes)] = -count
+    return (rows / (count * (count + 1)).sqrt()[:, None]).T
+
+
+def across(problem: Problem, theta: Float[Tensor, "1 K d"]) -> Float[Tensor, "K c"]:
+    """The eigenvectors of the mean J that are orthogonal to (1, ..., 1)."""
+    side = helmert(problem.classes).to(theta.device)
+    mean = theta.new_zeros(problem.classes - 1, problem.classes - 1)
+    for _, x in problem.blocks():
+        mean += curved(through(x, theta)[:, 0].softmax(1), side).sum(0)
+    return side @ torch.linalg.eigh(world.total(mean))[1]
+
+
+def curved(p: Float[Tensor, "b K"], side: Float[Tensor, "K c"]) -> Float[Tensor, "b c c"]:
+    """J = diag(p) - p p^T of each example, in the coordinates of `side`."""
+    mean = p @ side
+    return (p[:, None] * side.T) @ side - mean[:, :, None] * mean[:, None]
+
+
+def inverted(block: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
+    """The inverse of a symmetric matrix of which the upper blocks are given; damped, and said, where it is singular."""
+    if not len(block):
+        return block
+    damping, mean = 0.0, float(block.diagonal().mean())
+    while True:
+        factor, failed = torch.linalg.cholesky_ex(block, upper=True)
+        if not failed and math.isfinite(float(factor.diagonal().min())):
+            break
+        more = max(1e-6 * mean, 9 * damping)
+        damping += more
+        block.diagonal().add_(more)
+    if damping:
+        clock.say(
+            f"the Hessian of the head is singular; {damping:.1e} was added to its diagonal (its mean is {mean:.1e}): a larger --decay spares that"
+        )
+    return torch.cholesky_inverse(factor, upper=True)
+
+
+def left_out(run: Run, directions: int | None = None) -> Float[Tensor, "N 4"]:
+    """`Leverage.left_out` of a linear head fitted to its optimum on the features of a run, with the recipe's decay; kept in the run's folder."""
+
+    def make() -> np.ndarray:
+        problem = Problem(passes.features(run), run.data.labels, len(run.data.classes), run.recipe.decay or 1e-6)
+        with clock.stage("fit the head"):
+            basis = Basis.of(problem)
+            theta = optimum(problem, basis=basis)
+        with clock.stage("leave one out"):
+            lever = Leverage.of(problem, theta, basis, directions)
+            if lever.energy < 1:
+                clock.say(f"{lever.energy:.1%} of the features' squared length is treated exactly, the rest by EK-FAC")
+            return lever.left_out().cpu().numpy()
+
+    return torch.from_numpy(run.keep(f"left_out-{'all' if directions is None else directions}", make).copy())

@@ -1,0 +1,191 @@
+"""The optimum of a softmax-linear head on fixed features, by Newton's method; many sets of examples at once.
+The Hessian is sum J_n (x) x_n x_n^T. Boehning, 1992. Annals of the Institute of Statistical Mathematics 44; Martens, 2010 (truncated Newton)"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from datablame.evidence.encoded import Encoded
+from datablame.ground import world
+
+BLOCK = 4096
+"""Rows of features that are looked at together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """The mean cross-entropy of the kept examples plus half the decay times the squared weights, biases free; R sets of kept examples.
+
+    `features [N,D]` may be memory-mapped in half precision: they pass in blocks, each process taking its part of one, with a one for the bias.
+    """
+
+    features: np.ndarray | Encoded
+    labels: Int[Tensor, " N"]
+    classes: int
+    decay: float
+    keep: Bool[Tensor, "R N"] | None = None
+
+    def but(self, **changes: Any) -> Problem:
+        return dataclasses.replace(self, **changes)
+
+    @property
+    def sets(self) -> int:
+        return 1 if self.keep is None else len(self.keep)
+
+    @property
+    def sizes(self) -> Float[Tensor, " R"]:
+        """Examples of each set."""
+        if self.keep is None:
+            return torch.full((1,), float(len(self.labels)), device=world.device())
+        return self.keep.sum(1).float().to(world.device())
+
+    def blocks(self) -> Iterator[tuple[Int[Tensor, " b"], Float[Tensor, "b d"]]]:
+        """(rows, their features with a one) of this process, in single precision on the device."""
+        for index in torch.arange(len(self.labels)).split(BLOCK):
+            rows = world.shard(index)
+            x = torch.from_numpy(np.asarray(self.features[rows.numpy()], "float32")).to(world.device())
+            yield rows, torch.cat([x, x.new_ones(len(x), 1)], 1)
+
+    def weights(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b R 1"]:
+        """What each example counts for in each set."""
+        share = (1 / self.sizes).expand(len(rows), -1)
+        if self.keep is not None:
+            share = share * self.keep[:, rows].T.to(share.device)
+        return share[:, :, None]
+
+    def pull(self, theta: Float[Tensor, "R K d"]) -> Float[Tensor, "R K d"]:
+        """The decay's part of the gradient; also its product with the Hessian."""
+        pulled = self.decay * theta
+        pulled[:, :, -1] = 0
+        return pulled
+
+    def gradient(self, theta: Float[Tensor, "R K d"]) -> tuple[Float[Tensor, " R"], Float[Tensor, "R K d"]]:
+        """(objective, gradient) of every set."""
+        loss, slope = theta.new_zeros(self.sets), theta.new_zeros(theta.shape)
+        for rows, x in self.blocks():
+            logits, labels, share = through(x, theta), self.labels[rows].to(x.device), self.weights(rows)
+            chosen = labels[:, None, None].expand(-1, self.sets, 1)
+            logs = logits.log_softmax(2)
+            loss -= (share[:, :, 0] * logs.gather(2, chosen)[:, :, 0]).sum(0)
+            slope += back(x, share * (logs.exp().scatter_add_(2, chosen, -torch.ones_like(share))))
+        loss, slope = world.total(loss), world.total(slope)
+        return loss + 0.5 * (theta * self.pull(theta)).sum((1, 2)), slope + self.pull(theta)
+
+    def bend(self, theta: Float[Tensor, "R K d"], way: Float[Tensor, "R K d"]) -> Float[Tensor, "R K d"]:
+        """The Hessian at theta times a direction."""
+        bent = torch.zeros_like(theta)
+        for rows, x in self.blocks():
+            p, t = through(x, theta).softmax(2), through(x, way)
+            bent += back(x, self.weights(rows) * p * (t - (p * t).sum(2, keepdim=True)))
+        return world.total(bent) + self.pull(way)
+
+
+def through(x: Float[Tensor, "b d"], theta: Float[Tensor, "R K d"]) -> Float[Tensor, "b R K"]:
+    return (x @ theta.flatten(0, 1).T).unflatten(1, theta.shape[:2])
+
+
+def back(x: Float[Tensor, "b d"], u: Float[Tensor, "b R K"]) -> Float[Tensor, "R K d"]:
+    return (u.flatten(1).T @ x).unflatten(0, u.shape[1:])
+
+
+@dataclass(frozen=True, eq=False)
+class Basis:
+    """Eigenvectors `turn [d,d]` and values `size [d]` of the mean of x x^T: what all sets share of their curvature."""
+
+    turn: Float[Tensor, "d d"]
+    size: Float[Tensor, " d"]
+
+    @classmethod
+    def of(cls, problem: Problem) -> Basis:
+        dim = problem.features.shape[1] + 1
+        square = torch.zeros(dim, dim, device=world.device())
+        for _, x in problem.blocks():
+            square.addmm_(x.T, x)
+        size, turn = torch.linalg.eigh(world.total(square) / len(problem.labels))
+        return cls(turn, size.clamp_min(0))
+
+
+class Eased:
+    """K-FAC as a preconditioner: the mean of J_n of each set, times the shared basis; the same change of all classes, which changes nothing, is
+    left out."""
+
+    def __init__(self, problem: Problem, basis: Basis, theta: Float[Tensor, "R K d"]):
+        mean = theta.new_zeros(problem.sets, problem.classes, problem.classes)
+        for rows, x in problem.blocks():
+            p, share = through(x, theta).softmax(2), problem.weights(rows)
+            mean += torch.diag_embed((share * p).sum(0)) - torch.einsum("brk,brl->rkl", share * p, p)
+        size, self.side = torch.linalg.eigh(world.total(mean))
+        self.turn = basis.turn
+        flat = size.clamp_min(0)[:, :, None] * basis.size
+        self.size = flat + problem.decay + 1e-6 * flat.amax((1, 2), keepdim=True)
+
+    def __call__(self, v: Float[Tensor, "R K d"]) -> Float[Tensor, "R K d"]:
+        eased = self.side @ ((self.side.mT @ v @ self.turn) / self.size) @ self.turn.T
+        return eased - eased.mean(1, keepdim=True)
+
+
+def newton(problem: Problem, basis: Basis, theta: Float[Tensor, "R K d"], rounds: int = 20) -> Float[Tensor, "R K d"]:
+    """One Newton step from theta: conjugate gradients for its direction, halved for a set until its objective falls."""
+    before, slope = problem.gradient(theta)
+    ease = Eased(problem, basis, theta)
+    way = conjugate(lambda v: problem.bend(theta, v), slope, ease, rounds)
+    fall = (slope * way).sum((1, 2))
+    length = theta.new_ones(problem.sets)
+    worse = torch.ones_like(length, dtype=torch.bool)
+    for _ in range(10):
+        new = theta - length[:, None, None] * way
+        worse = ~(problem.gradient(new)[0] <= before - 1e-4 * length * fall + 1e-7 * before.abs())
+        if not worse.any():
+            return new
+        length[worse] /= 2
+    return theta - torch.where(worse, 0.0, length)[:, None, None] * way
+
+
+def conjugate(
+    multiply: Callable[[Tensor], Tensor], target: Float[Tensor, "R K d"], ease: Eased, rounds: int
+) -> Float[Tensor, "R K d"]:
+    """Preconditioned conjugate gradients on all sets side by side, to a hundredth of the residual's start."""
+    x, residual = torch.zeros_like(target), target.clone()
+    eased = ease(residual)
+    way, size = eased, (residual * eased).sum((1, 2))
+    first = size.clone()
+    for _ in range(rounds):
+        bent = multiply(way)
+        curve = (way * bent).sum((1, 2))
+        going = (size > 1e-4 * first) & (curve > 0)
+        step = torch.where(going, size / curve, 0.0)[:, None, None]
+        x, residual = x + step * way, residual - step * bent
+        eased = ease(residual)
+        new = (residual * eased).sum((1, 2))
+        way = eased + torch.where(going, new / size, 0.0)[:, None, None] * way
+        size = torch.where(going, new, size)
+        if not going.any():
+            break
+    return x
+
+
+def optimum(
+    problem: Problem, theta: Float[Tensor, "R K d"] | None = None, basis: Basis | None = None, steps: int = 30
+) -> Float[Tensor, "R K d"]:
+    """Weights and, last, biases where the gradient is 1e-5 of what it is at zero, or nothing falls any more."""
+    dim = problem.features.shape[1] + 1
+    zero = torch.zeros(problem.sets, problem.classes, dim, device=world.device())
+    start = problem.gradient(zero)[1].norm(dim=(1, 2))
+    theta = zero if theta is None else theta - theta.mean(1, keepdim=True)
+    basis = basis or Basis.of(problem)
+    for _ in range(steps):
+        new = newton(problem, basis, theta)
+        if torch.equal(new, theta):
+            break
+        theta = new
+        if (problem.gradient(theta)[1].norm(dim=(1, 2)) <= 1e-5 * start).all():
+            break
+    return theta

@@ -1,0 +1,51 @@
+"""The head of a frozen encoder fitted to its optimum by Newton's method, along a path of falling decay. Friedman, Hastie, Tibshirani, 2010 (paths)"""
+
+from __future__ import annotations
+
+import torch
+
+from datablame.classifier import Classifier, build
+from datablame.evidence.encoded import encoded, still
+from datablame.evidence.optimum import Basis, Problem, optimum, through
+from datablame.evidence.training import Progress, optimizer_of
+from datablame.ground import clock, world
+from datablame.ground.errors import InputError
+from datablame.run import Run
+
+
+def newton(run: Run) -> Classifier:
+    """The optimum of the softmax-linear head of a frozen encoder; each epoch is a decay, from one that leaves little but the biases to the recipe's.
+
+    Raises InputError where the encoder trains, the head is not linear, or images would be changed at random.
+    """
+    recipe, data = run.recipe, run.data
+    model = build(recipe, data)
+    if not still(model) or not isinstance(model.head, torch.nn.Linear):
+        raise InputError(
+            "newton fits the linear head of a frozen encoder; ask for --model frozen:resnet50 and --head linear"
+        )
+    if recipe.augment != "none":
+        raise InputError(
+            f"newton looks at each image once and cannot change it at random; ask for --augment none instead of {recipe.augment}"
+        )
+    progress = Progress(run, [(model, optimizer_of(model, recipe))])
+    problem = Problem(encoded(model, data), data.labels, len(data.classes), recipe.decay)
+    with clock.stage("basis"):
+        basis = Basis.of(problem)
+    strong, head = float(basis.size[-1]), model.head
+    weak = recipe.decay or 1e-8 * strong  # without any, separable sets have no optimum
+    ticker = clock.Ticker(recipe.epochs - progress.done, "fitting", "decays")
+    for epoch in range(progress.done, recipe.epochs):
+        left = 1 - (epoch + 1) / recipe.epochs
+        eased = problem.but(decay=strong**left * weak ** (1 - left))
+        theta = torch.cat([head.weight, head.bias[:, None]], 1).detach()[None]
+        theta = optimum(eased, theta, basis)
+        with torch.no_grad():
+            head.weight.copy_(theta[0, :, :-1])
+            head.bias.copy_(theta[0, :, -1])
+        for rows, x in problem.blocks():
+            progress.recorder.put(rows, through(x, theta)[:, 0], data.labels[rows].to(x.device))
+        progress.close(epoch, eased.gradient(theta)[0] / world.size(), model)
+        ticker.tick(f"{epoch + 1} of {recipe.epochs}")
+    ticker.close()
+    return model

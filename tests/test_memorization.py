@@ -1,0 +1,214 @@
+"""Memorization: frozen encoders, heads at their optimum, and what a head would say of an example that it was not trained on."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, blobs
+from safetensors.torch import save_file
+from scipy.stats import pearsonr, spearmanr
+from torch.nn.functional import cross_entropy
+
+from datablame import InputError, Recipe, verbs
+from datablame.classifier import build
+from datablame.evidence import passes
+from datablame.evidence.encoded import encoded
+from datablame.evidence.leverage import Leverage, helmert, inverted
+from datablame.evidence.optimum import Basis, Problem, optimum
+from datablame.models.frozen import frozen
+
+
+def toy(count, dim, classes, decay, seed=0, keep=None):
+    """Features that are positive and of unequal spread, labels that follow them but for a few."""
+    generator = torch.Generator().manual_seed(seed)
+    spread = torch.rand(dim, generator=generator) ** 2 * 2
+    x = torch.randn(count, dim, generator=generator).relu() * spread
+    truth = (x @ torch.randn(dim, classes, generator=generator) * 3 / dim**0.5).argmax(1)
+    labels = torch.where(torch.arange(count) % 11 == 0, (truth + 1) % classes, truth)
+    return Problem(x.numpy(), labels, classes, decay, keep)
+
+
+def by_autograd(problem, theta):
+    """Gradient and Hessian of the objective at theta, of the first set, in double precision."""
+    x = torch.from_numpy(problem.features).double()
+    x = torch.cat([x, x.new_ones(len(x), 1)], 1)
+    kept = problem.keep[0] if problem.keep is not None else torch.ones(len(x), dtype=torch.bool)
+
+    def objective(t):
+        loss = cross_entropy(x[kept] @ t.T, problem.labels[kept])
+        return loss + 0.5 * problem.decay * t[:, :-1].square().sum()
+
+    t = theta[0].double()
+    functional = torch.autograd.functional
+    return objective(t), functional.jacobian(objective, t), functional.hessian(objective, t)
+
+
+def test_gradient_and_hessian_are_those_of_autograd():
+    keep = torch.rand(2, 40, generator=torch.Generator().manual_seed(1)) < 0.8
+    problem = toy(40, 5, 3, 0.1, keep=keep)
+    generator = torch.Generator().manual_seed(2)
+    theta, way = torch.randn(2, 3, 6, generator=generator), torch.randn(2, 3, 6, generator=generator)
+    value, slope, bend = by_autograd(problem, theta)
+    mine, gradient = problem.gradient(theta)
+    assert mine[0] == pytest.approx(float(value), abs=1e-5)
+    assert torch.allclose(gradient[0].double(), slope, atol=1e-5)
+    product = torch.einsum("kdlm,lm->kd", bend, way[0].double())
+    assert torch.allclose(problem.bend(theta, way)[0].double(), product, atol=1e-5)
+
+
+def test_the_optimum_is_where_the_gradient_ends():
+    keep = torch.rand(6, 300, generator=torch.Generator().manual_seed(1)) < 0.7
+    problem = toy(300, 12, 4, 1e-3, keep=keep)
+    theta = optimum(problem)
+    slope = problem.gradient(theta)[1].norm(dim=(1, 2))
+    assert (slope < 2e-5 * problem.gradient(torch.zeros_like(theta))[1].norm(dim=(1, 2))).all()
+    alone = optimum(dataclasses.replace(problem, keep=keep[3:4]))
+    assert torch.allclose(theta[3], alone[0], atol=1e-3)
+    assert (theta.sum(1).abs() < 1e-3).all(), "the same change of all logits changes nothing, and is not made"
+
+
+@pytest.mark.parametrize(
+    ("count", "dim", "classes", "decay"), [(240, 12, 4, 2e-2), (150, 40, 5, 1e-3), (200, 6, 2, 2e-2)]
+)
+def test_leaving_out_is_retraining_without(count, dim, classes, decay):
+    problem = toy(count, dim, classes, decay)
+    basis = Basis.of(problem)
+    theta = optimum(problem, basis=basis)
+    lever = Leverage.of(problem, theta, basis)
+    found = lever.left_out()
+    assert lever.energy == pytest.approx(1)
+    without = dataclasses.replace(problem, keep=~torch.eye(count, dtype=torch.bool))
+    each = optimum(without, theta.expand(count, -1, -1).clone(), basis)
+    x = torch.cat([torch.from_numpy(problem.features), torch.ones(count, 1)], 1)
+    logs = torch.einsum("nd,nkd->nk", x, each).log_softmax(1).gather(1, problem.labels[:, None])[:, 0]
+    assert pearsonr(found[:, 1], logs.exp())[0] > 0.999
+    assert spearmanr(found[:, 2], -logs)[0] > 0.999
+    reduced = Leverage.of(problem, theta, basis, directions=dim // 2)
+    assert 0.5 < reduced.energy < 1
+    if decay > 1e-2:  # near interpolation EK-FAC is too coarse: docs/design.md
+        for other in (reduced, Leverage.of(problem, theta, basis, directions=0)):
+            assert spearmanr(other.left_out()[:, 2], -logs)[0] > 0.99
+
+
+def test_self_influence_of_a_head_is_that_of_its_hessian():
+    problem = toy(60, 5, 3, 0.05)
+    basis = Basis.of(problem)
+    theta = optimum(problem, basis=basis)
+    found = Leverage.of(problem, theta, basis).left_out()[:, 3]
+    bend = by_autograd(problem, theta)[2].flatten(2).flatten(0, 1)
+    x = torch.cat([torch.from_numpy(problem.features), torch.ones(60, 1)], 1).double()
+    r = (x @ theta[0].double().T).softmax(1) - torch.eye(3)[problem.labels]
+    g = (r[:, :, None] * x[:, None]).flatten(1)
+    expected = (g @ torch.linalg.pinv(bend, hermitian=True) * g).sum(1)
+    assert torch.allclose(found.double(), expected, rtol=2e-3, atol=1e-4)
+
+
+def test_many_classes_take_the_short_way(monkeypatch):
+    problem = toy(400, 6, 5, 5e-2)
+    basis = Basis.of(problem)
+    theta = optimum(problem, basis=basis)
+    solved = Leverage.of(problem, theta, basis).left_out()
+    monkeypatch.setattr("datablame.evidence.leverage.SOLVED", 2)
+    assert torch.allclose(Leverage.of(problem, theta, basis).left_out(), solved, rtol=2e-2, atol=2e-3)
+
+
+def test_an_orthonormal_basis_without_the_mean():
+    side = helmert(7)
+    assert torch.allclose(side.T @ side, torch.eye(6), atol=1e-6)
+    assert torch.allclose(side.sum(0), torch.zeros(6), atol=1e-6)
+
+
+def test_a_singular_hessian_is_damped_and_said(capsys):
+    x = torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    inverse = inverted(x.T @ x)
+    assert inverse.isfinite().all()
+    assert "singular" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def probed(run, tmp_path_factory):
+    """The encoder of a run, frozen, with a head at its optimum."""
+    recipe = Recipe(model=f"frozen:{run.path}", trainer="newton", epochs=5, decay=1e-2, folds=0, precision="fp32")
+    return verbs.train(blobs(), recipe=recipe, out=tmp_path_factory.mktemp("frozen"), test=blobs(30, 1, ()))
+
+
+def test_a_frozen_encoder_stays_as_it_is(run, probed):
+    for name, weight in probed.model.encoder.net.state_dict().items():
+        assert torch.equal(weight, run.model.encoder.state_dict()[name]), name
+    assert np.array_equal(passes.features(probed), passes.features(run))
+    assert probed.recipe.augment == "none"
+    assert probed.about["test_accuracy"] > 0.95
+    assert int(verbs.score(probed, "aum").values.argmax()) == 7
+    assert int(verbs.score(probed, "loo").values.argmax()) == 7
+    assert [line["loss"] for line in probed.log] == sorted((line["loss"] for line in probed.log), reverse=True)
+
+
+def test_a_head_at_its_optimum_resumes_to_the_same(probed, run, tmp_path, interrupted):
+    def train():
+        return verbs.train(blobs(), recipe=probed.recipe, out=tmp_path, test=blobs(30, 1, ()))
+
+    interrupted(train)
+    again = train()
+    for name in ("model.safetensors", "trace/loss.npy"):
+        assert (again.path / name).read_bytes() == (probed.path / name).read_bytes(), name
+
+
+def test_what_is_frozen_may_have_another_head_and_trainer(run, tmp_path):
+    recipe = TINY.but(model=f"frozen:{run.path}", head="mlp,hidden=8", folds=0, checkpoints=0)
+    seen = verbs.train(blobs(), recipe=recipe, out=tmp_path, test=blobs(30, 1, ()))
+    assert seen.about["test_accuracy"] > 0.9
+    moved = verbs.train(blobs(), recipe=recipe.but(augment="crop"), out=tmp_path, test=blobs(30, 1, ()))
+    assert moved.path != seen.path
+
+
+def test_features_are_made_once_for_an_image(run, monkeypatch):
+    data = blobs(60, 3, ())
+    model = build(TINY.but(model=f"frozen:{run.path}"), data)
+    some = encoded(model, data.take(torch.tensor([5, 3, 3, 50])))
+    expected = model.features(data.batch(torch.tensor([5, 3, 3, 50]))[0])
+    assert torch.allclose(some.at(torch.arange(4)), expected, atol=1e-2)
+    counted = []
+    features = type(model).features
+    monkeypatch.setattr(
+        type(model), "features", lambda self, pixels: counted.append(len(pixels)) or features(self, pixels)
+    )
+    whole = encoded(model, data)
+    assert sum(counted) == 57
+    assert torch.allclose(whole.at(torch.arange(60)), features(model, data.batch(torch.arange(60))[0]), atol=1e-2)
+    encoded(model, data)
+    assert sum(counted) == 57
+
+
+def test_a_net_of_torchvision_with_local_weights(tmp_path):
+    from torchvision import models
+
+    torch.manual_seed(0)
+    net = models.get_model("squeezenet1_1", weights=None)
+    save_file(net.state_dict(), tmp_path / "squeeze.safetensors")
+    model = frozen((1, 8, 8), "squeezenet1_1", weights=str(tmp_path / "squeeze.safetensors"), size=64)
+    assert not any(p.requires_grad for p in model.parameters())
+    assert model.train().training is False
+    seen = model(torch.rand(2, 1, 8, 8))
+    assert seen.shape == (2, model.dim)
+    with pytest.raises(InputError, match="there is no weights file"):
+        frozen((3, 8, 8), "squeezenet1_1", weights=str(tmp_path / "squeeze.pth"))
+
+
+def test_both_ways_to_memorization_agree_in_order(run):
+    head = verbs.score(run, "memorization").values
+    net = verbs.score(run, "memorization,how=influence").values
+    assert spearmanr(head, net)[0] > 0.3
+    assert spearmanr(verbs.score(run, "loo").values, verbs.score(run, "loo,how=influence").values)[0] > 0.5
+    with pytest.raises(InputError, match="no way to memorization 'hed'; did you mean head"):
+        verbs.score(run, "memorization,how=hed")
+
+
+def test_newton_says_what_it_cannot_do(run, tmp_path):
+    with pytest.raises(InputError, match="of a frozen encoder; ask for --model frozen:resnet50"):
+        verbs.train(blobs(), recipe=TINY.but(trainer="newton"), out=tmp_path)
+    still = TINY.but(trainer="newton", model=f"frozen:{run.path}")
+    with pytest.raises(InputError, match="of a frozen encoder"):
+        verbs.train(blobs(), recipe=still.but(head="mlp"), out=tmp_path)
+    with pytest.raises(InputError, match="--augment none instead of crop"):
+        verbs.train(blobs(), recipe=still.but(augment="crop"), out=tmp_path)
