@@ -98,7 +98,15 @@ def test_the_run_folder_is_what_its_page_says(audited):
         "class_sigma\\.npy",
     }
     taught = {"scores/.+\\.json"}
-    swept = {"ablation\\.parquet", "ablation\\.csv", "enrich/.+\\.parquet", "class_medians\\.npy", "left_out\\-.+\\.npy"}
+    swept = {
+        "ablation\\.parquet",
+        "ablation\\.csv",
+        "ablation/.+\\.npy",
+        "test_probabilities\\-.+\\.npy",
+        "enrich/.+\\.parquet",
+        "class_medians\\.npy",
+        "left_out\\-.+\\.npy",
+    }
     assert missing == unfinished | asked | swept | taught, (
         "only unfinished work has progress, only a recipe that asks has more"
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import TINY, blobs
 
-from datablame import InputError, Scores
+from datablame import Dataset, InputError, Scores
 from datablame.ground import plug
 from datablame.run import Run
 from datablame.verdict import Verdict
@@ -15,7 +15,7 @@ from datablame.verdict import Verdict
 ROOT = Path(__file__).parents[1] / "src" / "datablame"
 FLOORS = {
     0: "ground",
-    1: "dataset trace pairs scores verdict recipe lesson subset classifier run packing corruption recording exporting reading sources noises models heads",
+    1: "dataset perturbation trace pairs scores verdict recipe lesson subset classifier run packing corruption recording exporting reading sources noises models heads",
     2: "evidence",
     3: "trainers curvature signals links judges scoring linking asking agreeing enriching",
     4: "faces proof doctor",
@@ -121,12 +121,46 @@ def test_heads(name):
     assert features.grad is not None
 
 
-@pytest.mark.parametrize("name", plug.names("noises"))
+PIXELS = [name for name in plug.names("noises") if name.startswith("pixel_")]
+
+
+@pytest.mark.parametrize("name", PIXELS)
+def test_noises_of_pixels(name, tmp_path):
+    data, every = blobs(40, grey=False), torch.arange(40)
+    noise = plug.find("noises", name)
+    noisy, again, other = noise(data, 0.5, 1), noise(data, 0.5, 1), noise(data, 0.5, 2)
+    assert torch.equal(noisy.labels, data.labels)
+    seen = noisy.batch(every)[0]
+    assert torch.equal(seen, again.batch(every)[0])
+    assert not torch.equal(seen, other.batch(every)[0])
+    assert noisy.fingerprint == again.fingerprint != other.fingerprint
+    assert torch.equal(noisy.take(every[7:9]).batch(torch.tensor([1]))[0], seen[8:9]), (
+        "the image decides, not its place"
+    )
+    assert torch.equal(torch.from_numpy(noisy.pixels.one(8)), seen[8])
+    drawn = (seen.float() - data.batch(every)[0].float()) / 255
+    inside = (seen > 0) & (seen < 255)
+    for channel, std in enumerate(data.std):
+        mine = drawn[:, channel][inside[:, channel]]
+        assert float(mine.std()) == pytest.approx(0.5 * std * 12**-0.5, rel=0.05)
+        assert abs(float(mine.mean())) < 0.05 * std
+    noisy.save(tmp_path / "set")
+    back = Dataset.restore(tmp_path / "set")
+    assert torch.equal(back.batch(every)[0], seen)
+    assert back.fingerprint == noisy.fingerprint
+    first = plug.find("noises", f"{name},original=yes")(data, 1.0, 1).batch(every)[0].float() - data.batch(every)[0]
+    assert first.min() >= 0
+    assert float((first - first[:1]).abs().median()) == 0, "one pattern for all"
+    with pytest.raises(InputError, match="have noise on them already"):
+        noise(noisy, 0.5)
+    with pytest.raises(InputError, match="strength of noise on pixels"):
+        noise(data, -0.5)
+
+
+@pytest.mark.parametrize("name", sorted({*plug.names("noises")} - {*PIXELS}))
 def test_noises(name):
     generator = torch.Generator().manual_seed(0)
     labels = torch.randint(10, (500,), generator=generator)
-    from datablame.dataset import Dataset
-
     images = torch.randint(0, 256, (500, 3, 8, 8), dtype=torch.uint8, generator=generator).numpy()
     data = Dataset.from_arrays(images, labels.numpy(), map(str, range(10)))
     noise = plug.find("noises", name)

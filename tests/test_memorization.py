@@ -1,8 +1,10 @@
 """Memorization: frozen encoders, heads at their optimum, and what a head would say of an example that it was not trained on."""
 
 import dataclasses
+import itertools
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from conftest import TINY, blobs
@@ -212,3 +214,35 @@ def test_newton_says_what_it_cannot_do(run, tmp_path):
         verbs.train(blobs(), recipe=still.but(head="mlp"), out=tmp_path)
     with pytest.raises(InputError, match="--augment none instead of crop"):
         verbs.train(blobs(), recipe=still.but(augment="crop"), out=tmp_path)
+
+
+def test_an_ablation_of_heads_is_that_of_their_optima(probed, monkeypatch):
+    shares, seeds = (0.0, 0.2), (0, 1)
+    table = verbs.ablate(probed, "loo", shares=shares, seeds=seeds, noises=("pixel_normal",), strengths=(0.0, 2.0))
+    assert set(table) == {"loo", "random"}
+    rows = parquet.read_table(probed.path / "ablation.parquet").to_pylist()
+    assert len(rows) == 2 * 2 * 2 * 3
+    by = {(row["signal"], row["share"], row["seed"], row["noise"], row["strength"]): row for row in rows}
+    for signal, share, seed in itertools.product(("loo", "random"), shares, seeds):
+        clean = by[signal, share, seed, "none", 0.0]
+        assert by[signal, share, seed, "pixel_normal", 0.0]["test_accuracy"] == clean["test_accuracy"]
+    gone = verbs.score(probed, "loo").values.argsort(descending=True)[:18]
+    kept = torch.ones(90, dtype=torch.bool)
+    kept[gone] = False
+    alone = verbs.train(
+        blobs().take(kept.nonzero()[:, 0]), recipe=probed.recipe, out=probed.path.parent, test=blobs(30, 1, ())
+    )
+    assert by["loo", 0.2, 0, "none", 0.0]["test_accuracy"] == pytest.approx(alone.about["test_accuracy"], abs=1e-4)
+    for name in ("ablation", "ablation-pixel_normal-2"):
+        assert (probed.path / "figures" / f"{name}.png").stat().st_size > 5_000
+    monkeypatch.setattr("datablame.proof.ablation.optimum", None)  # what is fitted is not fitted again
+    assert verbs.ablate(probed, "loo", shares=shares, seeds=seeds) == table
+    with pytest.raises(InputError, match="uniform changes labels"):
+        verbs.ablate(probed, "loo", noises=("uniform",), strengths=(0.5,))
+
+
+def test_an_ablation_of_nets_looks_under_noise_too(run):
+    verbs.ablate(run, "aum", shares=(0.0,), seeds=(0,), noises=("pixel_uniform",), strengths=(3.0,))
+    rows = parquet.read_table(run.path / "ablation.parquet").to_pylist()
+    assert [(row["noise"], row["strength"]) for row in rows] == [("none", 0.0), ("pixel_uniform", 3.0)] * 2
+    assert rows[1]["test_accuracy"] < rows[0]["test_accuracy"] + 1e-9

@@ -21,6 +21,7 @@ from torch import Tensor
 from datablame.ground import store, world
 from datablame.ground.draw import permutation
 from datablame.ground.errors import InputError
+from datablame.perturbation import Perturbation
 
 LARGE, PIECE = 1 << 30, 64
 """Bytes of a memory map from which on its pages are handed back after every so many images read: a page fault maps up to
@@ -28,18 +29,36 @@ a megabyte around an image, so that a batch taken at once would make the whole f
 
 
 class Packed:
-    """Images as one uint8 array `[n,C,H,W]`, in memory or mapped from a `.npy` file."""
+    """Images as one uint8 array `[n,C,H,W]`, in memory or mapped from a `.npy` file; noise on their pixels is drawn as they are read."""
 
-    def __init__(self, array: np.ndarray, digest: str = "", path: Path | None = None):
+    def __init__(
+        self, array: np.ndarray, digest: str = "", path: Path | None = None, noise: Perturbation | None = None
+    ):
         self.array = array
         self.path = path
+        self.noise = noise
         self.digest = digest or hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
 
     @classmethod
-    def open(cls, path: Path, digest: str) -> Packed:
+    def open(cls, path: Path, digest: str, noise: Perturbation | None = None) -> Packed:
         if not path.exists():
             raise InputError(f"the images of this set are no longer at {path}; load it again from its source")
-        return cls(np.load(path, mmap_mode="c", allow_pickle=False), digest, path)
+        return cls(np.load(path, mmap_mode="c", allow_pickle=False), digest, path, noise)
+
+    def perturbed(self, noise: Perturbation) -> Packed:
+        """The same images with noise on them. Raises InputError where there is some already."""
+        if self.noise is not None:
+            raise InputError(f"these images have noise on them already ({self.noise.kind}, {self.noise.amount:g})")
+        return Packed(self.array, self.digest, self.path, noise)
+
+    @property
+    def mark(self) -> str:
+        """What these images are: the digest of the array, and the noise."""
+        return self.digest if self.noise is None else f"{self.digest}+{store.digest(repr(self.noise).encode())}"
+
+    def one(self, row: int) -> UInt8[np.ndarray, "C H W"]:
+        """A single image."""
+        return self.batch(torch.tensor([row]))[0].cpu().numpy()
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -62,7 +81,11 @@ class Packed:
             images = torch.cat([self.read(part) for part in rows.split(PIECE)])
         else:
             images = self.held[rows]
-        return images.to(world.device(), non_blocking=True)
+        images = images.to(world.device(), non_blocking=True)
+        if self.noise is None:
+            return images
+        parts = zip(images.split(PIECE), rows.split(PIECE), strict=True)
+        return torch.cat([self.noise(part, which) for part, which in parts])
 
     def read(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
         """The images of a few rows, and their pages handed back: the page cache keeps them."""
@@ -171,9 +194,14 @@ class Dataset:
 
     def batch(self, index: Int[Tensor, " B"]) -> tuple[UInt8[Tensor, "B C H W"], Int[Tensor, " B"]]:
         """Images and labels of these examples, on the device: the only door to pixels."""
+        return self.pixels.batch(self.rows[index]), self.labels[index].to(world.device())
+
+    @property
+    def pixels(self) -> Packed:
+        """The images. Raises InputError where there are none."""
         if self.images is None:
             raise InputError(f"{self.source} has labels but no images; methods that need pixels cannot run on it")
-        return self.images.batch(self.rows[index]), self.labels[index].to(world.device())
+        return self.images
 
     def take(self, index: Int[Tensor, " n"]) -> Dataset:
         """The examples of `index`, in its order."""
@@ -208,7 +236,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of images, rows, labels, truth, classes and names: what a run's results depend on."""
         digest = hashlib.blake2b(digest_size=8)
-        digest.update((self.images.digest if self.images else str(self.extra.get("predictions"))).encode())
+        digest.update((self.images.mark if self.images else str(self.extra.get("predictions"))).encode())
         for part in (self.rows, self.labels, *([] if self.truth is None else [self.truth])):
             digest.update(np.ascontiguousarray(part.numpy()).data)
         digest.update("\0".join([*self.classes, "", *self.names.to_pylist()]).encode())
@@ -221,7 +249,8 @@ class Dataset:
             path = self.images.path or store.cache() / "arrays" / f"{self.images.digest}.npy"
             if not world.agree(path.exists()):
                 store.write_array(path, self.images.array)
-            images = {"path": str(path.absolute()), "digest": self.images.digest}
+            noise = self.images.noise and dataclasses.asdict(self.images.noise)
+            images = {"path": str(path.absolute()), "digest": self.images.digest, "noise": noise}
         columns = {"name": self.names, "label": self.labels.numpy(), "row": self.rows.numpy()}
         if self.truth is not None:
             columns["truth"] = self.truth.numpy()
@@ -235,7 +264,10 @@ class Dataset:
         about = store.read_json(folder.with_suffix(".json"))
         table = parquet.read_table(folder.with_suffix(".parquet"))
         column = {name: table[name].combine_chunks() for name in table.column_names}
-        images = about["images"] and Packed.open(Path(about["images"]["path"]), about["images"]["digest"])
+        images = about["images"]
+        if images:
+            noise = images.get("noise") and Perturbation(**images["noise"] | {"std": tuple(images["noise"]["std"])})
+            images = Packed.open(Path(images["path"]), images["digest"], noise)
         return cls(
             images,
             torch.tensor(column["label"].to_numpy()),

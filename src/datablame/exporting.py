@@ -81,7 +81,7 @@ def dump(data: Dataset, path: Path) -> Path:
 def png(data: Dataset, row: int) -> bytes:
     from PIL import Image
 
-    pixels = data.images.array[data.rows[row]] if data.images else np.zeros((1, 1, 1), "uint8")
+    pixels = data.images.one(int(data.rows[row])) if data.images else np.zeros((1, 1, 1), "uint8")
     file = io.BytesIO()
     Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(file, "PNG")
     return file.getvalue()
@@ -96,7 +96,8 @@ def to_folders(data: Dataset, path: Path) -> Path:
         raise InputError(f"{path} is there and not empty; name a new folder")
     counts = Counter(plain(name).lower() for name in data.classes)
     homes = [plain(name) + (f"-{k}" if counts[plain(name).lower()] > 1 else "") for k, name in enumerate(data.classes)]
-    root, labels = Path(data.extra["files"]) if "files" in data.extra else None, data.labels.tolist()
+    labels, noisy = data.labels.tolist(), data.images is not None and data.images.noise is not None
+    root = Path(data.extra["files"]) if "files" in data.extra and not noisy else None
 
     def files() -> Iterator[tuple[str, bytes]]:
         placed = []

@@ -42,10 +42,9 @@ def still(model: Classifier | Prepared) -> TypeGuard[Classifier]:
 
 def encoded(model: Classifier, data: Dataset) -> Encoded:
     """What the encoder makes of the images of a set; those that it has seen before are read from the cache. Resumes where it was stopped."""
-    images = data.images
-    assert images is not None
+    images = data.pixels
     weights = [model.mean, model.std, *model.encoder.state_dict().values()]
-    folder = store.cache() / "features" / f"{images.digest}-{store.digest(*(w.cpu().numpy() for w in weights))}"
+    folder = store.cache() / "features" / f"{images.mark}-{store.digest(*(w.cpu().numpy() for w in weights))}"
     count = len(images.array)
     with store.alone(folder, patient=True):
         done = store.open_array(folder / "done.npy", (count,), "uint8")

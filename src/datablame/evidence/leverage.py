@@ -152,7 +152,7 @@ def left_out(run: Run, directions: int | None = None) -> Float[Tensor, "N 4"]:
     """`Leverage.left_out` of a linear head fitted to its optimum on the features of a run, with the recipe's decay; kept in the run's folder."""
 
     def make() -> np.ndarray:
-        problem = Problem(passes.features(run), run.data.labels, len(run.data.classes), run.recipe.decay or 1e-6)
+        problem = Problem.of(run, passes.features(run))
         with clock.stage("fit the head"):
             basis = Basis.of(problem)
             theta = optimum(problem, basis=basis)

@@ -15,9 +15,12 @@ from torch import Tensor
 
 from datablame.evidence.encoded import Encoded
 from datablame.ground import world
+from datablame.run import Run
 
 BLOCK = 4096
 """Rows of features that are looked at together."""
+WEAK = 1e-6
+"""Decay where a recipe has none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +35,11 @@ class Problem:
     classes: int
     decay: float
     keep: Bool[Tensor, "R N"] | None = None
+
+    @classmethod
+    def of(cls, run: Run, features: np.ndarray | Encoded) -> Problem:
+        """A linear head on features of a run's training images, with its recipe's decay; without any, separable sets have no optimum."""
+        return cls(features, run.data.labels, len(run.data.classes), run.recipe.decay or WEAK)
 
     def but(self, **changes: Any) -> Problem:
         return dataclasses.replace(self, **changes)

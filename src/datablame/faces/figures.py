@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +33,7 @@ def figure(
     height: float = 3.0,
     columns: int = 1,
     rows: int = 1,
+    heights: Sequence[float] | None = None,
 ) -> str:
     """An `<img>` of what `draw(*axes)` paints; also written to figures/<name>.png."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -40,7 +41,7 @@ def figure(
 
     page = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(page)
-    axes = page.subplots(rows, columns, squeeze=False).flatten()
+    axes = page.subplots(rows, columns, squeeze=False, height_ratios=heights).flatten()
     for axis in axes:
         axis.spines[["top", "right"]].set_visible(False)
         axis.tick_params(colors=INK, labelsize=8)
@@ -65,8 +66,7 @@ def picture(data: Dataset, row: int, side: int = 96) -> str:
 def thumbnail(data: Dataset, row: int, side: int = 96):  # noqa: ANN201 - a PIL image
     from PIL import Image
 
-    assert data.images is not None
-    pixels = data.images.array[data.rows[row]]
+    pixels = data.pixels.one(int(data.rows[row]))
     image = Image.fromarray(np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
     scale = max(1, round(side / max(image.size)))
     return image.resize(

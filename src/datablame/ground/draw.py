@@ -17,14 +17,14 @@ def seed_of(*parts: object) -> int:
     return int.from_bytes(digest, "little") >> 1
 
 
-def mix(x: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+def mix(x: Int[Tensor, "..."]) -> Int[Tensor, "..."]:
     """SplitMix64's finaliser (Steele, Lea, Flood, 2014); products wrap, shifts are made logical by a mask."""
     x = (x ^ ((x >> 30) & 0x3FFFFFFFF)) * -4658895280553007687
     x = (x ^ ((x >> 27) & 0x1FFFFFFFFF)) * -7723592293110705685
     return x ^ ((x >> 31) & 0x1FFFFFFFF)
 
 
-def uniform(rows: Int[Tensor, " B"], *seed: object) -> Float[Tensor, " B"]:
+def uniform(rows: Int[Tensor, "..."], *seed: object) -> Float[Tensor, "..."]:
     """One number in [0, 1) a row, a function of the row and the seed alone."""
     return ((mix(mix(rows + seed_of(*seed))) >> 40) & 0xFFFFFF).float() / 2**24
 

@@ -29,15 +29,14 @@ def newton(run: Run) -> Classifier:
             f"newton looks at each image once and cannot change it at random; ask for --augment none instead of {recipe.augment}"
         )
     progress = Progress(run, [(model, optimizer_of(model, recipe))])
-    problem = Problem(encoded(model, data), data.labels, len(data.classes), recipe.decay)
+    problem = Problem.of(run, encoded(model, data))
     with clock.stage("basis"):
         basis = Basis.of(problem)
     strong, head = float(basis.size[-1]), model.head
-    weak = recipe.decay or 1e-8 * strong  # without any, separable sets have no optimum
     ticker = clock.Ticker(recipe.epochs - progress.done, "fitting", "decays")
     for epoch in range(progress.done, recipe.epochs):
         left = 1 - (epoch + 1) / recipe.epochs
-        eased = problem.but(decay=strong**left * weak ** (1 - left))
+        eased = problem.but(decay=strong**left * problem.decay ** (1 - left))
         theta = torch.cat([head.weight, head.bias[:, None]], 1).detach()[None]
         theta = optimum(eased, theta, basis)
         with torch.no_grad():

@@ -49,10 +49,13 @@ def ablate(
     *signals: str,
     shares: Annotated[Sequence[float], Parameter(consume_multiple=True, negative=())] = (0.0, 0.1, 0.2, 0.3, 0.4, 0.5),
     seeds: Annotated[Sequence[int], Parameter(consume_multiple=True, negative=())] = (0, 1, 2, 3, 42),
+    noises: Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())] = (),
+    strengths: Annotated[Sequence[float], Parameter(consume_multiple=True, negative=())] = (0.1, 0.2, 0.5, 0.7, 1.0),
 ) -> dict[str, dict[str, float]]:
     """Leave out the most suspect share by a signal, or as many at random, retrain, and draw what becomes of the test accuracy.
 
-    One table (ablation.csv, ablation.parquet) and one figure; models that are trained already are not trained again.
+    One table (ablation.csv, ablation.parquet) and a figure, one more for each noise and strength; models that are trained already are not
+    trained again. Heads of a frozen encoder (--trainer newton) are fitted all at once.
 
     Parameters
     ----------
@@ -64,6 +67,10 @@ def ablate(
         Shares of the training set that are left out.
     seeds
         Seeds of the retrained models.
+    noises
+        Noises on the pixels of the test images to try the models under: pixel_normal, pixel_uniform.
+    strengths
+        Strengths of these noises.
     """
     from datablame.faces import ablated
     from datablame.ground import clock
@@ -71,7 +78,7 @@ def ablate(
 
     with held(run) as run:
         with clock.stage("ablate"):
-            table = ablation.ablation(run, signals, shares, seeds)
+            table = ablation.ablation(run, signals, shares, seeds, noises, strengths)
         ablated.draw(run, table)
     return ablation.summary(table)
 

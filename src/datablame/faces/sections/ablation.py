@@ -14,5 +14,6 @@ def ablation(run: Run) -> Section | None:
     path = run.path / "ablation.parquet"
     if not path.exists():
         return None
-    note = "<p>Each point is the mean over the seeds of models trained anew without that share; the band is two standard errors.</p>"
+    note = "<p>Each point is the mean over the seeds of models trained anew without that share; the band is two standard errors. "
+    note += "Below it stands how much of the score the share holds.</p>"
     return Section("Leaving out the most suspect", note + ablated.draw(run, parquet.read_table(path).to_pylist()), 8)
