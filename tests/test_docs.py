@@ -102,6 +102,7 @@ def test_the_run_folder_is_what_its_page_says(audited):
         "ablation\\.parquet",
         "ablation\\.csv",
         "ablation/.+\\.npy",
+        "matrix\\-.+\\.npz",
         "test_probabilities\\-.+\\.npy",
         "enrich/.+\\.parquet",
         "class_medians\\.npy",

@@ -16,8 +16,11 @@ from datablame import InputError, Recipe, verbs
 from datablame.classifier import build
 from datablame.evidence import passes
 from datablame.evidence.encoded import encoded
+from datablame.evidence.heatmap import integrated
 from datablame.evidence.leverage import Leverage, helmert, inverted
+from datablame.evidence.matrix import Matrix, masked, pooled, pulled
 from datablame.evidence.optimum import Basis, Problem, optimum
+from datablame.locating import Located
 from datablame.models.frozen import frozen
 
 
@@ -246,3 +249,80 @@ def test_an_ablation_of_nets_looks_under_noise_too(run):
     rows = parquet.read_table(run.path / "ablation.parquet").to_pylist()
     assert [(row["noise"], row["strength"]) for row in rows] == [("none", 0.0), ("pixel_uniform", 3.0)] * 2
     assert rows[1]["test_accuracy"] < rows[0]["test_accuracy"] + 1e-9
+
+
+def test_integrated_gradients_are_complete_and_exact_on_polynomials():
+    x = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.0, 0.0]], dtype=torch.double)
+    weight = torch.tensor([1.0, 2.0, 3.0], dtype=torch.double)
+
+    def score(points, which):
+        return weight[which] * points[:, 0] ** 2 * points[:, 1]
+
+    slope, error = integrated(score, x, torch.zeros_like(x), steps=200, room=7)
+    first = weight * x[:, 0] ** 2 * x[:, 1]
+    assert torch.allclose(slope * x, torch.stack([2 / 3 * first, first / 3], 1), atol=1e-3)
+    assert error[:2].max() < 1e-4
+    assert torch.equal(slope, integrated(score, x, torch.zeros_like(x), steps=200, room=600)[0])
+
+
+@pytest.fixture(scope="module")
+def pictured(tmp_path_factory):
+    """A head on the frozen encoder of a small net whose features are means of a map."""
+    out = tmp_path_factory.mktemp("pictured")
+    first = verbs.train(blobs(), recipe=TINY.but(model="resnet,depth=20,width=0.25", epochs=2, folds=0), out=out)
+    recipe = Recipe(model=f"frozen:{first.path}", trainer="newton", epochs=2, decay=1e-2, folds=0, precision="fp32")
+    return verbs.train(blobs(), recipe=recipe, out=out, test=blobs(30, 1, ()))
+
+
+def test_a_matrix_sums_to_the_first_order_of_memorization(pictured):
+    rows = torch.tensor([7, 3, 20])
+    found = Matrix.of(pictured, rows)
+    problem = Problem.of(pictured, passes.features(pictured))
+    basis = Basis.of(problem)
+    kept = Leverage.of(problem, optimum(problem, basis=basis), basis).left_out()[rows]
+    first_order = kept[:, 0] * kept[:, 3] / len(problem.labels)
+    assert torch.allclose(found.score, first_order, rtol=2e-2)
+    nothing = pulled(torch.zeros(3, problem.features.shape[1]), pictured.data.labels[rows], found.pull, found.theta)
+    assert torch.allclose(found.cells.sum((1, 2)), found.score - nothing, rtol=1e-2, atol=1e-6)
+    assert found.error.max() < 1e-2
+    over = Matrix.of(pictured, rows, "pixels")
+    assert over.cells.shape[1:] == (8, 8)
+    assert torch.allclose(over.score, found.score, rtol=2e-2)
+    assert torch.allclose(masked(found, 1.0), (found.score - nothing) / found.score, rtol=1e-2)
+
+
+def test_features_are_a_mean_or_a_maximum_of_a_map(pictured, run):
+    images = pictured.data.batch(torch.arange(5))[0]
+    maps, share = pooled(pictured.model, images)
+    assert torch.allclose((maps * share).sum((2, 3)), pictured.model.features(images), rtol=1e-3, atol=1e-4)
+    net = build(Recipe(model="resnet9,width=0.25"), blobs(grey=False)).eval()
+    colour = blobs(grey=False).batch(torch.arange(5))[0]
+    maps, share = pooled(net, colour)
+    assert torch.equal((maps * share).sum((2, 3)), net.features(colour))
+    assert torch.equal(share.sum((2, 3)), torch.ones(5, net.dim))
+    with pytest.raises(InputError, match="no mean and no maximum of a map; look at pixels"):
+        pooled(run.model, images)
+
+
+def test_what_is_located_is_drawn_and_told(pictured, capsys):
+    facts = verbs.locate(pictured, top=12)
+    assert facts["images"] == 12
+    assert facts["largest_error"] < 0.01
+    verbs.locate(pictured, "left", "right", top=3, over="pixels")
+    home = pictured.path / "figures"
+    for name in ("matrix-features.png", "matrix-pixels.png", "matrix-features-masked.png", "matrix-features.pdf"):
+        assert (home / name).stat().st_size > 3_000
+    page = verbs.report(pictured).read_text()
+    assert page.count('alt="matrices over') == 2
+    found = Located.read(pictured, "pixels")
+    assert set(pictured.data.labels[found.rows].tolist()) == {0, 2}
+    order = verbs.score(pictured, "memorization").values[Located.read(pictured, "features").rows]
+    assert torch.equal(order, order.sort(descending=True).values)
+    for options, words in (
+        (("tiger",), "no class 'tiger'"),
+        ((), "no place to look for memorization 'pixel'; did you mean pixels"),
+    ):
+        with pytest.raises(InputError, match=words):
+            verbs.locate(pictured, *options, over="pixel" if not options else "pixels")
+    with pytest.raises(InputError, match="--top 0 was asked"):
+        verbs.locate(pictured, top=0)

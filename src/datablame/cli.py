@@ -35,6 +35,7 @@ for verb in (
     verbs.explain,
     verbs.index,
     verbs.agree,
+    verbs.locate,
     verbs.judge,
     verbs.apply,
     verbs.prove,

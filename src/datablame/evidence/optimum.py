@@ -158,9 +158,13 @@ def newton(problem: Problem, basis: Basis, theta: Float[Tensor, "R K d"], rounds
 
 
 def conjugate(
-    multiply: Callable[[Tensor], Tensor], target: Float[Tensor, "R K d"], ease: Eased, rounds: int
+    multiply: Callable[[Tensor], Tensor],
+    target: Float[Tensor, "R K d"],
+    ease: Eased,
+    rounds: int,
+    small: float = 1e-4,
 ) -> Float[Tensor, "R K d"]:
-    """Preconditioned conjugate gradients on all sets side by side, to a hundredth of the residual's start."""
+    """Preconditioned conjugate gradients on all sets side by side, until the squared residual is `small` beside its start."""
     x, residual = torch.zeros_like(target), target.clone()
     eased = ease(residual)
     way, size = eased, (residual * eased).sum((1, 2))
@@ -168,7 +172,7 @@ def conjugate(
     for _ in range(rounds):
         bent = multiply(way)
         curve = (way * bent).sum((1, 2))
-        going = (size > 1e-4 * first) & (curve > 0)
+        going = (size > small * first) & (curve > 0)
         step = torch.where(going, size / curve, 0.0)[:, None, None]
         x, residual = x + step * way, residual - step * bent
         eased = ease(residual)

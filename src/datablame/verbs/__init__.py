@@ -5,7 +5,7 @@ where it is used.
 """
 
 from datablame.verbs.auditing import audit
-from datablame.verbs.explaining import agree, explain, index
+from datablame.verbs.explaining import agree, explain, index, locate
 from datablame.verbs.judging import judge, measure, score
 from datablame.verbs.making import adopt, apply, corrupt, load, teach, train
 from datablame.verbs.proving import ablate, compare, prove
@@ -25,6 +25,7 @@ __all__ = [
     "index",
     "judge",
     "load",
+    "locate",
     "measure",
     "prove",
     "report",

@@ -68,6 +68,37 @@ def explain(
     return found
 
 
+def locate(run: RunLike, *classes: str, top: int = 40, over: str = "features") -> dict[str, Any]:
+    """Show where in its most memorised images a run's memorization lies, and check it by masking.
+
+    The pictures are in figures/ (PNG and PDF), and in report.html after `datablame report`.
+
+    Parameters
+    ----------
+    run
+        Folder of a run.
+    classes
+        Classes to look at; without any, the whole set.
+    top
+        How many of the most memorised images, of each class.
+    over
+        features: cells of the encoder's last map; pixels: the image itself, finer and slower.
+    """
+    from datablame import locating
+    from datablame.faces import located
+
+    with held(run) as run:
+        found = locating.located(run, classes, top, over)
+        located.draw(found)
+    return {
+        "picture": str(run.path / "figures" / f"matrix-{over}.png"),
+        "images": len(found.rows),
+        "largest_error": round(float(found.error.max()), 5),
+        "lost_by_masking_a_tenth": round(float(found.highest[0]), 4),
+        "lost_at_random": round(float(found.random[0]), 4),
+    }
+
+
 def index(run: RunLike, *, link: str = "influence", block: int = 64, rerank: int = 0) -> dict[str, Any]:
     """Make the index from which `explain` answers for a new picture at once, and say how closely it agrees with the full scores.
 
