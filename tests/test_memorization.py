@@ -34,6 +34,13 @@ def toy(count, dim, classes, decay, seed=0, keep=None):
     return Problem(x.numpy(), labels, classes, decay, keep)
 
 
+def optimum_of(run):
+    """(the problem of a run's features, its optimum, the basis)."""
+    problem = Problem.of(run, passes.features(run))
+    basis = Basis.of(problem)
+    return problem, optimum(problem, basis=basis), basis
+
+
 def by_autograd(problem, theta):
     """Gradient and Hessian of the objective at theta, of the first set, in double precision."""
     x = torch.from_numpy(problem.features).double()
@@ -207,6 +214,24 @@ def test_both_ways_to_memorization_agree_in_order(run):
     assert spearmanr(verbs.score(run, "loo").values, verbs.score(run, "loo,how=influence").values)[0] > 0.5
     with pytest.raises(InputError, match="no way to memorization 'hed'; did you mean head"):
         verbs.score(run, "memorization,how=hed")
+    exact = verbs.score(run, "self_influence,how=head").values
+    kept = Leverage.of(*optimum_of(run)).left_out()
+    assert torch.allclose(exact, kept[:, 3] / len(run.data), rtol=1e-4)
+
+
+def test_the_first_code_s_score_is_a_plain_gradient_product(run):
+    """Its damping is far above the Hessian: `p_y g^T (g + decay w) / 50`."""
+    problem, theta, _ = optimum_of(run)
+    x = torch.cat([torch.from_numpy(problem.features.astype("float32")), torch.ones(90, 1)], 1)
+    p = (x @ theta[0].T).softmax(1)
+    wrong = p - torch.eye(3)[problem.labels]
+    gradient = wrong[:, :, None] * x[:, None]
+    expected = (
+        p.gather(1, problem.labels[:, None])[:, 0] * (gradient * (gradient + problem.pull(theta))).sum((1, 2)) / 50
+    )
+    found = verbs.score(run, "memorization,how=original").values
+    assert pearsonr(found, expected)[0] > 0.999
+    assert torch.allclose(found, expected, rtol=0.1, atol=0.1 * float(expected.abs().max()))
 
 
 def test_newton_says_what_it_cannot_do(run, tmp_path):
@@ -240,6 +265,8 @@ def test_an_ablation_of_heads_is_that_of_their_optima(probed, monkeypatch):
         assert (probed.path / "figures" / f"{name}.png").stat().st_size > 5_000
     monkeypatch.setattr("datablame.proof.ablation.optimum", None)  # what is fitted is not fitted again
     assert verbs.ablate(probed, "loo", shares=shares, seeds=seeds) == table
+    with pytest.raises(InputError, match="would leave 2 examples for 3 classes"):
+        verbs.ablate(probed, "loo", shares=(0.98,), seeds=(0,))
     with pytest.raises(InputError, match="uniform changes labels"):
         verbs.ablate(probed, "loo", noises=("uniform",), strengths=(0.5,))
 
@@ -277,9 +304,8 @@ def pictured(tmp_path_factory):
 def test_a_matrix_sums_to_the_first_order_of_memorization(pictured):
     rows = torch.tensor([7, 3, 20])
     found = Matrix.of(pictured, rows)
-    problem = Problem.of(pictured, passes.features(pictured))
-    basis = Basis.of(problem)
-    kept = Leverage.of(problem, optimum(problem, basis=basis), basis).left_out()[rows]
+    problem, theta, basis = optimum_of(pictured)
+    kept = Leverage.of(problem, theta, basis).left_out()[rows]
     first_order = kept[:, 0] * kept[:, 3] / len(problem.labels)
     assert torch.allclose(found.score, first_order, rtol=2e-2)
     nothing = pulled(torch.zeros(3, problem.features.shape[1]), pictured.data.labels[rows], found.pull, found.theta)

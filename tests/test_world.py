@@ -16,31 +16,19 @@ from datablame.ground import draw, world
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
 
 
-def audit(out, *launcher, model="mlp"):
-    words = [
-        "-m",
-        "datablame",
-        "audit",
-        "digits",
-        "--model",
-        model,
-        "--epochs",
-        "3",
-        "--folds",
-        "2",
-        "--limit",
-        "300",
-        "--noise",
-        "uniform",
-        "--out",
-        str(out),
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+def said(launcher, *words):
+    """A command in a process of its own, or in two."""
     done = subprocess.run(
-        [*launcher, sys.executable, *words], capture_output=True, text=True, check=False, env=environment
-    )
+        [*launcher, sys.executable, "-m", "datablame", *map(str, words)],
+        capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done
+
+
+def audit(out, *launcher, model="mlp"):
+    words = ["audit", "digits", "--epochs", "3", "--folds", "2", "--limit", "300", "--noise", "uniform"]
+    return said(launcher, *words, "--model", model, "--out", out)
 
 
 @pytest.mark.parametrize("model", ["mlp", "resnet9,width=0.125"])
@@ -118,7 +106,6 @@ world.stop()
 def test_influence_of_two_processes_equals_one(tmp_path):
     audit(tmp_path / "made")
     name = next((tmp_path / "made").glob("digits-mlp-*/scores")).parent
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for number, launcher in (("one", []), ("two", TORCHRUN)):
         shutil.copytree(name, tmp_path / number)
         for words in (
@@ -127,14 +114,7 @@ def test_influence_of_two_processes_equals_one(tmp_path):
             ["explain", tmp_path / number, "--queries", "5", "--keep", "7"],
             ["index", tmp_path / number, "--block", "8"],
         ):
-            done = subprocess.run(
-                [*launcher, sys.executable, "-m", "datablame", *map(str, words)],
-                capture_output=True,
-                text=True,
-                check=False,
-                env=environment,
-            )
-            assert done.returncode == 0, done.stderr
+            said(launcher, *words)
     paths = [path.relative_to(tmp_path / "one") for path in (tmp_path / "one").glob("links/*/*.npy")]
     assert len(paths) == 3
     for path in [*paths, Path("scores") / "self_influence,eigenvalues=100.npy"]:
@@ -165,16 +145,44 @@ def test_temperatures_of_two_processes_equal_those_of_one(tmp_path):
         "--limit",
         "300",
     ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     runs = []
     for number, launcher in (("one", []), ("two", TORCHRUN)):
-        done = subprocess.run(
-            [*launcher, sys.executable, "-m", "datablame", *words, "--out", str(tmp_path / number)],
-            capture_output=True, text=True, check=False, env=environment,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        said(launcher, *words, "--out", tmp_path / number)
         runs.append(next((tmp_path / number).glob("digits-*")))
     for path in ("trace/sigma.npy", "class_sigma.npy"):
         one, two = (np.load(run / path).astype("f4") for run in runs)
         assert one.std() > 0.01
         assert np.allclose(one, two, rtol=0.01), path
+
+
+def test_two_processes_fit_the_same_head(tmp_path):
+    said(
+        [],
+        *["train", "digits", "--model", "mlp,hidden=32", "--epochs", "2", "--folds", "0", "--limit", "300", "--out"],
+        tmp_path / "base",
+    )
+    encoder = f"frozen:{next((tmp_path / 'base').glob('digits-*'))}"
+    words = [
+        "train",
+        "digits",
+        "--trainer",
+        "newton",
+        "--epochs",
+        "3",
+        "--folds",
+        "0",
+        "--limit",
+        "300",
+        "--decay",
+        "0.01",
+        "--model",
+    ]
+    runs = []
+    for number, launcher in (("one", []), ("two", TORCHRUN)):
+        said(launcher, *words, encoder, "--out", tmp_path / number)
+        runs.append(next((tmp_path / number).glob("digits-*")))
+        said(launcher, "score", runs[-1], "memorization", "loo,directions=10")
+    for path in ("trace/loss.npy", "scores/memorization.npy", "scores/loo,directions=10.npy"):
+        one, two = (np.load(run / path).astype("f4") for run in runs)
+        assert one.std() > 0.001
+        assert np.allclose(one, two, rtol=0.01, atol=1e-4), path

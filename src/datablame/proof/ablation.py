@@ -87,6 +87,10 @@ def left(run: Run, signal: str, share: float, seed: int) -> Bool[Tensor, " N"]:
     else:
         gone = scoring.scored(run, signal).values.argsort(descending=True, stable=True)[:count]
     kept[gone] = False
+    if int(kept.sum()) < len(run.data.classes):
+        raise InputError(
+            f"removing {share:.0%} would leave {int(kept.sum())} examples for {len(run.data.classes)} classes; ask for a smaller share"
+        )
     if len(run.data.labels[kept].unique()) < 2:
         raise InputError(f"removing {share:.0%} by {signal} would leave one class only; ask for a smaller share")
     return kept

@@ -7,9 +7,20 @@ from torch import Tensor
 
 from datablame.evidence import factors
 from datablame.evidence.factors import Fisher
+from datablame.evidence.leverage import left_out
+from datablame.ground.errors import unknown
 from datablame.run import Run
 
 
-def self_influence(run: Run, fisher: Fisher = Fisher()) -> Float[Tensor, " N"]:
-    """`g^T (F + damping)^-1 g / N`, in nats: the rise of the loss if the example were left out; best once the wrong labels are fitted."""
-    return factors.squares(run, fisher) / len(run.data)
+def self_influence(
+    run: Run, how: str = "net", directions: int | None = None, fisher: Fisher = Fisher()
+) -> Float[Tensor, " N"]:
+    """`g^T (F + damping)^-1 g / N`, in nats: the rise of the loss if the example were left out; best once the wrong labels are fitted.
+
+    `how=head`: exact, of a linear head at its optimum on the run's features; `directions` as for `memorization`.
+    """
+    if how == "net":
+        return factors.squares(run, fisher) / len(run.data)
+    if how == "head":
+        return left_out(run, directions)[:, 3] / len(run.data)
+    raise unknown("way to self-influence", how, ("net", "head"))
