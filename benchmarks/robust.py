@@ -44,7 +44,7 @@ def trained(data: db.Dataset, recipe: db.Recipe, test: db.Dataset, whole: int, o
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=results.OUT)
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--mixed", type=int, default=12, help="epochs of DivideMix")

@@ -1,6 +1,6 @@
 """Teach the two detectors that come with the package, on the traces of `traces.py teach`; first what they see is chosen by leaving runs out.
 
-`python benchmarks/teach.py --out DIR --choose` compares views and losses; without `--choose` the detectors are taught and written.
+`python benchmarks/teach.py --out DIR` compares views and losses; with `--write` the detectors are taught and written into the package.
 No trace of the sets that detectors are tried on, and no human label, is used here.
 """
 
@@ -81,12 +81,12 @@ def choose(runs: Sequence[db.Run]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--out", type=Path, required=True, help="where the traces are, or are to be made")
-    parser.add_argument("--choose", action="store_true")
+    parser.add_argument("--out", type=Path, default=results.OUT, help="where the traces are, or are to be made")
+    parser.add_argument("--write", action="store_true")
     parser.add_argument("--count", type=int, help="only so many traces")
     options = parser.parse_args()
-    schools = traces.teaching(options.out, options.count, ["few"] if options.choose else ["few", "many"])
-    if options.choose:
+    schools = traces.teaching(options.out, options.count, ["few", "many"] if options.write else ["few"])
+    if not options.write:
         table = choose(schools["few"])
         results.write(
             "How a detector is taught",

@@ -82,25 +82,12 @@ def recipe(epochs: int, width: float, seed: int) -> db.Recipe:
     return db.Recipe(model=f"resnet9,width={width}", epochs=epochs, batch=128, folds=0, seed=seed, top=5)
 
 
-def trained(
-    data: db.Dataset, how: db.Recipe, out: Path, noise: str | None = None, amount: float = 0.0, make: bool = True
-) -> db.Run | None:
-    """The finished run of a recipe, made if it is not there and may be."""
+def trained(data: db.Dataset, how: db.Recipe, out: Path, noise: str | None = None, amount: float = 0.0) -> db.Run:
+    """The finished run of a recipe, made if it is not there."""
     from datablame.reading import planted
 
     data = planted(data, noise, amount, how.seed) if noise else data
-    test = data.take(torch.arange(64))
-    if not make and not (out / name_of(data, how, test)).exists():
-        return None
-    return db.train(data, recipe=how, test=test, out=out)
-
-
-def name_of(data: db.Dataset, how: db.Recipe, test: db.Dataset) -> str:
-    from datablame.evidence.tuning import settle
-    from datablame.run import plain
-
-    mark = settle(how, data).hash(data.fingerprint + test.fingerprint)
-    return f"{plain(data.source)}-{how.model.partition(',')[0]}-{mark}/model.safetensors"
+    return db.train(data, recipe=how, test=data.take(torch.arange(64)), out=out)
 
 
 def teaching(out: Path, count: int | None = None, schools: Sequence[str] = ("few", "many")) -> dict[str, list[db.Run]]:
@@ -113,27 +100,25 @@ def teaching(out: Path, count: int | None = None, schools: Sequence[str] = ("few
         if school == "few":
             plan += [(between(whole, classes), *each, turn) for turn, (*each, classes) in enumerate(EASY)]
         for data, noise, amount, epochs, turn in plan[:count]:
-            run = trained(data, recipe(epochs, 0.25, turn), out, noise, amount)
-            assert run is not None
-            runs[school].append(run)
+            runs[school].append(trained(data, recipe(epochs, 0.25, turn), out, noise, amount))
     return runs
 
 
-def target(name: str, seed: int, out: Path, width: float, epochs: int, make: bool = True) -> db.Run | None:
+def target(name: str, seed: int, out: Path, width: float, epochs: int) -> db.Run:
     """One run that detectors are tried on."""
     if name == "digits":
         return db.train("digits", recipe=db.Recipe(folds=0, seed=seed, top=5), noise="uniform", amount=0.1, out=out)
     how = recipe(epochs, width, seed).but(precision="bf16")
     if name in ("uniform", "pair"):
-        return trained(cifar().take(torch.arange(FIRST)), how, out, name, 0.2, make)
+        return trained(cifar().take(torch.arange(FIRST)), how, out, name, 0.2)
     column = {"aggre": "aggre_label", "random1": "random_label1", "worse": "worse_label"}[name]
-    return trained(cifar(column).take(torch.arange(FIRST)), how, out, make=make)
+    return trained(cifar(column).take(torch.arange(FIRST)), how, out)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", choices=["teach", "try"])
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("what", nargs="?", default="teach", choices=["teach", "try"])
+    parser.add_argument("--out", type=Path, default=results.OUT)
     parser.add_argument("--width", type=float, default=0.5)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=1)
