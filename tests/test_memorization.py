@@ -18,8 +18,8 @@ from datablame.evidence import passes
 from datablame.evidence.encoded import encoded
 from datablame.evidence.heatmap import integrated
 from datablame.evidence.leverage import Leverage, helmert, inverted
-from datablame.evidence.matrix import Matrix, masked, pooled, pulled
-from datablame.evidence.optimum import Basis, Problem, optimum
+from datablame.evidence.matrix import POOLS, Matrix, pooled
+from datablame.evidence.optimum import Basis, Problem, fitted, optimum
 from datablame.locating import Located
 from datablame.models.frozen import frozen
 
@@ -34,11 +34,9 @@ def toy(count, dim, classes, decay, seed=0, keep=None):
     return Problem(x.numpy(), labels, classes, decay, keep)
 
 
-def optimum_of(run):
-    """(the problem of a run's features, its optimum, the basis)."""
-    problem = Problem.of(run, passes.features(run))
-    basis = Basis.of(problem)
-    return problem, optimum(problem, basis=basis), basis
+def lever_of(run):
+    problem, basis, theta = fitted(run)
+    return Leverage.of(problem, theta, basis)
 
 
 def by_autograd(problem, theta):
@@ -215,13 +213,13 @@ def test_both_ways_to_memorization_agree_in_order(run):
     with pytest.raises(InputError, match="no way to memorization 'hed'; did you mean head"):
         verbs.score(run, "memorization,how=hed")
     exact = verbs.score(run, "self_influence,how=head").values
-    kept = Leverage.of(*optimum_of(run)).left_out()
+    kept = lever_of(run).left_out()
     assert torch.allclose(exact, kept[:, 3] / len(run.data), rtol=1e-4)
 
 
 def test_the_first_code_s_score_is_a_plain_gradient_product(run):
     """Its damping is far above the Hessian: `p_y g^T (g + decay w) / 50`."""
-    problem, theta, _ = optimum_of(run)
+    problem, _, theta = fitted(run)
     x = torch.cat([torch.from_numpy(problem.features.astype("float32")), torch.ones(90, 1)], 1)
     p = (x @ theta[0].T).softmax(1)
     wrong = p - torch.eye(3)[problem.labels]
@@ -304,28 +302,28 @@ def pictured(tmp_path_factory):
 def test_a_matrix_sums_to_the_first_order_of_memorization(pictured):
     rows = torch.tensor([7, 3, 20])
     found = Matrix.of(pictured, rows)
-    problem, theta, basis = optimum_of(pictured)
-    kept = Leverage.of(problem, theta, basis).left_out()[rows]
-    first_order = kept[:, 0] * kept[:, 3] / len(problem.labels)
+    kept = lever_of(pictured).left_out()[rows]
+    first_order = kept[:, 0] * kept[:, 3] / len(pictured.data)
     assert torch.allclose(found.score, first_order, rtol=2e-2)
-    nothing = pulled(torch.zeros(3, problem.features.shape[1]), pictured.data.labels[rows], found.pull, found.theta)
+    nothing = found.again(torch.zeros_like(found.maps), torch.arange(3))
     assert torch.allclose(found.cells.sum((1, 2)), found.score - nothing, rtol=1e-2, atol=1e-6)
     assert found.error.max() < 1e-2
     over = Matrix.of(pictured, rows, "pixels")
     assert over.cells.shape[1:] == (8, 8)
     assert torch.allclose(over.score, found.score, rtol=2e-2)
-    assert torch.allclose(masked(found, 1.0), (found.score - nothing) / found.score, rtol=1e-2)
+    assert torch.allclose(found.masked(1.0), (found.score - nothing) / found.score, rtol=1e-2)
 
 
 def test_features_are_a_mean_or_a_maximum_of_a_map(pictured, run):
     images = pictured.data.batch(torch.arange(5))[0]
-    maps, share = pooled(pictured.model, images)
-    assert torch.allclose((maps * share).sum((2, 3)), pictured.model.features(images), rtol=1e-3, atol=1e-4)
+    maps, pool = pooled(pictured.model, images)
+    assert pool is POOLS["mean"]
+    assert torch.allclose(pool(maps), pictured.model.features(images), rtol=1e-3, atol=1e-4)
     net = build(Recipe(model="resnet9,width=0.25"), blobs(grey=False)).eval()
     colour = blobs(grey=False).batch(torch.arange(5))[0]
-    maps, share = pooled(net, colour)
-    assert torch.equal((maps * share).sum((2, 3)), net.features(colour))
-    assert torch.equal(share.sum((2, 3)), torch.ones(5, net.dim))
+    maps, pool = pooled(net, colour)
+    assert pool is POOLS["maximum"]
+    assert torch.equal(pool(maps), net.features(colour))
     with pytest.raises(InputError, match="no mean and no maximum of a map; look at pixels"):
         pooled(run.model, images)
 

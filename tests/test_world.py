@@ -132,57 +132,29 @@ def test_influence_of_two_processes_equals_one(tmp_path):
     assert np.allclose(*products, rtol=0.01, atol=0.001 * np.abs(products[0]).max())
 
 
-def test_temperatures_of_two_processes_equal_those_of_one(tmp_path):
-    words = [
-        "train",
-        "digits",
-        "--trainer",
-        "temper,of=both,rate=0.05,start=1",
-        "--epochs",
-        "3",
-        "--folds",
-        "0",
-        "--limit",
-        "300",
-    ]
-    runs = []
+def pair(out, *words):
+    """The run that a command makes in one process, and the one that it makes in two."""
     for number, launcher in (("one", []), ("two", TORCHRUN)):
-        said(launcher, *words, "--out", tmp_path / number)
-        runs.append(next((tmp_path / number).glob("digits-*")))
-    for path in ("trace/sigma.npy", "class_sigma.npy"):
-        one, two = (np.load(run / path).astype("f4") for run in runs)
-        assert one.std() > 0.01
-        assert np.allclose(one, two, rtol=0.01), path
+        said(launcher, *words, "--epochs", "3", "--folds", "0", "--limit", "300", "--out", out / number)
+        yield next((out / number).glob("digits-*"))
 
 
-def test_two_processes_fit_the_same_head(tmp_path):
-    said(
-        [],
-        *["train", "digits", "--model", "mlp,hidden=32", "--epochs", "2", "--folds", "0", "--limit", "300", "--out"],
-        tmp_path / "base",
-    )
-    encoder = f"frozen:{next((tmp_path / 'base').glob('digits-*'))}"
-    words = [
-        "train",
-        "digits",
-        "--trainer",
-        "newton",
-        "--epochs",
-        "3",
-        "--folds",
-        "0",
-        "--limit",
-        "300",
-        "--decay",
-        "0.01",
-        "--model",
-    ]
-    runs = []
-    for number, launcher in (("one", []), ("two", TORCHRUN)):
-        said(launcher, *words, encoder, "--out", tmp_path / number)
-        runs.append(next((tmp_path / number).glob("digits-*")))
-        said(launcher, "score", runs[-1], "memorization", "loo,directions=10")
-    for path in ("trace/loss.npy", "scores/memorization.npy", "scores/loo,directions=10.npy"):
+def same(runs, *paths):
+    for path in paths:
         one, two = (np.load(run / path).astype("f4") for run in runs)
         assert one.std() > 0.001
         assert np.allclose(one, two, rtol=0.01, atol=1e-4), path
+
+
+def test_temperatures_of_two_processes_equal_those_of_one(tmp_path):
+    runs = list(pair(tmp_path, "train", "digits", "--trainer", "temper,of=both,rate=0.05,start=1"))
+    same(runs, "trace/sigma.npy", "class_sigma.npy")
+
+
+def test_two_processes_fit_the_same_head(tmp_path):
+    encoder, _ = pair(tmp_path / "base", "train", "digits", "--model", "mlp,hidden=32")
+    words = ["train", "digits", "--trainer", "newton", "--decay", "0.01", "--model", f"frozen:{encoder}"]
+    runs = list(pair(tmp_path, *words))
+    for run, launcher in zip(runs, ([], TORCHRUN), strict=True):
+        said(launcher, "score", run, "memorization", "loo,directions=10")
+    same(runs, "trace/loss.npy", "scores/memorization.npy", "scores/loo,directions=10.npy")

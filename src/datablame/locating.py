@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 
 from datablame import scoring
-from datablame.evidence import matrix
+from datablame.evidence.matrix import Matrix
 from datablame.ground import clock, store
 from datablame.ground.errors import InputError, unknown
 from datablame.run import Run
@@ -61,10 +61,10 @@ def located(run: Run, classes: Sequence[str], top: int, over: str) -> Located:
             raise unknown("class", name, data.classes)
     order = scoring.scored(run, "memorization").values.argsort(descending=True, stable=True)
     wanted = [order[data.labels[order] == data.classes.index(name)][:top] for name in classes] or [order[:top]]
-    found = matrix.Matrix.of(run, torch.cat(wanted), over)
+    found = Matrix.of(run, torch.cat(wanted), over)
     with clock.stage("mask"):
-        highest = [float(matrix.masked(found, share).mean()) for share in SHARES]
-        random = [np.mean([float(matrix.masked(found, share, seed).mean()) for seed in SEEDS]) for share in SHARES]
+        highest = [float(found.masked(share).mean()) for share in SHARES]
+        random = [np.mean([float(found.masked(share, seed).mean()) for seed in SEEDS]) for share in SHARES]
     score, cells, error = (each.cpu().numpy() for each in (found.score, found.cells, found.error))
     result = Located(run, over, found.rows.numpy(), score, cells, error, np.array(highest), np.array(random))
     result.save()

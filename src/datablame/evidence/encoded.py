@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -29,6 +30,11 @@ class Encoded:
 
     def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
         return self.array[self.rows[index]]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All rows in order, some thousands at a time."""
+        for start in range(0, len(self.rows), 4096):
+            yield self[start : start + 4096]
 
     def at(self, index: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
         """Features in single precision, on the device."""

@@ -16,8 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from datablame.evidence import passes
-from datablame.evidence.optimum import BLOCK, Basis, Problem, optimum, through
+from datablame.evidence.optimum import BLOCK, Basis, Problem, fitted, through
 from datablame.ground import clock, world
 from datablame.run import Run
 
@@ -152,10 +151,7 @@ def left_out(run: Run, directions: int | None = None) -> Float[Tensor, "N 4"]:
     """`Leverage.left_out` of a linear head fitted to its optimum on the features of a run, with the recipe's decay; kept in the run's folder."""
 
     def make() -> np.ndarray:
-        problem = Problem.of(run, passes.features(run))
-        with clock.stage("fit the head"):
-            basis = Basis.of(problem)
-            theta = optimum(problem, basis=basis)
+        problem, basis, theta = fitted(run)
         with clock.stage("leave one out"):
             lever = Leverage.of(problem, theta, basis, directions)
             if lever.energy < 1:
@@ -168,10 +164,7 @@ def left_out(run: Run, directions: int | None = None) -> Float[Tensor, "N 4"]:
 def as_published(run: Run) -> Float[Tensor, " N"]:
     """Memorization as the first code has it: `p_y g^T (H + 50)^-1 (g + decay w)`, not divided by N; its damping of 5e-3 at a scale of 1e4 stands
     above all of H, and the decay's gradient counts as the example's own."""
-    problem = Problem.of(run, passes.features(run))
-    with clock.stage("fit the head"):
-        basis = Basis.of(problem)
-        theta = optimum(problem, basis=basis)
+    problem, basis, theta = fitted(run)
     lever = Leverage.of(problem, theta, basis, 0)
     damped = 1 / (1 / lever.rest + 50)
     pulled = problem.pull(theta)[0]

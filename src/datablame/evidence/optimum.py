@@ -13,8 +13,10 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from datablame.evidence import passes
 from datablame.evidence.encoded import Encoded
-from datablame.ground import world
+from datablame.ground import clock, world
+from datablame.ground.errors import InputError
 from datablame.run import Run
 
 BLOCK = 4096
@@ -38,7 +40,12 @@ class Problem:
 
     @classmethod
     def of(cls, run: Run, features: np.ndarray | Encoded) -> Problem:
-        """A linear head on features of a run's training images, with its recipe's decay; without any, separable sets have no optimum."""
+        """A linear head on features of a run's training images, with its recipe's decay; without any, separable sets have no optimum.
+
+        Raises InputError for a set of one class.
+        """
+        if len(run.data.classes) < 2:
+            raise InputError("a head tells classes apart; all images are of one class here")
         return cls(features, run.data.labels, len(run.data.classes), run.recipe.decay or WEAK)
 
     def but(self, **changes: Any) -> Problem:
@@ -59,8 +66,10 @@ class Problem:
         """(rows, their features with a one) of this process, in single precision on the device."""
         for index in torch.arange(len(self.labels)).split(BLOCK):
             rows = world.shard(index)
-            x = torch.from_numpy(np.asarray(self.features[rows.numpy()], "float32")).to(world.device())
-            yield rows, torch.cat([x, x.new_ones(len(x), 1)], 1)
+            yield rows, self.at(rows)
+
+    def at(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        return with_one(torch.from_numpy(np.asarray(self.features[rows.numpy()], "float32")).to(world.device()))
 
     def weights(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b R 1"]:
         """What each example counts for in each set."""
@@ -94,6 +103,16 @@ class Problem:
             p, t = through(x, theta).softmax(2), through(x, way)
             bent += back(x, self.weights(rows) * p * (t - (p * t).sum(2, keepdim=True)))
         return world.total(bent) + self.pull(way)
+
+
+def with_one(x: Float[Tensor, "b D"]) -> Float[Tensor, "b d"]:
+    """Features with a one for the bias: d = D + 1."""
+    return torch.cat([x, x.new_ones(len(x), 1)], 1)
+
+
+def theta_of(head: torch.nn.Linear) -> Float[Tensor, "K d"]:
+    """Weights and, last, biases."""
+    return torch.cat([head.weight, head.bias[:, None]], 1).detach()
 
 
 def through(x: Float[Tensor, "b d"], theta: Float[Tensor, "R K d"]) -> Float[Tensor, "b R K"]:
@@ -201,3 +220,11 @@ def optimum(
         if (problem.gradient(theta)[1].norm(dim=(1, 2)) <= 1e-5 * start).all():
             break
     return theta
+
+
+def fitted(run: Run) -> tuple[Problem, Basis, Float[Tensor, "1 K d"]]:
+    """The problem of a linear head on the features of a run, and its optimum."""
+    problem = Problem.of(run, passes.features(run))
+    with clock.stage("fit the head"):
+        basis = Basis.of(problem)
+        return problem, basis, optimum(problem, basis=basis)

@@ -26,9 +26,7 @@ def features(run: Run) -> np.ndarray:
     model = run.model
     if still(model):
         kept = encoded(model, run.data)
-        return store.fill(
-            path, kept.shape, "float16", (kept[rows.numpy()] for rows in torch.arange(len(run.data)).split(4096))
-        )
+        return store.fill(path, kept.shape, "float16", kept.blocks())
     with clock.stage("features"):
         return store.fill(
             path, (len(run.data), model.dim), "float16", sweep(model, run.data, model.features, "features")

@@ -15,7 +15,7 @@ COLOURS = (RED, BLUE, GREEN, ORANGE)
 
 
 def draw(run: Run, table: Sequence[dict[str, Any]]) -> str:
-    """`<img>`s, and figures/ablation.png and ablation-<noise>-<strength>.png, of accuracies over the share of its signal's total that went."""
+    """A picture for each look at the test images, as `<img>`: figures/ablation.png for the images as they are, ablation-<noise>-<strength>.png."""
     looks = list(dict.fromkeys((row["noise"], row["strength"]) for row in table))
     return "".join(
         page(run, [row for row in table if (row["noise"], row["strength"]) == look], *look) for look in looks

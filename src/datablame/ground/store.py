@@ -39,12 +39,17 @@ def write(path: Path, save: Callable[[Path], None]) -> Path:
         except OSError as error:
             raise failed(path, error) from None
         finally:
-            if part.is_dir():
-                shutil.rmtree(part)
-            else:
-                part.unlink(missing_ok=True)
+            drop(part)
     world.wait()
     return path
+
+
+def drop(part: Path) -> None:
+    """Away with a file or a folder that was begun, if there is one."""
+    if part.is_dir():
+        shutil.rmtree(part)
+    else:
+        part.unlink(missing_ok=True)
 
 
 def failed(path: Path, error: OSError) -> Exception:
@@ -218,7 +223,7 @@ def alone(folder: Path, patient: bool = False) -> Iterator[None]:
         file.flush()
         HELD.add(folder.absolute())
         for part in folder.rglob(".*.part"):  # left by a program that was killed
-            part.unlink()
+            drop(part)
         try:
             yield
         finally:

@@ -16,7 +16,7 @@ from datablame.classifier import Classifier
 from datablame.dataset import Dataset
 from datablame.evidence import passes
 from datablame.evidence.encoded import Encoded, encoded
-from datablame.evidence.optimum import BLOCK, Basis, Problem, optimum, through
+from datablame.evidence.optimum import BLOCK, Basis, Problem, optimum, theta_of, through, with_one
 from datablame.ground import clock, draw, plug, store, world
 from datablame.ground.errors import InputError
 from datablame.proof.retraining import trained
@@ -131,8 +131,7 @@ class Heads:
 
         def fit() -> np.ndarray:
             with clock.stage("fit heads"):
-                head: Any = self.model.head
-                start = torch.cat([head.weight, head.bias[:, None]], 1).detach().expand(len(keep), -1, -1)
+                start = theta_of(self.model.head).expand(len(keep), -1, -1)  # type: ignore[arg-type]  # a linear one
                 return optimum(self.problem.but(keep=keep), start, self.basis).cpu().numpy()
 
         return torch.from_numpy(self.run.keep(f"ablation/{store.digest(keep.numpy())}", fit).copy())
@@ -152,8 +151,7 @@ def hits(features: Encoded, labels: Int[Tensor, " n"], theta: Float[Tensor, "R K
     """Share of the examples that each head gets right."""
     right, theta = torch.zeros(len(theta)), theta.to(world.device())
     for rows in torch.arange(len(labels)).split(BLOCK):
-        x = features.at(rows)
-        guess = through(torch.cat([x, x.new_ones(len(x), 1)], 1), theta).argmax(2).cpu()
+        guess = through(with_one(features.at(rows)), theta).argmax(2).cpu()
         right += (guess == labels[rows, None]).float().sum(0)
     return right / len(labels)
 

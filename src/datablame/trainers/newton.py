@@ -6,7 +6,7 @@ import torch
 
 from datablame.classifier import Classifier, build
 from datablame.evidence.encoded import encoded, still
-from datablame.evidence.optimum import Basis, Problem, optimum, through
+from datablame.evidence.optimum import Basis, Problem, optimum, theta_of, through
 from datablame.evidence.training import Progress, optimizer_of
 from datablame.ground import clock, world
 from datablame.ground.errors import InputError
@@ -37,8 +37,7 @@ def newton(run: Run) -> Classifier:
     for epoch in range(progress.done, recipe.epochs):
         left = 1 - (epoch + 1) / recipe.epochs
         eased = problem.but(decay=strong**left * problem.decay ** (1 - left))
-        theta = torch.cat([head.weight, head.bias[:, None]], 1).detach()[None]
-        theta = optimum(eased, theta, basis)
+        theta = optimum(eased, theta_of(head)[None], basis)
         with torch.no_grad():
             head.weight.copy_(theta[0, :, :-1])
             head.bias.copy_(theta[0, :, -1])
