@@ -8,6 +8,7 @@ import torch
 from conftest import TINY, blobs
 
 from datablame import Dataset, InputError, Scores
+from datablame.evidence.encoded import features
 from datablame.ground import plug
 from datablame.run import Run
 from datablame.verdict import Verdict
@@ -15,7 +16,7 @@ from datablame.verdict import Verdict
 ROOT = Path(__file__).parents[1] / "src" / "datablame"
 FLOORS = {
     0: "ground",
-    1: "dataset perturbation trace pairs scores verdict recipe lesson subset classifier run packing corruption recording exporting reading sources noises models heads",
+    1: "dataset perturbation trace pairs scores verdict recipe lesson subset classifier run packing corruption recording exporting reading sources noises models heads attention wrap",
     2: "evidence",
     3: "trainers curvature signals links judges scoring linking locating asking agreeing enriching",
     4: "faces proof doctor",
@@ -204,7 +205,7 @@ def test_permuting_the_rows_permutes_the_scores(run, tmp_path, spec):
     from datablame.ground import store
 
     for each, index in ((mine, torch.arange(len(order))), (moved, order)):
-        store.write_array(each.path / "features.npy", passes.features(run)[index.numpy()])
+        store.write_array(each.path / "features.npy", features(run)[index.numpy()])
         store.write_array(each.path / "heldout.npy", passes.heldout(run)[index.numpy()])
         each.__dict__["model"] = run.model
         each.finish()

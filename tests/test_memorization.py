@@ -14,8 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from datablame import InputError, Recipe, verbs
 from datablame.classifier import build
-from datablame.evidence import passes
-from datablame.evidence.encoded import encoded
+from datablame.evidence.encoded import encoded, features
 from datablame.evidence.heatmap import integrated
 from datablame.evidence.leverage import Leverage, helmert, inverted
 from datablame.evidence.matrix import POOLS, Matrix, pooled
@@ -146,7 +145,7 @@ def probed(run, tmp_path_factory):
 def test_a_frozen_encoder_stays_as_it_is(run, probed):
     for name, weight in probed.model.encoder.net.state_dict().items():
         assert torch.equal(weight, run.model.encoder.state_dict()[name]), name
-    assert np.array_equal(passes.features(probed), passes.features(run))
+    assert np.array_equal(features(probed), features(run))
     assert probed.recipe.augment == "none"
     assert probed.about["test_accuracy"] > 0.95
     assert int(verbs.score(probed, "aum").values.argmax()) == 7

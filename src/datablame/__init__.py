@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 HOMES = {
     "verbs": "ablate adopt agree apply audit compare corrupt enrich explain export index judge load locate measure prove report score teach train",
     "reading": "Reading",
+    "wrap": "MemoryWrap",
     "dataset": "Dataset",
     "recipe": "Recipe",
     "lesson": "Lesson Sight",

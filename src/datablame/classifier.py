@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from datablame.attention import Attentive
 from datablame.dataset import Dataset
 from datablame.ground import draw, plug, world
 from datablame.ground.errors import InputError
@@ -33,8 +34,14 @@ class Classifier(nn.Module):
         x = (x - self.mean) / self.std
         return self.encoder(x.contiguous(memory_format=torch.channels_last))
 
-    def forward(self, pixels: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
-        return self.head(self.features(pixels))
+    def forward(
+        self, pixels: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"], memory: Tensor | None = None
+    ) -> Float[Tensor, "B K"]:
+        """`memory [m,C,H,W]`: this process's part of the images that an attentive head looks at, encoded in one batch with the others."""
+        if memory is None:
+            return self.head(self.features(pixels))
+        both = self.features(torch.cat([pixels, memory]))
+        return self.head(both[: len(pixels)], world.together(both[len(pixels) :], self.head.how.size))  # type: ignore[union-attr,arg-type]
 
 
 def unit(pixels: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
@@ -101,6 +108,8 @@ def build(recipe: Recipe, data: Dataset) -> Classifier:
         encoders = [plug.find("models", spec(recipe.model))(data.shape) for _ in range(count)]
         encoder = encoders[0] if count == 1 else Beside(encoders)
         head = plug.find("heads", recipe.head)(encoder.dim, len(data.classes))
+    if isinstance(head, Attentive):
+        head.how.fits(len(data))
     mean, std = getattr(encoder, "mean", data.mean), getattr(encoder, "std", data.std)
     model = Classifier(encoder, head, mean, std)
     return world.unite(model).to(world.device(), memory_format=torch.channels_last)  # type: ignore[return-value]  # the same module

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 
 from datablame.evidence import curves, passes
+from datablame.evidence.encoded import features
 from datablame.evidence.groups import flat_map, groups
 from datablame.ground import clock, plug, store
 from datablame.ground.errors import unknown
@@ -93,12 +94,12 @@ def enrich(run: Run, classes: Sequence[str], rule: str, least: int) -> list[Clas
     act = plug.find("judges", f"trajectory,rule={rule}")(run, scores).act.numpy()
     shape = curves.shape(run)
     peak, end = shape.peak.numpy(), shape.end.numpy()
-    features = passes.features(run) if passes.has_features(run) else None
+    space = features(run) if passes.has_features(run) else None
     found = []
     for label in clock.track(labels, len(labels), "enriching", "classes"):
         which = (data.labels == label).nonzero()[:, 0]
         seen, rows = curves.beside(run, which).T.numpy(), which.numpy()
-        own = None if features is None else np.asarray(features[rows])
+        own = None if space is None else np.asarray(space[rows])
         each = Class(run, label, rows, act[rows], peak[rows], end[rows], flat_map(seen), groups(seen, own, least))
         each.save()
         found.append(each)

@@ -14,8 +14,8 @@ from torch import Tensor
 from datablame.dataset import Dataset
 from datablame.evidence.factors import Factors, Fisher
 from datablame.evidence.index import Index
-from datablame.evidence.training import batches
 from datablame.ground import clock, plug, store, world
+from datablame.ground.draw import batches
 from datablame.ground.errors import InputError
 from datablame.pairs import Links, Pairs
 from datablame.reading import matched

@@ -15,6 +15,7 @@ from datablame.classifier import Classifier, Prepared
 from datablame.dataset import Dataset
 from datablame.evidence.sweep import sweep
 from datablame.ground import clock, store, world
+from datablame.run import Run
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +45,20 @@ class Encoded:
 def still(model: Classifier | Prepared) -> TypeGuard[Classifier]:
     """Is the encoder one that does not train?"""
     return isinstance(model, Classifier) and getattr(model.encoder, "still", False)
+
+
+def features(run: Run, model: Classifier | Prepared | None = None) -> np.ndarray:
+    """float16 [N,D], memory-mapped: what the encoder makes of each training image; of this model, before the run has one."""
+    path = run.path / "features.npy"
+    if world.agree(path.exists()):
+        return np.load(path, mmap_mode="r")
+    model = model or run.model
+    if still(model):
+        kept = encoded(model, run.data)
+        return store.fill(path, kept.shape, "float16", kept.blocks())
+    with clock.stage("features"):
+        blocks = sweep(model, run.data, model.features, "features")
+        return store.fill(path, (len(run.data), model.dim), "float16", blocks)
 
 
 def encoded(model: Classifier, data: Dataset) -> Encoded:

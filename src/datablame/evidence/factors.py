@@ -17,8 +17,8 @@ from torch.nn.functional import cross_entropy
 
 from datablame.dataset import Dataset
 from datablame.evidence.layers import Layer, Layers, Loss, Scratch, Tap, Weigh, finite
-from datablame.evidence.training import batches
 from datablame.ground import clock, draw, plug, store, world
+from datablame.ground.draw import batches
 from datablame.ground.errors import InputError, unknown
 from datablame.run import Run
 

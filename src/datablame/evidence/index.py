@@ -20,8 +20,8 @@ from datablame.dataset import Dataset
 from datablame.evidence.factors import Factors, flat, loss, measure, weigher
 from datablame.evidence.inner import Inner
 from datablame.evidence.layers import Tap, Weigh, folded
-from datablame.evidence.training import batches
 from datablame.ground import clock, draw, store, world
+from datablame.ground.draw import batches
 from datablame.ground.errors import InputError
 
 BLOCK = 4096

@@ -11,8 +11,8 @@ from torch import Tensor
 from datablame.dataset import Dataset
 from datablame.evidence.factors import Factors, loss, measure, weigher
 from datablame.evidence.layers import finite
-from datablame.evidence.training import batches
 from datablame.ground import clock, world
+from datablame.ground.draw import batches
 from datablame.run import Run
 
 MANY = 256

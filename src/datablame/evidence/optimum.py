@@ -13,8 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from datablame.evidence import passes
-from datablame.evidence.encoded import Encoded
+from datablame.evidence.encoded import Encoded, features
 from datablame.ground import clock, world
 from datablame.ground.errors import InputError
 from datablame.run import Run
@@ -224,7 +223,7 @@ def optimum(
 
 def fitted(run: Run) -> tuple[Problem, Basis, Float[Tensor, "1 K d"]]:
     """The problem of a linear head on the features of a run, and its optimum."""
-    problem = Problem.of(run, passes.features(run))
+    problem = Problem.of(run, features(run))
     with clock.stage("fit the head"):
         basis = Basis.of(problem)
         return problem, basis, optimum(problem, basis=basis)

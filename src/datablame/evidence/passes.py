@@ -9,28 +9,12 @@ from torch import Tensor
 
 from datablame.classifier import Classifier, build
 from datablame.dataset import Dataset
-from datablame.evidence.encoded import encoded, still
 from datablame.evidence.schedules import schedule
 from datablame.evidence.sweep import sweep
 from datablame.evidence.training import fit, kept_epochs
 from datablame.ground import clock, draw, store, world
 from datablame.ground.errors import InputError
 from datablame.run import Run
-
-
-def features(run: Run) -> np.ndarray:
-    """float16 [N,D], memory-mapped: what the encoder makes of each training image."""
-    path = run.path / "features.npy"
-    if world.agree(path.exists()):
-        return np.load(path, mmap_mode="r")
-    model = run.model
-    if still(model):
-        kept = encoded(model, run.data)
-        return store.fill(path, kept.shape, "float16", kept.blocks())
-    with clock.stage("features"):
-        return store.fill(
-            path, (len(run.data), model.dim), "float16", sweep(model, run.data, model.features, "features")
-        )
 
 
 def probabilities(run: Run, data: Dataset, name: str) -> np.ndarray:

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from datablame.classifier import Classifier, Prepared
 from datablame.dataset import Dataset
-from datablame.evidence.training import batches
 from datablame.ground import clock, world
+from datablame.ground.draw import batches
 
 BATCH = 512
 

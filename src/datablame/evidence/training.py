@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Int
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from datablame.classifier import Classifier
 from datablame.dataset import Dataset
+from datablame.evidence import recall
 from datablame.ground import clock, plug, store, world
+from datablame.ground.draw import batches
 from datablame.ground.errors import InputError, RunError
 from datablame.recipe import Recipe
 from datablame.run import Run
@@ -30,6 +31,7 @@ def fit(run: Run) -> None:
     world.repeatable()
     with clock.stage("train"):
         model = plug.find("trainers", run.recipe.trainer)(run)
+        recall.settle(run, model)
     store.write_tensors(run.path / "model.safetensors", model.state_dict())
     run.finish()
     store.remove(run.path / "progress.safetensors")
@@ -130,11 +132,6 @@ def mark(run: Run) -> str:
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     return torch.optim.SGD(parameters(model, recipe.decay), recipe.rate, recipe.momentum, nesterov=recipe.momentum > 0)
-
-
-def batches(order: Int[Tensor, " N"], batch: int) -> tuple[Int[Tensor, " B"], ...]:
-    """Parts of nearly equal size, at most `batch` each: no last step of one image, which BatchNorm could not bear."""
-    return order.tensor_split(-(-len(order) // batch))
 
 
 def parameters(model: nn.Module, decay: float) -> list[dict[str, object]]:

@@ -35,6 +35,22 @@ def permutation(n: int, *seed: object) -> Int[Tensor, " n"]:
     return torch.randperm(n, generator=generator)
 
 
+def some(n: int, count: int, *seed: object) -> Int[Tensor, " count"]:
+    """`count` different rows of `n`, in random order; of many rows without a permutation of them all."""
+    if n < 8 * count:
+        return permutation(n, *seed)[:count]
+    generator = torch.Generator().manual_seed(seed_of(*seed))
+    found = torch.randint(n, (2 * count,), generator=generator)
+    values, place = found.unique(return_inverse=True)
+    first = torch.full_like(values, len(found)).scatter_reduce_(0, place, torch.arange(len(found)), "amin")
+    return found[first.sort().values[:count]]
+
+
+def batches(order: Int[Tensor, " N"], batch: int) -> tuple[Int[Tensor, " B"], ...]:
+    """Parts of nearly equal size, at most `batch` each: no last step of one image, which BatchNorm could not bear."""
+    return order.tensor_split(-(-len(order) // batch))
+
+
 @contextlib.contextmanager
 def seeded(*seed: object) -> Iterator[None]:
     """Inside, torch's own random numbers come from this seed; outside they go on as if nothing had been."""

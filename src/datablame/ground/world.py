@@ -76,6 +76,15 @@ def total(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def together(part: Tensor, count: int) -> Tensor:
+    """The parts of `count` rows that the processes hold, as `shard` made them; gradients find their way back to each."""
+    if size() == 1:
+        return part
+    mine = shard(torch.arange(count, device=part.device))
+    whole = part.new_zeros(count, *part.shape[1:])
+    return across.all_reduce(whole.index_copy(0, mine, part))
+
+
 def agree(value: T) -> T:
     """What rank 0 says."""
     if size() == 1:

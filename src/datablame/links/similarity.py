@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from datablame.dataset import Dataset
-from datablame.evidence import passes
+from datablame.evidence.encoded import features
 from datablame.ground import world
 from datablame.run import Run
 
@@ -19,7 +19,7 @@ class similarity:
 
     def __init__(self, run: Run, queries: Dataset):
         self.run, self.queries = run, queries
-        self.features = passes.features(run)
+        self.features = features(run)
         self.size, self.facts = 4 * self.features.shape[1], {"of": "features"}
 
     def hold(self, queries: Int[Tensor, " q"]) -> tuple[Float[Tensor, "q D"], Int[Tensor, " q"]]:

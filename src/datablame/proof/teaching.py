@@ -14,8 +14,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from datablame.evidence.detector import Detector, look
-from datablame.evidence.training import batches
 from datablame.ground import clock, draw, world
+from datablame.ground.draw import batches
 from datablame.ground.errors import InputError
 from datablame.lesson import Lesson
 from datablame.run import Run

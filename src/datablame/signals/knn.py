@@ -7,7 +7,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from datablame.evidence import passes
+from datablame.evidence.encoded import features
 from datablame.ground import clock, world
 from datablame.run import Run
 
@@ -17,7 +17,7 @@ BLOCK = 1 << 26
 
 def knn(run: Run, k: int = 50) -> Float[Tensor, " N"]:
     """Share of the `k` nearest other examples (cosine of the encoder's features) whose label differs, the nearer counting more."""
-    kept = torch.from_numpy(passes.features(run).astype("float32"))
+    kept = torch.from_numpy(features(run).astype("float32"))
     with clock.stage("neighbours"):
         space = normalize(kept.to(world.device()))
         labels = run.data.labels.to(space.device)

@@ -15,9 +15,9 @@ from torch.nn.functional import cross_entropy, mse_loss, one_hot
 from datablame.classifier import Classifier, build, joined
 from datablame.evidence.augment import augment, kinds
 from datablame.evidence.schedules import schedule
-from datablame.evidence.training import Progress, batches, optimizer_of
+from datablame.evidence.training import Progress, optimizer_of
 from datablame.ground import clock, world
-from datablame.ground.draw import permutation, seed_of
+from datablame.ground.draw import batches, permutation, seed_of
 from datablame.ground.errors import InputError
 from datablame.run import Run
 

@@ -1,0 +1,173 @@
+"""What an attentive head recalls: the features of all training images once encoded, so that any memory of them is a gather.
+La Rosa, Capobianco, Nardi, 2021. arXiv:2106.01440"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from datablame.attention import SIMILARITIES, Attentive, attentive
+from datablame.classifier import Classifier, Prepared
+from datablame.evidence.encoded import features
+from datablame.ground import clock, draw, world
+from datablame.ground.errors import InputError
+from datablame.run import Run
+
+LOOKED = 4096
+"""Training images by whose attention the most used are found."""
+BLOCK = 1 << 25
+"""Similarities held at a time."""
+
+
+def refresh(run: Run, model: Classifier) -> None:
+    """Encode the memory that a training model is looked at with, between its epochs: drawn by the recipe's seed, from every class unless all is random."""
+    if head := attentive(model):
+        how = head.how
+        hold(model, run, spread(run, how.kept) if how.choose != "random" else at_random(run, how.kept))
+
+
+def settle(run: Run, model: Classifier) -> None:
+    """Choose the memory that the trained model answers by, keep its rows as memory.npy, and tell of classes that it lacks."""
+    if not (head := attentive(model)):
+        return
+    rows = run.keep("memory", lambda: chosen(run, model, head.how.choose, head.how.kept).numpy())
+    hold(model, run, torch.from_numpy(rows.copy()))
+
+
+@torch.no_grad()
+def hold(model: Classifier, run: Run, rows: Int[Tensor, " M"]) -> None:
+    """Put the features of these training images into the head."""
+    model.eval()
+    head = attentive(model)
+    assert head is not None
+    head.held = torch.cat([model.features(run.data.batch(part)[0]).float() for part in rows.split(512)])
+
+
+def chosen(run: Run, model: Classifier, how: str, count: int) -> Int[Tensor, " M"]:
+    """Rows of a memory, by `Attention.choose`."""
+    if how == "random":
+        rows = at_random(run, count)
+    elif how == "balanced":
+        rows = spread(run, count)
+    elif how in ("prototypes", "used"):
+        recall = Recall.of(run, model)
+        rows = recall.prototypes(count) if how == "prototypes" else recall.used(count)
+    else:
+        raise InputError("a memory that is chosen by hand is named to `datablame remember`, after training")
+    return told(run, rows)
+
+
+def told(run: Run, rows: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
+    """The same rows; says which classes are not among them."""
+    there = set(run.data.labels[rows].tolist())
+    lost = [run.data.classes[k] for k in run.data.labels.unique().tolist() if k not in there]
+    if lost:
+        some = ", ".join(lost[:5]) + (" and others" if len(lost) > 5 else "")
+        clock.say(f"the memory of {len(rows)} images has none of {len(lost)} classes ({some}): a larger one would")
+    return rows
+
+
+def at_random(run: Run, count: int) -> Int[Tensor, " M"]:
+    return draw.some(len(run.data), count, "held", run.recipe.seed)
+
+
+def spread(run: Run, count: int) -> Int[Tensor, " M"]:
+    """As many of each class as there are places, drawn by the recipe's seed; small classes leave theirs to the others."""
+    order = draw.permutation(len(run.data), "held", run.recipe.seed)
+    return order[turns(run.data.labels[order]).argsort(stable=True)[:count]]
+
+
+def turns(labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """Of each example how many of its class stand before it."""
+    order = labels.argsort(stable=True)
+    counts = labels.bincount()
+    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[order]]
+    return torch.empty_like(place).scatter_(0, order, place)
+
+
+@dataclass(frozen=True, eq=False)
+class Recall:
+    """A head and the features `[N,D]` of the training images that it may look at."""
+
+    run: Run
+    head: Attentive
+    features: np.ndarray
+
+    @classmethod
+    def of(cls, run: Run, model: Classifier | Prepared | None = None) -> Recall:
+        """Raises InputError for a run whose head looks at no memory."""
+        model = model or run.model
+        head = attentive(model)
+        if head is None:
+            raise InputError(
+                f"{run.path} was trained with --head {run.recipe.head}, which looks at no memory; train with --head memory_wrap"
+            )
+        return cls(run, head, features(run, model))
+
+    def at(self, rows: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
+        """Features in single precision, on the device."""
+        return torch.from_numpy(np.asarray(self.features[rows.numpy()], "float32")).to(world.device())
+
+    @torch.inference_mode()
+    def answer(
+        self, x: Float[Tensor, "B D"], rows: Int[Tensor, " M"] | None = None
+    ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B M"]]:
+        """(logits, weights) of features by a memory of these rows; without them by the one that the model keeps."""
+        return self.head.answer(x, None if rows is None else self.at(rows))
+
+    def covers(self, count: int, *seed: object) -> Iterator[Int[Tensor, "m M"]]:
+        """So many times the training set cut at random into memories, so that every image is in one; a rest that fills none is left out."""
+        size = self.head.how.size
+        for turn in range(count):
+            order = draw.permutation(len(self.features), "cover", *seed, turn)
+            yield order[: len(order) // size * size].view(-1, size)
+
+    @torch.inference_mode()
+    def attention(
+        self, x: Float[Tensor, "q D"], count: int, without: Int[Tensor, " q"] | None = None
+    ) -> Float[Tensor, "q N"]:
+        """The mean weight of every training image in `count` random memories that it is in; `without`: each query's own row, which it never sees."""
+        similar = self.similar(x)
+        if without is not None:
+            similar[torch.arange(len(x)), without.to(similar.device)] = -1e4
+        mean = torch.zeros_like(similar)
+        for memories in self.covers(count, self.run.recipe.seed):
+            columns = memories.flatten().to(similar.device)
+            weights = self.head.weigh(similar[:, columns].view(len(x), *memories.shape))
+            mean.index_add_(1, columns, weights.flatten(1), alpha=1 / count)
+        return mean
+
+    def similar(self, x: Float[Tensor, "q D"]) -> Float[Tensor, "q N"]:
+        """Similarities to all training images, a block of them at a time."""
+        measure = SIMILARITIES[self.head.how.similarity]
+        blocks = torch.arange(len(self.features)).split(max(1, BLOCK // self.features.shape[1]))
+        return torch.cat([measure(x.float(), self.at(rows)) for rows in blocks], 1)
+
+    def used(self, count: int) -> Int[Tensor, " M"]:
+        """The training images that others look at most, the most first."""
+        total = torch.zeros(len(self.features), device=world.device())
+        some = draw.some(len(self.features), min(LOOKED, len(self.features)), "looked", self.run.recipe.seed)
+        for rows in some.split(max(1, BLOCK // len(self.features))):
+            total += self.attention(self.at(rows), 4, rows).sum(0)
+        return total.cpu().argsort(descending=True, stable=True)[:count]
+
+    def prototypes(self, count: int) -> Int[Tensor, " M"]:
+        """By herding: of each class the images, one after the other, whose mean comes closest to the mean of the class. Welling, 2009"""
+        labels = self.run.data.labels
+        rank = torch.full((len(labels),), len(labels))
+        for k, places in enumerate(labels[spread(self.run, count)].bincount().tolist()):
+            rows = (labels == k).nonzero()[:, 0]
+            space = normalize(self.at(rows))
+            mean, sum_, free = space.mean(0), torch.zeros_like(space[0]), torch.ones(len(rows), dtype=torch.bool)
+            for turn in range(places):
+                gap = (mean * (turn + 1) - sum_ - space).square().sum(1).cpu()
+                best = int(torch.where(free, gap, torch.inf).argmin())
+                free[best], rank[rows[best]] = False, turn
+                sum_ = sum_ + space[best]
+        return rank.argsort(stable=True)[:count]

@@ -1,0 +1,253 @@
+"""Memory Wrap: sparse attention, heads that look at a memory, and what they point at."""
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, blobs
+from torch import nn
+from torch.autograd import gradcheck
+from torch.nn.functional import cross_entropy
+
+import datablame as db
+from datablame import InputError, verbs
+from datablame.attention import Attentive, entmax, euclidean, sparsemax
+from datablame.evidence.recall import Recall, spread, turns
+from datablame.ground import draw, plug
+
+WRAP = TINY.but(model="mlp,hidden=16", head="memory_wrap,size=12", folds=0, checkpoints=0, epochs=8)
+
+
+def by_projection(z):
+    """Sparsemax of one row, as the projection on the simplex, by bisection of the level."""
+    low, high = z.min() - 1, z.max()
+    for _ in range(200):
+        level = (low + high) / 2
+        low, high = (level, high) if (z - level).clip(min=0).sum() > 1 else (low, level)
+    return (z - level).clip(min=0)
+
+
+def test_sparsemax_is_the_projection_on_the_simplex():
+    z = np.random.default_rng(0).normal(0, 0.5, (40, 17))
+    z[3] = 0.25
+    found = sparsemax(torch.from_numpy(z)).numpy()
+    assert np.allclose(found, [by_projection(row) for row in z], atol=1e-9)
+    assert np.allclose(found.sum(1), 1)
+    assert (found == 0).mean() > 0.3
+    assert np.allclose(sparsemax(torch.from_numpy(z + 5)).numpy(), found)
+
+
+def test_entmax_is_what_its_equation_says():
+    """`p = max(z / 2 - level, 0)^2` with the level at which it sums to 1."""
+    z = torch.randn(50, 23, generator=torch.Generator().manual_seed(1), dtype=torch.double)
+    p = entmax(z)
+    assert torch.allclose(p.sum(1), torch.ones(50, dtype=torch.double))
+    for row, each in zip(z, p, strict=True):
+        levels = (row / 2 - each.sqrt())[each > 0]
+        assert levels.max() - levels.min() < 1e-9
+        assert (row[each == 0] / 2 <= levels.mean() + 1e-9).all()
+
+
+@pytest.mark.parametrize("function", [sparsemax, entmax])
+def test_gradients_are_those_of_finite_differences(function):
+    z = torch.randn(6, 9, generator=torch.Generator().manual_seed(2), dtype=torch.double, requires_grad=True)
+    assert gradcheck(function, (z,), eps=1e-7, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["memory", "memory_wrap"])
+@pytest.mark.parametrize(
+    "options", ["", ",similarity=euclidean,weights=entmax", ",similarity=dot,temperature=0.3,learned=yes"]
+)
+def test_a_head_sees_one_memory_or_one_of_each_example(name, options):
+    torch.manual_seed(0)
+    head = plug.find("heads", name + ",size=5" + options)(6, 4)
+    x, memory = torch.randn(3, 6, requires_grad=True), torch.randn(5, 6, requires_grad=True)
+    logits, weights = head.answer(x, memory)
+    assert logits.shape == (3, 4)
+    assert torch.allclose(weights.sum(1), torch.ones(3))
+    each = head.answer(x, memory.expand(3, 5, 6))
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip((logits, weights), each, strict=True))
+    logits.square().sum().backward()
+    assert memory.grad.abs().sum() > 0
+    assert x.grad.abs().sum() > 0
+    head.held = memory.detach()
+    assert torch.equal(head(x), logits)
+    assert (head.warmth.grad is not None) == ("learned" in options)
+
+
+def test_the_paper_s_layer_by_hand():
+    """`[q; m]` with m the weighted memory, through perceptrons 2d -> 4d -> K, and d -> 2d -> K for the baseline."""
+    head, base = plug.find("heads", "memory_wrap")(4, 3), plug.find("heads", "memory")(4, 3)
+    assert [tuple(p.shape) for p in head.perceptron.parameters()] == [(16, 8), (16,), (3, 16), (3,)]
+    assert [tuple(p.shape) for p in base.perceptron.parameters()] == [(8, 4), (8,), (3, 8), (3,)]
+    q, memory = torch.tensor([[1.0, 0, 0, 0]]), torch.eye(4)[:2] * 3
+    logits, weights = head.answer(q, memory)
+    assert torch.allclose(weights, torch.tensor([[1.0, 0.0]]), atol=1e-6)
+    assert torch.allclose(logits, head.perceptron(torch.tensor([[1.0, 0, 0, 0, 3, 0, 0, 0]])))
+    assert torch.allclose(base.answer(q, memory)[0], base.perceptron(torch.tensor([[3.0, 0, 0, 0]])))
+
+
+def test_euclidean_is_minus_the_squared_distance():
+    q, memory = torch.randn(3, 5), torch.randn(4, 5)
+    assert torch.allclose(euclidean(q, memory), -torch.cdist(q, memory).square(), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("size=0", "one image or more"),
+        ("temperature=0", "above 0"),
+        ("similarity=near", "no similarity 'near'"),
+        ("weights=hard", "no weights 'hard'"),
+        ("choose=best", "no choice of a memory 'best'"),
+    ],
+)
+def test_bad_options_are_told(options, message):
+    with pytest.raises(InputError, match=message):
+        plug.find("heads", f"memory_wrap,{options}")(4, 3)
+
+
+def test_some_rows_are_different_ones_and_evenly_drawn():
+    for n in (30, 5_000):
+        counts = torch.zeros(n)
+        for turn in range(300):
+            rows = draw.some(n, 20, "x", turn)
+            assert len(rows.unique()) == 20
+            counts[rows] += 1
+        assert counts.max() < 300 * 20 / n + 6 * (300 * 20 / n) ** 0.5 + 2
+    assert torch.equal(draw.some(5_000, 20, "x", 1), draw.some(5_000, 20, "x", 1))
+
+
+def test_the_turn_of_an_example_in_its_class():
+    assert turns(torch.tensor([2, 0, 2, 1, 0, 2])).tolist() == [0, 0, 1, 0, 1, 2]
+
+
+def test_five_lines_of_one_s_own_loop():
+    torch.manual_seed(0)
+    data = blobs(90, wrong=())
+    images, labels = data.batch(torch.arange(90))
+    images = images.float() / 128 - 1
+    model = db.MemoryWrap(nn.Sequential(nn.Flatten(), nn.Linear(64, 20), nn.ReLU()), classes=3, dim=20, size=10)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, 0.9)
+    for _ in range(100):
+        loss = cross_entropy(model(images, images[torch.randperm(90)[:10]]), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    model.remember(images[:6])
+    logits, weights = model.eval().explain(images)
+    assert (logits.argmax(1) == labels).float().mean() > 0.95
+    assert weights.shape == (90, 6)
+    assert torch.allclose(logits, model(images, images[:6]), atol=1e-5)
+    again = db.MemoryWrap(model.encoder, classes=3, dim=20, size=6)
+    again.load_state_dict(model.state_dict())
+    assert torch.equal(again.eval()(images), logits)
+    with pytest.raises(InputError, match="say it: MemoryWrap"):
+        db.MemoryWrap(nn.Flatten(), classes=3)
+    with pytest.raises(InputError, match=r"must give \[B,7\] features; it gave \[90, 64\]"):
+        db.MemoryWrap(nn.Flatten(), classes=3, dim=7)(images)
+
+
+@pytest.fixture(scope="module")
+def wrapped(tmp_path_factory):
+    return verbs.train(blobs(), recipe=WRAP, out=tmp_path_factory.mktemp("wrapped"), test=blobs(30, 1, ()))
+
+
+def test_a_head_with_a_memory_trains_and_answers_by_the_one_it_keeps(wrapped):
+    assert wrapped.about["test_accuracy"] > 0.9
+    rows = torch.from_numpy(np.load(wrapped.path / "memory.npy"))
+    assert wrapped.data.labels[rows].bincount().tolist() == [4, 4, 4]
+    head = wrapped.model.head
+    assert isinstance(head, Attentive)
+    images = wrapped.data.batch(rows)[0]
+    with torch.no_grad():
+        assert torch.allclose(head.held, wrapped.model.features(images), atol=1e-5)
+        test = wrapped.test.batch(torch.arange(30))[0]
+        assert torch.allclose(wrapped.model(test), head(wrapped.model.features(test), head.held), atol=1e-5)
+    recall = Recall.of(wrapped)
+    assert torch.allclose(recall.answer(recall.at(rows))[0], wrapped.model(images), atol=2e-2)
+
+
+def test_every_signal_reads_it_like_any_other(wrapped):
+    for signal in ("aum", "knn", "self_influence", "memorization"):
+        assert verbs.score(wrapped, signal).values.std() > 0
+    assert verbs.explain(wrapped, queries=3).values.shape == (3, 90)
+
+
+def test_an_interrupted_training_resumes_to_the_same(wrapped, tmp_path, monkeypatch):
+    from datablame.evidence import training
+
+    kept = training.Progress.close
+
+    def pulled(self, epoch, losses, model):
+        kept(self, epoch, losses, model)
+        if epoch == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.Progress, "close", pulled)
+    with pytest.raises(KeyboardInterrupt):
+        verbs.train(blobs(), recipe=WRAP, out=tmp_path, test=blobs(30, 1, ()))
+    monkeypatch.undo()
+    again = verbs.train(blobs(), recipe=WRAP, out=tmp_path, test=blobs(30, 1, ()))
+    for path in ("model.safetensors", "trace/loss.npy", "memory.npy"):
+        assert (again.path / path).read_bytes() == (wrapped.path / path).read_bytes(), path
+
+
+def test_a_memory_that_does_not_fit_is_told(tmp_path, capsys):
+    with pytest.raises(InputError, match="a memory of 100 images was asked, but the training set has 90"):
+        verbs.train(blobs(), recipe=WRAP.but(head="memory"), out=tmp_path, test=blobs(30, 1, ()))
+    assert not list(tmp_path.iterdir())
+    verbs.train(blobs(), recipe=WRAP.but(head="memory,size=2", epochs=1), out=tmp_path, test=blobs(30, 1, ()))
+    assert "the memory of 2 images has none of 1 classes" in capsys.readouterr().err
+
+
+def test_memories_on_a_frozen_encoder(wrapped, tmp_path):
+    recipe = WRAP.but(model=f"frozen:{wrapped.path}", epochs=4)
+    run = verbs.train(blobs(), recipe=recipe, out=tmp_path, test=blobs(30, 1, ()))
+    assert run.about["test_accuracy"] > 0.9
+
+
+def test_attention_over_many_memories(wrapped):
+    recall = Recall.of(wrapped)
+    x, own = recall.at(torch.arange(7)), torch.arange(7)
+    seen = recall.attention(x, 6, own)
+    assert seen.shape == (7, 90)
+    assert torch.allclose(seen.sum(1), torch.full((7,), 90 // 12.0))
+    assert (seen[own, own] == 0).all()
+    by_hand = torch.zeros(7, 90)
+    for memories in recall.covers(6, wrapped.recipe.seed):
+        assert len(memories.flatten().unique()) == 84
+        for rows in memories:
+            _, weights = recall.answer(x, rows)
+            by_hand[:, rows] += weights / 6
+    whole = recall.attention(x, 6)
+    assert torch.allclose(whole, by_hand, atol=1e-4)
+
+
+def test_prototypes_are_balanced_and_near_their_class_s_mean(wrapped):
+    recall = Recall.of(wrapped)
+    rows = recall.prototypes(9)
+    labels = wrapped.data.labels
+    assert labels[rows].bincount().tolist() == [3, 3, 3]
+    space = nn.functional.normalize(recall.at(torch.arange(90)))
+
+    def gap(some):
+        return sum(
+            float((space[some[labels[some] == k]].mean(0) - space[labels == k].mean(0)).norm()) for k in range(3)
+        )
+
+    others = np.mean([gap(spread_by(wrapped, seed)) for seed in range(20)])
+    assert gap(rows) < 0.75 * others
+
+
+def spread_by(run, seed):
+    order = draw.permutation(90, "other", seed)
+    return order[turns(run.data.labels[order]).argsort(stable=True)[:9]]
+
+
+def test_the_most_used_are_looked_at_most(wrapped):
+    recall = Recall.of(wrapped)
+    rows = recall.used(10)
+    every = torch.arange(90)
+    total = recall.attention(recall.at(every), 4, every).sum(0)
+    assert set(rows.tolist()) == set(total.argsort(descending=True)[:10].tolist())
+    assert len(spread(wrapped, 10).unique()) == 10
