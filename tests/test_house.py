@@ -18,7 +18,7 @@ FLOORS = {
     0: "ground",
     1: "dataset perturbation trace pairs scores verdict recipe lesson subset classifier run packing corruption recording exporting reading sources noises models heads attention wrap",
     2: "evidence",
-    3: "trainers curvature signals links judges scoring linking locating asking agreeing enriching",
+    3: "trainers curvature signals links judges scoring linking locating recalling asking agreeing enriching",
     4: "faces proof doctor",
     5: "verbs",
     6: "cli __main__ __init__",

@@ -9,9 +9,10 @@ from torch.autograd import gradcheck
 from torch.nn.functional import cross_entropy
 
 import datablame as db
-from datablame import InputError, verbs
+from datablame import InputError, Reading, Run, Subset, recalling, verbs
 from datablame.attention import Attentive, entmax, euclidean, sparsemax
-from datablame.evidence.recall import Recall, spread, turns
+from datablame.evidence.heatmap import integrated
+from datablame.evidence.recall import Recall, spread
 from datablame.ground import draw, plug
 
 WRAP = TINY.but(model="mlp,hidden=16", head="memory_wrap,size=12", folds=0, checkpoints=0, epochs=8)
@@ -118,7 +119,7 @@ def test_some_rows_are_different_ones_and_evenly_drawn():
 
 
 def test_the_turn_of_an_example_in_its_class():
-    assert turns(torch.tensor([2, 0, 2, 1, 0, 2])).tolist() == [0, 0, 1, 0, 1, 2]
+    assert draw.turns(torch.tensor([2, 0, 2, 1, 0, 2])).tolist() == [0, 0, 1, 0, 1, 2]
 
 
 def test_five_lines_of_one_s_own_loop():
@@ -241,7 +242,7 @@ def test_prototypes_are_balanced_and_near_their_class_s_mean(wrapped):
 
 def spread_by(run, seed):
     order = draw.permutation(90, "other", seed)
-    return order[turns(run.data.labels[order]).argsort(stable=True)[:9]]
+    return order[draw.turns(run.data.labels[order]).argsort(stable=True)[:9]]
 
 
 def test_the_most_used_are_looked_at_most(wrapped):
@@ -251,3 +252,193 @@ def test_the_most_used_are_looked_at_most(wrapped):
     total = recall.attention(recall.at(every), 4, every).sum(0)
     assert set(rows.tolist()) == set(total.argsort(descending=True)[:10].tolist())
     assert len(spread(wrapped, 10).unique()) == 10
+
+
+def test_a_subset_is_drawn_by_the_seed_in_proportion():
+    data = blobs(90, wrong=tuple(range(0, 90, 3))[:20])
+    counts = data.labels.bincount()
+    rows = Subset(examples=30).rows(data, 4)
+    assert len(rows.unique()) == 30
+    assert (data.labels[rows].bincount() - counts / 3).abs().max() <= 0.5
+    assert not torch.equal(rows, Subset(examples=30).rows(data, 5))
+    free = [Subset(examples=30, drawn="random").rows(data, seed) for seed in range(9)]
+    assert len({tuple(data.labels[rows].bincount().tolist()) for rows in free}) > 3
+    even = draw.spread(data.labels, 30, "x")
+    assert data.labels[even].bincount().tolist() == [10, 10, 10]
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"examples": 91}, "91 were asked, but the training set has 90 images"),
+        ({"examples": -1}, "a number of images from 1"),
+        ({"examples": 5, "drawn": "evenly"}, "stratified or random"),
+        ({"examples": 5, "origin": "x", "keep": 0.5}, "leave one out"),
+    ],
+)
+def test_bad_subsets_are_told(part, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        verbs.train(blobs(), recipe=WRAP, subset=Subset(**part), out=tmp_path, test=blobs(30, 1, ()))
+    assert not list(tmp_path.iterdir())
+
+
+def test_recalled_images_are_those_with_weight(wrapped):
+    found = recalling.recalled(wrapped, wrapped.test.take(torch.arange(5)))
+    recall = Recall.of(wrapped)
+    kept = np.load(wrapped.path / "memory.npy")
+    with torch.inference_mode():
+        x = wrapped.model.features(wrapped.test.batch(torch.arange(5))[0])
+    logits, weights = recall.answer(x)
+    for query in range(5):
+        by_row = dict(zip(kept.tolist(), weights[query].tolist(), strict=True))
+        assert {row: w for row, w in by_row.items() if w > 0} == pytest.approx(
+            dict(zip(found.rows[query].tolist(), found.weights[query].tolist(), strict=True))
+        )
+        assert (np.diff(found.weights[query]) <= 0).all()
+    assert found.answers.tolist() == logits.argmax(1).tolist()
+    other = draw.some(90, 12, "auxiliary", wrapped.recipe.seed)
+    said = recall.answer(recall.at(torch.from_numpy(found.rows[2])), other)[0].argmax(1)
+    assert said.tolist() == found.said[2].tolist()
+    for memory in ("random", "all"):
+        assert len(recalling.recalled(wrapped, wrapped.test.take(torch.arange(2)), memory).rows[0]) > 0
+
+
+def test_heatmaps_sum_to_what_the_answer_gains(wrapped):
+    """Against autograd on a fine grid, with all other images moving along, each point with its own memory."""
+    found = recalling.recalled(wrapped, wrapped.test.take(torch.arange(3)))
+    model, head = wrapped.model, wrapped.model.head
+    for baseline, start in (("white", torch.ones), ("black", torch.zeros)):
+        heats, error = recalling.heatmaps(found, 1, baseline)
+        assert error < 0.05
+        rows = torch.from_numpy(found.rows[1])
+        images = torch.cat([found.queries.batch(torch.tensor([1]))[0], wrapped.data.batch(rows)[0]]).float() / 255
+        first, slope = start(images.shape), torch.zeros_like(images)
+        for step in range(400):
+            x = (first + (step + 0.5) / 400 * (images - first)).requires_grad_()
+            f = model.features(x)
+            slope += torch.autograd.grad(head(f[:1], f[1:])[0, found.answers[1]], x)[0] / 400
+        mine = (slope * (images - first)).sum(1).numpy()
+        assert np.allclose(heats[0].cells, mine[0], atol=0.05 * np.abs(mine).max())
+        assert heats[0].row == -1
+        assert {heat.row for heat in heats[1:]} <= set(found.rows[1].tolist())
+    assert recalling.heatmaps(found, 1, "blurred")[0]
+
+
+def test_fewer_points_at_a_time_where_memory_is_short():
+    seen = []
+
+    def score(points, which):
+        seen.append(len(points))
+        if len(points) > 3:
+            raise torch.OutOfMemoryError("too much")
+        return points.square().sum(1)
+
+    x = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    slope, error = integrated(score, x, torch.zeros_like(x), steps=10, room=16)
+    assert torch.allclose(slope, x)
+    assert error.max() < 1e-5
+    assert max(seen) == 16
+    assert seen[-1] <= 3
+
+
+def test_evaluation_by_hand(wrapped):
+    found = recalling.evaluated(wrapped, memories=3)
+    recall, test = Recall.of(wrapped), wrapped.test
+    features = torch.from_numpy(np.load(wrapped.path / "test_features.npy").astype("float32"))
+    right, same, both = [], [], []
+    for turn in range(3):
+        rows, other = (draw.some(90, 12, name, wrapped.recipe.seed, turn, 0) for name in ("memory", "other"))
+        logits, weights = recall.answer(features, rows)
+        best = [int(rows[w.argmax()]) for w in weights]
+        said = [int(recall.answer(recall.at(torch.tensor([row])), other)[0].argmax()) for row in best]
+        hit = [int(a) == int(b) for a, b in zip(logits.argmax(1), test.labels, strict=True)]
+        agree = [int(a) == b for a, b in zip(logits.argmax(1), said, strict=True)]
+        right.append(np.mean(hit))
+        same.append(np.mean(agree))
+        both.append(np.mean([h for h, a in zip(hit, agree, strict=True) if a]))
+    assert found["accuracy"] == pytest.approx(np.mean(right), abs=1e-4)
+    assert found["over_memories"] == pytest.approx(np.std(right, ddof=1), abs=1e-4)
+    assert found["explanation_accuracy"] == pytest.approx(np.mean(same), abs=1e-4)
+    assert found["example_accuracy"] == pytest.approx(np.mean(both), abs=1e-4)
+    whole, _ = recall.answer(features, torch.arange(90))
+    assert found["whole_set"] == pytest.approx((whole.argmax(1) == test.labels).float().mean().item(), abs=1e-4)
+
+
+def test_another_memory_makes_a_run_of_the_same_weights(wrapped, capsys):
+    new = verbs.remember(wrapped, choose="prototypes", size=6)
+    rows = np.load(new.path / "memory.npy")
+    assert wrapped.data.labels[rows].bincount().tolist() == [2, 2, 2]
+    assert np.array_equal(rows, Recall.of(wrapped).prototypes(6).numpy())
+    assert new.model.head.held.shape[0] == 6
+    old, mine = wrapped.model.state_dict(), new.model.state_dict()
+    assert all(torch.equal(old[name], mine[name]) for name in old if name != "head.held")
+    assert (new.path / "trace" / "loss.npy").read_bytes() == (wrapped.path / "trace" / "loss.npy").read_bytes()
+    by_hand = verbs.remember(wrapped, *(wrapped.data.name(row) for row in (0, 3, 9)))
+    assert np.load(by_hand.path / "memory.npy").tolist() == [0, 3, 9]
+    assert "has none of 2 classes" in capsys.readouterr().err
+    assert by_hand.path != new.path
+    assert verbs.remember(wrapped, choose="prototypes", size=6).path == new.path
+    with pytest.raises(InputError, match="no training image 'nobody'"):
+        verbs.remember(wrapped, "nobody")
+    with pytest.raises(InputError, match="a memory of 91 images was asked"):
+        verbs.remember(wrapped, size=91)
+
+
+def test_a_memory_chosen_in_training_is_the_one_chosen_after(wrapped, tmp_path):
+    recipe = WRAP.but(head="memory_wrap,size=12,choose=prototypes")
+    run = verbs.train(blobs(), recipe=recipe, out=tmp_path, test=blobs(30, 1, ()))
+    after = verbs.remember(wrapped, choose="prototypes")
+    assert (run.path / "memory.npy").read_bytes() == (after.path / "memory.npy").read_bytes()
+    assert torch.equal(run.model.head.held, after.model.head.held)
+
+
+def test_the_link_is_the_attention_signed_by_label(wrapped):
+    found = verbs.explain(wrapped, queries=4, link="memory_wrap,memories=3")
+    recall = Recall.of(wrapped)
+    with torch.inference_mode():
+        x = wrapped.model.features(wrapped.test.batch(torch.arange(4))[0])
+    same = wrapped.test.labels[:4, None] == wrapped.data.labels
+    expected = recall.attention(x, 3) * torch.where(same, 1.0, -1.0)
+    assert np.allclose(found.values, expected, atol=1e-6)
+
+
+def test_a_wrong_label_is_pointed_at_for_the_wrong_class(tmp_path):
+    data = blobs(120, wrong=(7, 31, 50))
+    run = verbs.train(data, recipe=WRAP, out=tmp_path, test=blobs(30, 1, ()))
+    for way in ("received", "paid", "both"):
+        values = verbs.score(run, f"attention,way={way}").values
+        assert ((values >= 0) & (values <= 1)).all()
+        assert set(values.argsort(descending=True)[:6].tolist()) >= {7, 31, 50}, way
+    with pytest.raises(InputError, match="no way of attention"):
+        verbs.score(run, "attention,way=given")
+    with pytest.raises(InputError, match="looks at no memory; train with --head memory_wrap"):
+        verbs.score(verbs.train(data, recipe=TINY.but(folds=0), out=tmp_path, test=blobs(30, 1, ())), "attention")
+
+
+def test_runs_of_several_seeds_end_in_one_line(tmp_path):
+    words = {"subset": Subset(examples=45), "out": tmp_path, "reading": Reading(test=blobs(30, 1, ()))}
+    found = verbs.repeat(blobs(), runs=2, recipe=WRAP.but(epochs=3), **words)
+    runs = [Run(path) for path in sorted(tmp_path.iterdir())]
+    assert {run.recipe.seed for run in runs} == {0, 1}
+    assert not torch.equal(runs[0].data.rows, runs[1].data.rows)
+    values = [run["accuracy"] for name, run in found["runs"].items() if name not in ("mean", "spread")]
+    assert found["sentence"].endswith(
+        f"45 images, 2 runs: {100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f} %"
+    )
+    assert verbs.evaluate(tmp_path) == found
+    before = [(path, path.stat().st_mtime_ns) for path in sorted(tmp_path.rglob("model.safetensors"))]
+    verbs.repeat(blobs(), runs=2, recipe=WRAP.but(epochs=3), **words)
+    assert before == [(path, path.stat().st_mtime_ns) for path in sorted(tmp_path.rglob("model.safetensors"))]
+
+
+def test_what_is_recalled_is_drawn_and_told(wrapped):
+    facts = verbs.recall(wrapped, queries=3)
+    assert facts["largest_error"] < 0.1
+    for name in ("recalled-kept.png", "recalled-kept-heatmaps.png"):
+        assert (wrapped.path / "figures" / name).stat().st_size > 5_000
+    page = verbs.report(wrapped).read_text()
+    assert 'alt="memory images, kept"' in page
+    with pytest.raises(InputError, match="--heatmaps takes white, black, blurred or none"):
+        verbs.recall(wrapped, heatmaps="grey")
+    with pytest.raises(InputError, match="no memory 'mine'"):
+        verbs.recall(wrapped, memory="mine")

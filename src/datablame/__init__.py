@@ -13,7 +13,7 @@ from typing import Any
 __version__ = "0.1.0"
 
 HOMES = {
-    "verbs": "ablate adopt agree apply audit compare corrupt enrich explain export index judge load locate measure prove report score teach train",
+    "verbs": "ablate adopt agree apply audit compare corrupt enrich evaluate explain export index judge load locate measure prove recall remember repeat report score teach train",
     "reading": "Reading",
     "wrap": "MemoryWrap",
     "dataset": "Dataset",

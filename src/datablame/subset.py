@@ -1,19 +1,29 @@
-"""Subset: which part of a training set is trained on, by the temperatures that another run learned."""
+"""Subset: which part of a training set is trained on: so many images, drawn by the seed, or those that another run found coolest."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from datablame.ground.errors import InputError, unknown
 
+if TYPE_CHECKING:
+    from jaxtyping import Int
+    from torch import Tensor
+
+    from datablame.dataset import Dataset
+
 
 @dataclass(frozen=True)
 class Subset:
-    """The share of the examples with the lowest temperatures after an epoch of a run. Saxena, Tuzel, DeCoste, 2019 (section 4.3)"""
+    """So many examples drawn at random; or the share with the lowest temperatures after an epoch of a run. Saxena, Tuzel, DeCoste, 2019 (section 4.3)"""
 
+    examples: int = 0
+    """Train on so many images of the set, drawn by the recipe's seed; 0: on all."""
+    drawn: str = "stratified"
+    """How they are drawn: stratified, every class in proportion; or random."""
     keep: float = 1.0
     """Share of the training set that is trained on: the coolest by the run of --from."""
     origin: Annotated[str | None, Parameter(name="--from")] = None
@@ -24,6 +34,12 @@ class Subset:
     """Where the share is taken: of the whole set, or of each class."""
 
     def __post_init__(self) -> None:
+        if self.examples < 0 or self.drawn not in ("stratified", "random"):
+            raise InputError(
+                f"--examples takes a number of images from 1, --drawn stratified or random; {self.examples} and {self.drawn} were asked"
+            )
+        if self.examples and self.origin is not None:
+            raise InputError("--examples and --from each choose the part of the set that is trained on; leave one out")
         if not 0 < self.keep <= 1:
             raise InputError(f"keep is a share above 0 and up to 1; {self.keep} was asked")
         if self.within not in ("set", "class"):
@@ -33,3 +49,13 @@ class Subset:
                 "--from RUN, whose temperatures say what is kept" if self.origin is None else "--keep, such as 0.6"
             )
             raise InputError(f"training on a part needs {missing}")
+
+    def rows(self, data: Dataset, seed: int) -> Int[Tensor, " n"]:
+        """Rows of so many examples, in their order. Raises InputError where the set has fewer."""
+        from datablame.ground import draw
+
+        if self.examples > len(data):
+            raise InputError(f"--examples {self.examples} were asked, but the training set has {len(data):,} images")
+        if self.drawn == "random":
+            return draw.some(len(data), self.examples, "subset", seed).sort().values
+        return draw.spread(data.labels, self.examples, "subset", seed, even=False).sort().values

@@ -15,6 +15,7 @@ from datablame.classifier import Classifier, Prepared
 from datablame.dataset import Dataset
 from datablame.evidence.sweep import sweep
 from datablame.ground import clock, store, world
+from datablame.ground.errors import InputError
 from datablame.run import Run
 
 
@@ -49,16 +50,26 @@ def still(model: Classifier | Prepared) -> TypeGuard[Classifier]:
 
 def features(run: Run, model: Classifier | Prepared | None = None) -> np.ndarray:
     """float16 [N,D], memory-mapped: what the encoder makes of each training image; of this model, before the run has one."""
-    path = run.path / "features.npy"
+    return kept(run, "features", model, run.data)
+
+
+def test_features(run: Run) -> np.ndarray:
+    """float16 [n,D], memory-mapped, of each test image. Raises InputError where the run has none."""
+    if run.test is None:
+        raise InputError(f"{run.path} has no test split")
+    return kept(run, "test_features", None, run.test)
+
+
+def kept(run: Run, name: str, model: Classifier | Prepared | None, data: Dataset) -> np.ndarray:
+    path = run.path / f"{name}.npy"
     if world.agree(path.exists()):
         return np.load(path, mmap_mode="r")
     model = model or run.model
     if still(model):
-        kept = encoded(model, run.data)
-        return store.fill(path, kept.shape, "float16", kept.blocks())
+        found = encoded(model, data)
+        return store.fill(path, found.shape, "float16", found.blocks())
     with clock.stage("features"):
-        blocks = sweep(model, run.data, model.features, "features")
-        return store.fill(path, (len(run.data), model.dim), "float16", blocks)
+        return store.fill(path, (len(data), model.dim), "float16", sweep(model, data, model.features, "features"))
 
 
 def encoded(model: Classifier, data: Dataset) -> Encoded:

@@ -18,8 +18,25 @@ def integrated(
     """(the mean slope on the straight way from the baseline, relative error of completeness).
 
     The slope times `inputs - baseline` is the attribution; its sum should be what the score gains on the way. `room` points of ways are looked
-    at together, which bounds memory and changes nothing else; points are the middles of `steps` equal parts.
+    at together, which bounds memory and changes nothing else (where it is too much all the same, half as many); points are the middles of `steps` equal parts.
     """
+    while True:
+        try:
+            return integral(score, inputs, baseline, steps, room)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if room == 1 or not starved(error):
+                raise
+            room = max(1, room // 2)
+
+
+def starved(error: Exception) -> bool:
+    """Does an error say that there is not enough memory? A CPU's allocator has no kind of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def integral(
+    score: Score, inputs: Float[Tensor, "n ..."], baseline: Float[Tensor, "n ..."], steps: int, room: int
+) -> tuple[Float[Tensor, "n ..."], Float[Tensor, " n"]]:
     slope, count = torch.zeros_like(inputs), len(inputs)
     parts = (torch.arange(steps, device=inputs.device) + 0.5) / steps
     for pairs in torch.arange(count * steps, device=inputs.device).split(room):

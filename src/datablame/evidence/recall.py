@@ -78,17 +78,8 @@ def at_random(run: Run, count: int) -> Int[Tensor, " M"]:
 
 
 def spread(run: Run, count: int) -> Int[Tensor, " M"]:
-    """As many of each class as there are places, drawn by the recipe's seed; small classes leave theirs to the others."""
-    order = draw.permutation(len(run.data), "held", run.recipe.seed)
-    return order[turns(run.data.labels[order]).argsort(stable=True)[:count]]
-
-
-def turns(labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
-    """Of each example how many of its class stand before it."""
-    order = labels.argsort(stable=True)
-    counts = labels.bincount()
-    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[order]]
-    return torch.empty_like(place).scatter_(0, order, place)
+    """As many of each class as there are places."""
+    return draw.spread(run.data.labels, count, "held", run.recipe.seed)
 
 
 @dataclass(frozen=True, eq=False)

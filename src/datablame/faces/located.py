@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
 from matplotlib.axes import Axes
 from PIL import Image, ImageDraw, ImageFont
 
 from datablame.faces.figures import GREY, INK, RED, encoded, figure, thumbnail
+from datablame.faces.heat import SIDE, kept, over, spread
 from datablame.ground import store
 from datablame.locating import SHARES, Located
 
-SIDE, GAP, TEXT = 96, 6, 30
+GAP, TEXT = 6, 30
 LINES, COLUMNS = 10, 4
 """Images of a page: lines, and images a line."""
 
@@ -48,28 +48,6 @@ def page(found: Located, start: int, stop: int) -> Image.Image:
         pen.text((x, y + SIDE + 1), label, RED if wrong else INK, font)
         pen.text((x, y + SIDE + 14), f"{found.score[place]:.3g}; sum off by {found.error[place]:.1%}", GREY, font)
     return whole
-
-
-def spread(cells: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "s s"]:
-    """The cells over the image, smooth, from -1 to 1."""
-    grown = Image.fromarray((cells / max(float(np.abs(cells).max()), 1e-30)).astype("float32")).resize(
-        (SIDE, SIDE), Image.Resampling.BICUBIC
-    )
-    return np.asarray(grown).clip(-1, 1)
-
-
-def over(image: Image.Image, heat: Float[np.ndarray, "s s"]) -> Image.Image:
-    from matplotlib import colormaps
-
-    grey = np.asarray(image.convert("L"), "float32")[:, :, None] / 255
-    colour = colormaps["RdBu_r"]((heat + 1) / 2)[:, :, :3]
-    strength = 0.8 * np.abs(heat)[:, :, None]
-    return Image.fromarray((255 * ((1 - strength) * grey + strength * colour)).round().astype("uint8"))
-
-
-def kept(image: Image.Image, heat: Float[np.ndarray, "s s"]) -> Image.Image:
-    shown = np.asarray(image, "float32") * heat.clip(0.2, 1)[:, :, None]
-    return Image.fromarray(shown.round().astype("uint8"))
 
 
 def check(found: Located) -> str:

@@ -111,7 +111,8 @@ def text(result: Any, known: dict[str, Any]) -> str:
     if isinstance(result, Links):
         return told(known)
     if "sentence" in known:
-        return known["sentence"]
+        table = [nested(known["runs"]), ""] if "runs" in known else []
+        return "\n".join([*table, known["sentence"]])
     if known and all(isinstance(value, dict) for value in known.values()):
         return nested(known)
     return "\n".join(f"{name:<20} {value}" for name, value in known.items())

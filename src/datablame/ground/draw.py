@@ -46,6 +46,23 @@ def some(n: int, count: int, *seed: object) -> Int[Tensor, " count"]:
     return found[first.sort().values[:count]]
 
 
+def spread(labels: Int[Tensor, " n"], count: int, *seed: object, even: bool = True) -> Int[Tensor, " count"]:
+    """`count` rows in random order, as many of each class as there are (small ones leave their places to others); without `even` in proportion."""
+    order = permutation(len(labels), *seed)
+    given, counts = labels[order], labels.bincount()
+    turn = turns(given)
+    if not even:  # halves of a turn, so that each class is rounded to its nearest number
+        turn = (turn + 0.5) / counts[given]
+    return order[turn.argsort(stable=True)[:count]]
+
+
+def turns(labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
+    """Of each example how many of its class stand before it."""
+    order, counts = labels.argsort(stable=True), labels.bincount()
+    place = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[order]]
+    return torch.empty_like(place).scatter_(0, order, place)
+
+
 def batches(order: Int[Tensor, " N"], batch: int) -> tuple[Int[Tensor, " B"], ...]:
     """Parts of nearly equal size, at most `batch` each: no last step of one image, which BatchNorm could not bear."""
     return order.tensor_split(-(-len(order) // batch))

@@ -44,6 +44,15 @@ def write(path: Path, save: Callable[[Path], None]) -> Path:
     return path
 
 
+def copy(old: Path, new: Path) -> Path:
+    """A file, or a folder with all that is in it."""
+
+    def save(part: Path) -> None:
+        shutil.copytree(old, part) if old.is_dir() else shutil.copyfile(old, part)
+
+    return write(new, save)
+
+
 def drop(part: Path) -> None:
     """Away with a file or a folder that was begun, if there is one."""
     if part.is_dir():

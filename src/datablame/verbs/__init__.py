@@ -9,6 +9,7 @@ from datablame.verbs.explaining import agree, explain, index, locate
 from datablame.verbs.judging import judge, measure, score
 from datablame.verbs.making import adopt, apply, corrupt, load, teach, train
 from datablame.verbs.proving import ablate, compare, prove
+from datablame.verbs.recalling import evaluate, recall, remember, repeat
 from datablame.verbs.showing import enrich, export, report
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "compare",
     "corrupt",
     "enrich",
+    "evaluate",
     "explain",
     "export",
     "index",
@@ -28,6 +30,9 @@ __all__ = [
     "locate",
     "measure",
     "prove",
+    "recall",
+    "remember",
+    "repeat",
     "report",
     "score",
     "teach",

@@ -131,6 +131,8 @@ def train(
                 f"{origin.path} was trained on another set than {data} as it is read here; give the same source, noise, amount and seed"
             )
         train_set = train_set.take(curves.coolest(origin, subset))
+    if subset.examples:
+        train_set = train_set.take(subset.rows(train_set, recipe.seed))
     with held(Run.create(train_set, tuning.settle(recipe, train_set), test_set, out)) as run:
         if not run.finished:
             clock.say(f"{run.recipe.model}, {run.recipe.epochs} epochs on {run.data!r}")

@@ -1,0 +1,30 @@
+"""Attention of a head with a memory, averaged over memories. La Rosa, Capobianco, Nardi, 2021 (section 3). arXiv:2106.01440"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from datablame.dataset import Dataset
+from datablame.evidence.recall import Recall
+from datablame.run import Run
+
+
+class memory_wrap:
+    """The mean weight of each training image in random memories that hold it, every image in as many; negative where its label is not the query's."""
+
+    def __init__(self, run: Run, queries: Dataset, memories: int = 10):
+        self.recall, self.queries, self.memories = Recall.of(run), queries, memories
+        self.size = 16 * len(run.data)
+        self.facts = {"of": "attention", "memories": memories}
+
+    def hold(self, queries: Int[Tensor, " q"]) -> Float[Tensor, "q N"]:
+        images, labels = self.queries.batch(queries)
+        with torch.inference_mode():
+            weights = self.recall.attention(self.recall.run.model.features(images), self.memories)
+        same = labels[:, None] == self.recall.run.data.labels.to(labels.device)
+        return weights * torch.where(same, 1.0, -1.0)
+
+    def meet(self, held: Float[Tensor, "q N"], rows: Int[Tensor, " b"]) -> Float[Tensor, "q b"]:
+        return held[:, rows.to(held.device)]

@@ -1,0 +1,226 @@
+"""Recalling: which training images a head with a memory answers by, how far that explains it, and which it shall answer by from now on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from datablame.attention import CHOICES, attentive
+from datablame.classifier import build
+from datablame.dataset import Dataset
+from datablame.evidence import passes, recall
+from datablame.evidence.encoded import test_features
+from datablame.evidence.heatmap import integrated
+from datablame.evidence.recall import Recall
+from datablame.ground import clock, draw, plug, store, world
+from datablame.ground.errors import InputError, unknown
+from datablame.run import Run
+
+BATCH = 500
+"""Test images that share a memory, as in the paper."""
+MEMORIES = ("kept", "random", "all")
+BASELINES = ("white", "black", "blurred")
+STEPS, ROOM = 40, 256
+"""Points on the way from the baseline, and images that are encoded together."""
+
+
+@dataclass(frozen=True, eq=False)
+class Recalled:
+    """Of each query the answer, its chance, and the training images that it rests on, the most weighted first: `rows`, `weights` that sum to 1,
+    and `said`, what the model answers for them by another memory: the query's class makes an example, another a counterfactual."""
+
+    run: Run
+    memory: str
+    queries: Dataset
+    answers: Int[np.ndarray, " q"]
+    chances: Float[np.ndarray, " q"]
+    rows: Sequence[Int[np.ndarray, " m"]]
+    weights: Sequence[Float[np.ndarray, " m"]]
+    said: Sequence[Int[np.ndarray, " m"]]
+
+    def first(self, query: int, same: bool) -> int | None:
+        """Place of the most weighted example, or counterfactual, of a query; None where there is none."""
+        places = np.flatnonzero((self.said[query] == self.answers[query]) == same)
+        return int(places[0]) if len(places) else None
+
+
+def recalled(run: Run, queries: Dataset, memory: str = "kept") -> Recalled:
+    """What the model recalls of each query, by the memory that it keeps, a random one, or the whole training set. Raises InputError for another."""
+    if memory not in MEMORIES:
+        raise unknown("memory", memory, MEMORIES)
+    held = Recall.of(run)
+    size = held.head.how.size
+    every = {
+        "kept": lambda: torch.from_numpy(np.load(run.path / "memory.npy").astype("int64")),
+        "random": lambda: draw.some(len(run.data), size, "recalled", run.recipe.seed),
+        "all": lambda: torch.arange(len(run.data)),
+    }[memory]()
+    other = draw.some(len(run.data), size, "auxiliary", run.recipe.seed)
+    found: list[list[np.ndarray]] = [[], [], []]
+    answers, chances = [], []
+    for index in torch.arange(len(queries)).split(64):
+        with torch.inference_mode():
+            x = run.model.features(queries.batch(index)[0])
+        logits, weights = held.answer(x, None if memory == "kept" else every)
+        chance, answer = logits.softmax(1).max(1)
+        answers.append(answer.cpu().numpy())
+        chances.append(chance.cpu().numpy())
+        for each in weights.cpu():
+            places = each.argsort(descending=True, stable=True)[: int((each > 0).sum())]
+            rows = every[places]
+            said = held.answer(held.at(rows), other)[0].argmax(1)
+            for home, value in zip(found, (rows, each[places], said.cpu()), strict=True):
+                home.append(value.numpy())
+    return Recalled(run, memory, queries, np.concatenate(answers), np.concatenate(chances), *found)
+
+
+@dataclass(frozen=True, eq=False)
+class Heat:
+    """Of one image: its row among the training images (-1: the query itself), what each of its pixels adds to the answer, from the baseline."""
+
+    row: int
+    cells: Float[np.ndarray, "H W"]
+
+
+def heatmaps(found: Recalled, query: int, baseline: str = "white") -> tuple[list[Heat], float]:
+    """(of the query, its best example and its best counterfactual, those that there are; the relative error of the whole sum).
+
+    Integrated gradients of the answer's logit on the query and all the images that it rests on together, each point of the way with its own
+    memory. `baseline`: white, black, or blurred, the images themselves through a Gaussian of an eighth of their side.
+    """
+    if baseline not in BASELINES:
+        raise unknown("baseline", baseline, BASELINES)
+    model, head = found.run.model, attentive(found.run.model)
+    assert head is not None
+    own = found.queries.batch(torch.tensor([query]))[0]
+    rows = torch.from_numpy(found.rows[query])
+    images = torch.cat([own, found.run.data.batch(rows)[0]]).float() / 255
+    start = {"white": torch.ones_like, "black": torch.zeros_like, "blurred": blurred}[baseline](images)
+    answer = int(found.answers[query])
+
+    def score(points: Tensor, which: Tensor) -> Tensor:
+        features = model.features(points.flatten(0, 1)).unflatten(0, points.shape[:2])
+        return head(features[:, 0], features[:, 1:])[:, answer]
+
+    slope, error = integrated(score, images[None], start[None], STEPS, max(1, ROOM // len(images)))
+    cells = (slope[0] * (images - start)).sum(1).cpu().numpy()
+    shown = [-1, *(place for same in (True, False) if (place := found.first(query, same)) is not None)]
+    return [Heat(int(rows[place]) if place >= 0 else -1, cells[place + 1]) for place in shown], float(error[0])
+
+
+def blurred(images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:
+    sigma = max(images.shape[2:]) / 8
+    kernel = min(2 * round(2 * sigma) + 1, 2 * min(images.shape[2:]) - 1)
+    return gaussian_blur(images, [kernel, kernel], [sigma, sigma])
+
+
+def evaluated(run: Run, memories: int = 5) -> dict[str, float]:
+    """Accuracy on the test images, and of the explanations, over random memories that 500 of them share; kept as evaluation.json.
+
+    Explanation accuracy: how often the most weighted image gets the same answer; example and counterfactual accuracy: how often the answer is
+    right where it does, and where it does not (section 4.3). `over_memories` is the standard deviation of the accuracy over memories.
+    What has nothing to divide by, such as the accuracy of counterfactuals where there are none, is left out; a run of another head has an
+    accuracy alone. Raises InputError where there are no test images.
+    """
+    if run.test is None:
+        raise InputError(f"{run.path} has no test split: answers are compared with the labels of test images")
+    if memories < 1:
+        raise InputError(f"--memories must be at least 1; {memories} was asked")
+    accuracy = passes.accuracy(run)
+    assert accuracy is not None
+    if attentive(run.model) is None:
+        return {"accuracy": accuracy}
+    path = run.path / f"evaluation-{memories}.json"
+    if not world.agree(path.exists()):
+        with clock.stage("evaluate"):
+            store.write_json(path, {"kept_memory": accuracy} | measured(run, memories))
+    found = store.read_json(path)
+    return {"accuracy": found["accuracy"], **found}
+
+
+def measured(run: Run, memories: int) -> dict[str, float]:
+    held = Recall.of(run)
+    size, count = held.head.how.size, len(run.data)
+    assert run.test is not None
+    features, labels = torch.from_numpy(np.array(test_features(run), "float32")), run.test.labels
+    tallies = torch.zeros(memories, 4, dtype=torch.float64)  # right, same, right and same, of all
+    parts = torch.arange(len(labels)).split(BATCH)
+    for turn in range(memories):
+        for number, index in enumerate(parts):
+            rows, other = (draw.some(count, size, name, run.recipe.seed, turn, number) for name in ("memory", "other"))
+            logits, weights = held.answer(features[index].to(world.device()), rows)
+            answer = logits.argmax(1).cpu()
+            said = held.answer(held.at(rows), other)[0].argmax(1)[weights.argmax(1)].cpu()
+            right, same = answer == labels[index], answer == said
+            tallies[turn] += torch.stack([right.sum(), same.sum(), (right & same).sum(), torch.tensor(len(index))])
+    right, same, both, every = tallies.T
+    shares = {
+        "accuracy": right / every,
+        "explanation_accuracy": same / every,
+        "example_accuracy": both / same,
+        "counterfactual_accuracy": (right - both) / (every - same),
+        "counterfactuals": 1 - same / every,
+    }
+    means = {name: round(float(values.nanmean()), 5) for name, values in shares.items() if not values.isnan().all()}
+    spread = round(float(shares["accuracy"].std(correction=min(1, memories - 1))), 5)
+    whole = whole_set(held, features, labels)
+    return means | {"over_memories": spread} | ({} if whole is None else {"whole_set": whole})
+
+
+def whole_set(held: Recall, features: Float[Tensor, "n D"], labels: Int[Tensor, " n"]) -> float | None:
+    """Accuracy with the whole training set as the memory; None where its features do not fit into memory."""
+    rows = torch.arange(len(held.features))
+    if 8 * held.features.size > world.free() // 2:
+        clock.say("the whole training set does not fit into memory as features; answers by all of it are left out")
+        return None
+    right, space = 0, held.at(rows)
+    for index in torch.arange(len(labels)).split(max(1, recall.BLOCK // len(rows))):
+        with torch.inference_mode():
+            answer = held.head(features[index].to(space.device), space).argmax(1).cpu()
+        right += int((answer == labels[index]).sum())
+    return round(right / len(labels), 5)
+
+
+def remembered(run: Run, choose: str, count: int, names: Sequence[str] = ()) -> Run:
+    """A run beside this one, of the same weights, that answers by another memory: chosen by a rule, or by names of training images.
+
+    Raises InputError for names that are not there, and for a memory larger than the set.
+    """
+    head = attentive(run.model)
+    if head is None:
+        raise InputError(f"{run.path} looks at no memory (--head {run.recipe.head}); train with --head memory_wrap")
+    rows = torch.zeros(0, dtype=torch.int64)
+    if names:
+        place = {name: row for row, name in enumerate(run.data.names.to_pylist())}
+        if missing := [name for name in names if name not in place]:
+            raise unknown("training image", missing[0], list(place)[:20])
+        rows = torch.tensor([place[name] for name in names]).unique()
+        choose, count = f"hand-{store.digest(rows.numpy())[:8]}", len(rows)
+    elif choose not in CHOICES:
+        raise unknown("choice of a memory", choose, CHOICES)
+    count = count or head.how.kept
+    name, options = plug.parse(run.recipe.head)
+    options |= {"size": str(head.how.size), "keep": str(count), "choose": choose}
+    recipe = run.recipe.but(head=",".join([name, *(f"{key}={value}" for key, value in options.items())]), folds=0)
+    model = build(recipe, run.data)
+    model.load_state_dict({k: v for k, v in run.model.state_dict().items() if k != "head.held"}, strict=False)
+    new = Run.create(run.data, recipe, run.test, run.path.parent, f"{run.path.name}-{choose}-{count}")
+    if new.finished:
+        return new
+    for part in ("trace", "log.jsonl", "features.npy", "test_features.npy", "heldout.npy"):
+        old, to = run.path / part, new.path / part
+        if old.exists() and not to.exists():
+            store.copy(old, to)
+    if names:
+        new.keep("memory", lambda: recall.told(run, rows).numpy())
+    recall.settle(new, model)
+    store.write_tensors(new.path / "model.safetensors", model.state_dict())
+    new.finish()
+    passes.accuracy(new)
+    return new
