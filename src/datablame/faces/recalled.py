@@ -83,11 +83,10 @@ def sheet(found: Recalled, count: int) -> Image.Image:
             for turn, place in enumerate(places):
                 row = int(found.rows[query][place])
                 label, said = data.classes[data.labels[row]], data.classes[found.said[query][place]]
-                text = label if label == said else f"{label} (said {said})"
                 wrong = data.wrong is not None and bool(data.wrong[row])
                 shown = thumbnail(data, row, SIDE).convert("RGB").resize((SIDE, SIDE))
-                weight = f"{found.weights[query][place]:.1%}"
-                page.put(shown, start + turn * (SIDE + GAP), query, [(text, INK), (weight, GREY)], wrong)
+                weight = f"{found.weights[query][place]:.1%}" + ("" if label == said else f" said {said}")
+                page.put(shown, start + turn * (SIDE + GAP), query, [(label, INK), (weight, GREY)], wrong)
     return page.image
 
 

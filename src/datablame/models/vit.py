@@ -1,0 +1,41 @@
+"""A vision transformer for small images. Dosovitskiy et al., 2021. arXiv:2010.11929; its size for CIFAR as in Memory Wrap's experiments."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from datablame.ground.errors import InputError
+
+
+class vit(nn.Module):
+    """Patches on an 8 x 8 grid and a class token through `depth` layers; 6.3 million weights at 32 pixels."""
+
+    def __init__(
+        self,
+        shape: tuple[int, int, int],
+        grid: int = 8,
+        depth: int = 7,
+        hidden: int = 384,
+        heads: int = 12,
+        mlp: int = 384,
+    ):
+        super().__init__()
+        if min(shape[1:]) < grid:
+            raise InputError(f"images of {shape[1]}x{shape[2]} have no {grid} x {grid} patches; ask for vit,grid=4")
+        if hidden % heads:
+            raise InputError(f"hidden must be a multiple of heads; {hidden} and {heads} were asked")
+        self.dim = hidden
+        side = shape[1] // grid, shape[2] // grid
+        self.patch = nn.Conv2d(shape[0], hidden, side, side)
+        count = ((shape[1] - side[0]) // side[0] + 1) * ((shape[2] - side[1]) // side[1] + 1)
+        self.token = nn.Parameter(torch.zeros(1, 1, hidden))
+        self.place = nn.Parameter(0.02 * torch.randn(1, count + 1, hidden))
+        layer = nn.TransformerEncoderLayer(hidden, heads, mlp, 0.0, "gelu", batch_first=True, norm_first=True)
+        self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(hidden), enable_nested_tensor=False)
+
+    def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
+        patches = self.patch(x).flatten(2).mT
+        whole = torch.cat([self.token.expand(len(x), -1, -1), patches], 1) + self.place
+        return self.layers(whole)[:, 0]
