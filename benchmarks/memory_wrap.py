@@ -99,7 +99,8 @@ def explaining(run: db.Run) -> str:
         memory = model.features(run.data.batch(rows)[0])
         for index in torch.arange(count).split(500):
             logits, weights = model.head.answer(model.features(test.batch(index)[0]), memory)  # type: ignore[operator]
-            logits.argmax(1), weights.sort(1, descending=True)
+            logits.argmax(1)
+            weights.sort(1, descending=True)
 
     spent = in_turns({"plain": inferred, "explained": explained}, 3)
     x = recall.at(torch.arange(500))
@@ -175,9 +176,10 @@ def blame(options: argparse.Namespace, recipe: db.Recipe) -> tuple[str, db.Run]:
         "`aggre_label`": traces.cifar("aggre_label").take(rows),
         "`worse_label`": traces.cifar("worse_label").take(rows),
     }
-    lines = []
+    lines, runs = [], []
     for name, data in sets.items():
         run = db.train(data, recipe=recipe.but(head="memory_wrap"), test=test, out=options.out)
+        runs.append(run)
         assert run.data.wrong is not None
         wrong = run.data.wrong.numpy()
         for signal in SIGNALS:
@@ -190,7 +192,7 @@ def blame(options: argparse.Namespace, recipe: db.Recipe) -> tuple[str, db.Run]:
                     f"{average_precision_score(wrong, values):.4f}",
                 ]
             )
-    return results.table(["labels", "signal", "ROC-AUC", "average precision"], lines), run
+    return results.table(["labels", "signal", "ROC-AUC", "average precision"], lines), runs[0]
 
 
 def main() -> None:

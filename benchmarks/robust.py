@@ -20,6 +20,10 @@ from datablame.proof.comparison import comparison
 SHARE = 0.3
 """Most suspect share that is removed, or relabelled: less than the 40 % that are wrong."""
 
+MIXES = {"DivideMix": "dividemix", "DivideMix, gentle": "dividemix,alpha=0.5,unlabelled=0"}
+"""The paper's numbers, which are meant for 300 epochs, and some for few: images mixed less, no loss on guessed labels alone. Chosen on rows 10,000 to
+20,000, tried on 20,000 to 25,000 of the training set; before: 60.6 % plain, 62.9 with unlabelled=5, 63.2 with 0."""
+
 
 def conditions(run: db.Run) -> dict[str, db.Dataset]:
     """The training sets that are compared."""
@@ -64,9 +68,10 @@ def main() -> None:
         sets = conditions(first)
         for name, each in sets.items():
             runs.setdefault(name, []).append(trained(each, recipe, test, rows, options.out))
-        mixing = recipe.but(trainer="dividemix", epochs=options.mixed, batch=64, rate=0.05)
-        for name in ("everything", "relabelled by `lstm`"):
-            runs.setdefault(f"DivideMix, {name}", []).append(trained(sets[name], mixing, test, rows, options.out))
+        for kind, trainer in MIXES.items():
+            mixing = recipe.but(trainer=trainer, epochs=options.mixed, batch=64, rate=0.05)
+            for name in ("everything", "relabelled by `lstm`"):
+                runs.setdefault(f"{kind}, {name}", []).append(trained(sets[name], mixing, test, rows, options.out))
     base = runs["everything"]
     lines = []
     for name, each in runs.items():
@@ -81,7 +86,7 @@ def main() -> None:
         "What acting on a detector brings",
         f"CIFAR-10N `worse_label`, first {rows:,} rows ({100 * float(data.wrong.float().mean()):.1f} % wrong), resnet9,width={width}, {options.epochs} epochs, bf16 (DivideMix {options.mixed}, "  # type: ignore[union-attr]
         f"a quarter of them to warm up), {options.seeds} seed{'s' * (options.seeds > 1)}; accuracy on the 10,000 clean test images, gain over training on everything with its 95 % "
-        f"interval (images and seeds resampled). The most suspect {SHARE:.0%} by `lstm` are acted on; the number of steps is kept.\n\n"
+        f"interval (images and seeds resampled). Gentle is `{MIXES['DivideMix, gentle']}`, chosen on other rows. The most suspect {SHARE:.0%} by `lstm` are acted on; the number of steps is kept.\n\n"
         + results.table(["trained on", "rows", "wrong", "test accuracy", "gain", "interval"], lines),
     )
 
