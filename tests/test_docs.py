@@ -96,6 +96,9 @@ def test_the_run_folder_is_what_its_page_says(audited):
         "trace/clean\\.npy",
         "trace/sigma\\.npy",
         "class_sigma\\.npy",
+        "memory\\.npy",
+        "test_features\\.npy",
+        "evaluation\\-.+\\.json",
     }
     taught = {"scores/.+\\.json"}
     swept = {

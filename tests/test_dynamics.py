@@ -359,6 +359,7 @@ def test_dividemix_says_what_it_cannot_do(tmp_path, recorded):
         verbs.train(noisy(), recipe=MIXED.but(trainer="dividemix,warmup=8"), out=tmp_path)
     with pytest.raises(InputError, match="no trainer 'dividemx'; did you mean dividemix"):
         verbs.train(noisy(), recipe=MIXED.but(trainer="dividemx"), out=tmp_path)
+    assert not list(tmp_path.iterdir()), "refused before anything is written"
     with pytest.raises(InputError, match="train with --trainer dividemix"):
         verbs.score(recorded, "dividemix")
 
@@ -482,8 +483,8 @@ def test_shipped_recipes_can_be_built(path):
     small = recipe.but(model=recipe.model.replace(",weights=DEFAULT", "") + bare)
     plug.find("trainers", recipe.trainer)
     side = 64 if recipe.model.startswith("resnet") and "depth" not in recipe.model else 32
-    data = blobs(6, 0, (), grey=False)
-    images = np.zeros((6, 3, side, side), "uint8")
+    data = blobs(120, 0, (), grey=False)
+    images = np.zeros((120, 3, side, side), "uint8")
     model = build(small, Dataset.from_arrays(images, data.labels, data.classes)).eval()
     assert model(torch.zeros(2, 3, side, side)).shape == (2, 3)
     assert Recipe.from_json(recipe.to_json()) == recipe

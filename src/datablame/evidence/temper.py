@@ -68,10 +68,6 @@ class Temperatures:
     def __init__(self, run: Run, how: Temper):
         self.run, self.how = run, how
         data = run.data
-        if "class" in KINDS[how.of] and len(data.classes) < 2:
-            raise InputError(
-                f"{data.source} has one class, and temperatures of classes are learned by comparing classes"
-            )
         sizes = {"instance": len(data), "class": len(data.classes)}
         starts = {"instance": how.start or (1.0 if how.of == "instance" else how.least), "class": how.class_start}
         paces = {kind: pace / run.recipe.epochs for kind, pace in PACE.items()}

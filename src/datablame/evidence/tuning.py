@@ -26,19 +26,18 @@ EPOCHS = (4, 100)
 def settle(recipe: Recipe, data: Dataset) -> Recipe:
     """The recipe with every `auto` and 0 replaced by what it stands for here.
 
-    Raises InputError for an unknown model, head, schedule or augmentation, before anything is written.
+    Raises InputError for an unknown model, head, schedule or augmentation, and where the trainer does not suit them, before anything is written.
     """
     fast = world.device().type == "cuda"
     side = max(data.shape[1:])
     model = recipe.model
     if model == "auto":
         model = "mlp" if side <= 16 else f"resnet9,width={1 if fast else 0.25}" if side <= 96 else "resnet18"
-    try_out(recipe.but(model=model), data)
     words = "none" if spec(model).startswith("frozen") else "crop+flip" if data.shape[0] == 3 else "crop"
     aug = words if recipe.augment == "auto" else recipe.augment
     kinds(aug)
     seen = 1_000_000 if fast else 160_000
-    return recipe.but(
+    settled = recipe.but(
         model=model,
         augment=aug,
         epochs=recipe.epochs or min(max(seen // len(data), 10), 40),
@@ -47,10 +46,12 @@ def settle(recipe: Recipe, data: Dataset) -> Recipe:
         precision=("bf16" if fast else "fp32") if recipe.precision == "auto" else recipe.precision,
         folds=recipe.folds if recipe.folds >= 0 else (4 if len(data) < 5_000 else 2),
     )
+    try_out(settled, data)
+    return settled
 
 
 def try_out(recipe: Recipe, data: Dataset) -> None:
-    """Build the model and run two blank images and the schedule through. Raises InputError where something does not fit."""
+    """Build the model, run two blank images and the schedule through, and ask the trainer. Raises InputError where something does not fit."""
     try:
         rate_at = schedule(recipe.schedule)
         for done in (0.0, 0.99):
@@ -61,6 +62,9 @@ def try_out(recipe: Recipe, data: Dataset) -> None:
         model = build(recipe, data).eval()
         with torch.inference_mode():
             model(torch.zeros(2, *data.shape, dtype=torch.uint8, device=world.device()))
+        trainer = plug.find("trainers", recipe.trainer)
+        if suits := getattr(trainer.func, "suits", None):  # type: ignore[attr-defined]  # a partial
+            suits(recipe, data, model, **trainer.keywords)  # type: ignore[attr-defined]
     except InputError:
         raise
     except (RuntimeError, ValueError, ZeroDivisionError, TypeError) as error:

@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
 from datablame.classifier import Classifier, build, joined
+from datablame.dataset import Dataset
 from datablame.evidence.augment import augment, kinds
 from datablame.evidence.schedules import schedule
 from datablame.evidence.training import Progress, optimizer_of
 from datablame.ground import clock, world
 from datablame.ground.draw import batches, permutation, seed_of
 from datablame.ground.errors import InputError
+from datablame.recipe import Recipe
 from datablame.run import Run
 
 
@@ -50,21 +52,31 @@ def dividemix(run: Run, mix: Mix = Mix()) -> Classifier:
     """Two nets that each tell the other which labels to believe; the others are guessed, and all are mixed (section 3).
 
     The trace holds what both nets say together, and `clean`, the mean chance. Several processes mix each their own part of a batch.
-    Raises InputError for another head than the linear one, or a warm-up as long as the training.
     """
     epochs = run.recipe.epochs
-    mix = dataclasses.replace(mix, warmup=mix.warmup or min(10, max(1, epochs // 4)), smooth=max(1, mix.smooth))
-    if run.recipe.head != "linear":
-        raise InputError(f"dividemix averages two linear heads; head {run.recipe.head} was asked")
-    if not 0 < mix.warmup < epochs:
-        raise InputError(f"warmup must be between 1 and {epochs - 1} of {epochs} epochs; {mix.warmup} was asked")
-    pair = Pair(run, mix)
+    pair = Pair(run, dataclasses.replace(mix, warmup=warmup_of(run.recipe, mix), smooth=max(1, mix.smooth)))
     for epoch in range(pair.progress.done, epochs):
         pair.train(epoch)
     pair.ticker.close()
     return pair.whole()
 
 
+def warmup_of(recipe: Recipe, mix: Mix) -> int:
+    return mix.warmup or min(10, max(1, recipe.epochs // 4))
+
+
+def suits(recipe: Recipe, data: Dataset, model: Classifier, mix: Mix = Mix()) -> None:
+    """Raises InputError for another head than the linear one, a warm-up as long as the training, or an augmentation that there is not."""
+    if recipe.head != "linear":
+        raise InputError(f"dividemix averages two linear heads; head {recipe.head} was asked")
+    if not 0 < (warmup := warmup_of(recipe, mix)) < recipe.epochs:
+        raise InputError(
+            f"warmup must be between 1 and {recipe.epochs - 1} of {recipe.epochs} epochs; {warmup} was asked"
+        )
+    kinds(mix.strong or recipe.augment)
+
+
+dividemix.suits = suits  # type: ignore[attr-defined]  # asked before a run is made
 dividemix.nets = 2  # type: ignore[attr-defined]  # the model is the mean of so many
 dividemix.cost = 5.0  # type: ignore[attr-defined]  # passes forward and backward of both that an image of an epoch takes
 
@@ -75,7 +87,6 @@ class Pair:
     def __init__(self, run: Run, mix: Mix):
         recipe, data = run.recipe, run.data
         self.strong = mix.strong or recipe.augment
-        kinds(self.strong)
         self.run, self.data, self.recipe, self.mixing = run, data, recipe, mix
         alone = recipe.but(trainer="plain")
         self.nets = [build(alone.but(seed=seed_of("net", recipe.seed, k) % 2**31), data) for k in range(2)]
