@@ -16,7 +16,6 @@ import results
 import torch
 import traces
 from scipy.stats import spearmanr
-from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn.functional import cross_entropy
 
 import datablame as db
@@ -135,26 +134,13 @@ def finding(out: Path, epochs: int) -> tuple[str, str]:
     recipe = db.Recipe(model="resnet9,width=0.5", epochs=epochs, batch=128, folds=0, precision="bf16")
     first = db.train(whole.take(torch.arange(10_000, 30_000)), recipe=recipe, test=test, out=out)
     probe = db.Recipe(model=f"frozen:{first.path}", trainer="newton", epochs=12, decay=1e-3, folds=0)
-    lines = []
-    for name, data in {
+    sets = {
         "uniform 10 %": planted(whole.take(torch.arange(10_000)), "uniform", 0.1, 0),
         "`aggre_label`": traces.cifar("aggre_label").take(torch.arange(10_000)),
         "`worse_label`": traces.cifar("worse_label").take(torch.arange(10_000)),
-    }.items():
-        run = db.train(data, recipe=probe, test=test, out=out)
-        assert run.data.wrong is not None
-        wrong = run.data.wrong.numpy()
-        for signal in SIGNALS:
-            values = db.score(run, signal).values
-            lines.append(
-                [
-                    name,
-                    f"`{signal}`",
-                    f"{roc_auc_score(wrong, values):.4f}",
-                    f"{average_precision_score(wrong, values):.4f}",
-                ]
-            )
-    found = results.table(["labels", "signal", "ROC-AUC", "average precision"], lines)
+    }
+    runs = {name: db.train(data, recipe=probe, test=test, out=out) for name, data in sets.items()}
+    found = results.found(runs, SIGNALS)
     clean = db.train(whole.take(torch.arange(10_000)), recipe=probe, test=test, out=out)
     began = time.perf_counter()
     db.ablate(clean, "memorization", noises=NOISES)

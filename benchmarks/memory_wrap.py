@@ -15,7 +15,6 @@ from pathlib import Path
 import results
 import torch
 import traces
-from sklearn.metrics import average_precision_score, roc_auc_score
 from torch.nn.functional import cross_entropy
 
 import datablame as db
@@ -23,7 +22,6 @@ from datablame.classifier import build
 from datablame.evidence.recall import Recall
 from datablame.evidence.training import optimizer_of
 from datablame.ground import draw
-from datablame.proof.comparison import comparison
 from datablame.reading import planted
 
 HEADS = {"plain": "linear", "memory": "memory", "Memory Wrap": "memory_wrap"}
@@ -129,10 +127,7 @@ def accuracies(options: argparse.Namespace, recipe: db.Recipe, encoders: list[st
                     )
             for name, each in runs.items():
                 found = [db.evaluate(run)["runs"][run.path.name] for run in each]
-                gain = ["", ""]
-                if name != "plain":
-                    mean, low, high = comparison(runs["plain"], each).gain
-                    gain = [f"{100 * mean:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}"]
+                gain = ["", ""] if name == "plain" else results.gain(runs["plain"], each)
                 accuracy = results.told([100 * one["accuracy"] for one in found], 2)
                 lines.append([encoder, f"{count:,}", name, accuracy, *gain])
                 if name != "plain":
@@ -176,23 +171,9 @@ def blame(options: argparse.Namespace, recipe: db.Recipe) -> tuple[str, db.Run]:
         "`aggre_label`": traces.cifar("aggre_label").take(rows),
         "`worse_label`": traces.cifar("worse_label").take(rows),
     }
-    lines, runs = [], []
-    for name, data in sets.items():
-        run = db.train(data, recipe=recipe.but(head="memory_wrap"), test=test, out=options.out)
-        runs.append(run)
-        assert run.data.wrong is not None
-        wrong = run.data.wrong.numpy()
-        for signal in SIGNALS:
-            values = db.score(run, signal).values
-            lines.append(
-                [
-                    name,
-                    f"`{signal}`",
-                    f"{roc_auc_score(wrong, values):.4f}",
-                    f"{average_precision_score(wrong, values):.4f}",
-                ]
-            )
-    return results.table(["labels", "signal", "ROC-AUC", "average precision"], lines), runs[0]
+    how = recipe.but(head="memory_wrap")
+    runs = {name: db.train(data, recipe=how, test=test, out=options.out) for name, data in sets.items()}
+    return results.found(runs, SIGNALS), next(iter(runs.values()))
 
 
 def main() -> None:

@@ -68,3 +68,27 @@ def told(values: list[float], digits: int = 4) -> str:
         return f"{mean:.{digits}f}"
     half = t.ppf(0.975, len(values) - 1) * statistics.stdev(values) / len(values) ** 0.5
     return f"{mean:.{digits}f} ± {half:.{digits}f}"
+
+
+def gain(before: list, after: list) -> list[str]:
+    """Two cells: how many points of accuracy runs have more than those before them, and the 95 % interval (images and seeds resampled)."""
+    from datablame.proof.comparison import comparison
+
+    mean, low, high = comparison(before, after).gain
+    return [f"{100 * mean:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}"]
+
+
+def found(runs: dict, signals: tuple[str, ...]) -> str:
+    """What each signal finds of the wrong labels of each run."""
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    import datablame as db
+
+    lines = []
+    for name, run in runs.items():
+        wrong = run.data.wrong.numpy()
+        for signal in signals:
+            values = db.score(run, signal).values
+            measures = (measure(wrong, values) for measure in (roc_auc_score, average_precision_score))
+            lines.append([name, f"`{signal}`", *(f"{value:.4f}" for value in measures)])
+    return table(["labels", "signal", "ROC-AUC", "average precision"], lines)

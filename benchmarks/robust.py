@@ -15,7 +15,6 @@ import torch
 import traces
 
 import datablame as db
-from datablame.proof.comparison import comparison
 
 SHARE = 0.3
 """Most suspect share that is removed, or relabelled: less than the 40 % that are wrong."""
@@ -77,10 +76,7 @@ def main() -> None:
     for name, each in runs.items():
         accuracy = statistics.fmean(float(run.about["test_accuracy"]) for run in each)
         wrong = statistics.fmean(float(run.data.wrong.float().mean()) for run in each if run.data.wrong is not None)
-        gain = ["", ""] if name == "everything" else None
-        if gain is None:
-            mean, low, high = comparison(base, each).gain
-            gain = [f"{100 * mean:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}"]
+        gain = ["", ""] if name == "everything" else results.gain(base, each)
         lines.append([name, f"{len(each[0].data):,}", f"{100 * wrong:.1f}%", f"{100 * accuracy:.2f}%", *gain])
     results.write(
         "What acting on a detector brings",

@@ -25,7 +25,6 @@ from datablame.enriching import NAMES
 from datablame.evidence.groups import flat_map
 from datablame.evidence.temper import Temper, Temperatures
 from datablame.evidence.training import optimizer_of
-from datablame.proof.comparison import comparison
 from datablame.reading import planted
 from datablame.subset import Subset
 
@@ -136,10 +135,7 @@ def trained(options: argparse.Namespace, recipe: db.Recipe, name: str, data: db.
 def accuracies(runs: dict[str, list[db.Run]]) -> list[list[str]]:
     lines = []
     for how, each in runs.items():
-        gain = ["", ""]
-        if how != "plain":
-            mean, low, high = comparison(runs["plain"], each).gain
-            gain = [f"{100 * mean:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}"]
+        gain = ["", ""] if how == "plain" else results.gain(runs["plain"], each)
         lines.append([how, results.told([100 * float(run.about["test_accuracy"]) for run in each], 2), *gain])
     return lines
 
