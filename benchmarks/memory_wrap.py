@@ -29,15 +29,23 @@ SIGNALS = ("attention,way=received", "attention,way=paid", "attention,way=both",
 TURNS = 9
 
 
+def clock() -> float:
+    """Seconds, once the device has done what it was asked."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
 def in_turns(ways: dict[str, Callable[[], object]], turns: int = TURNS) -> dict[str, list[float]]:
     """Seconds of each way, one after the other, after a warm-up."""
     spent: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(turns + 1):
         for name, way in ways.items():
-            began = time.perf_counter()
+            began = clock()
             way()
+            took = clock() - began
             if turn:
-                spent[name].append(time.perf_counter() - began)
+                spent[name].append(took)
     return spent
 
 
@@ -102,9 +110,9 @@ def explaining(run: db.Run) -> str:
 
     spent = in_turns({"plain": inferred, "explained": explained}, 3)
     x = recall.at(torch.arange(500))
-    began, covers = time.perf_counter(), 4
+    began, covers = clock(), 4
     recall.attention(x, covers)
-    rate = covers * (len(run.data) // recall.head.how.size) / (time.perf_counter() - began)
+    rate = covers * (len(run.data) // recall.head.how.size) / (clock() - began)
     return (
         f"{count:,} test images explained by a memory of 100: {ratio(spent, 'explained', 'plain'):.3f} of the time of plain inference and one pass over the memory "
         f"({statistics.median(spent['explained']):.1f} s). {rate:,.0f} memories a second for 500 queries."
@@ -126,7 +134,7 @@ def accuracies(options: argparse.Namespace, recipe: db.Recipe, encoders: list[st
                         db.train(data, recipe=how, subset=part, test=test, out=options.out)
                     )
             for name, each in runs.items():
-                found = [db.evaluate(run)["runs"][run.path.name] for run in each]
+                found = [db.evaluate(run)["runs"][str(run.path)] for run in each]
                 gain = ["", ""] if name == "plain" else results.gain(runs["plain"], each)
                 accuracy = results.told([100 * one["accuracy"] for one in found], 2)
                 lines.append([encoder, f"{count:,}", name, accuracy, *gain])
@@ -180,15 +188,17 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=results.OUT)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=0, help="0: 30, or with --full those of the recipe")
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--full", action="store_true")
     options = parser.parse_args()
     if options.full:
-        recipe, encoders = db.Recipe.read(Path("wrap_cifar10")), ["mobilenet_v2", "resnet18", "efficientnet_b0"]
+        recipe = db.Recipe.read(Path("wrap_cifar10"))
+        recipe = recipe.but(epochs=options.epochs or recipe.epochs)
+        encoders = ["mobilenet_v2", "resnet18", "efficientnet_b0"]
         noisy = db.Recipe(model="resnet9", epochs=30, batch=128, folds=0)
     else:
-        recipe = db.Recipe.read(Path("wrap_small")).but(epochs=options.epochs, precision="bf16")
+        recipe = db.Recipe.read(Path("wrap_small")).but(epochs=options.epochs or 30, precision="bf16")
         encoders = ["resnet9,width=0.25"]
         noisy = db.Recipe(model="resnet9,width=0.25", epochs=12, batch=128, folds=0, precision="bf16")
     cost = steps([*dict.fromkeys([*encoders, "resnet9,width=0.25", "mobilenet_v2"])])
@@ -197,7 +207,7 @@ def main() -> None:
         "Memory Wrap" + (" (full)" if options.full else ""),
         f"A training step with a batch of 128 and a memory of 100, as a multiple of the encoder's own step on 228 images, in turns:\n\n{cost}\n\n{explaining(run)}\n\n"
         f"CIFAR-10, {options.seeds} seeds, each with its own stratified draw, {recipe.epochs} epochs; behind ± the half width of a 95 % interval over seeds; the gain over the plain "
-        f"head, by the memory that the model keeps, with its own (images and seeds resampled); accuracy is the mean over five times random memories:\n\n"
+        f"head, by the memory that the model keeps and with mirror images averaged, with its own (images and seeds resampled); accuracy is the mean over five times random memories, without mirror images:\n\n"
         f"{accuracies(options, recipe, encoders)}\n\n"
         f"Wrong labels found by attention, CIFAR-10, {options.rows:,} rows, {noisy.model}, {noisy.epochs} epochs, one seed:\n\n{found}",
     )

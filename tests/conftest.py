@@ -7,8 +7,8 @@ from pathlib import Path
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-CHECKED = "ground dataset perturbation trace pairs scores verdict classifier run packing corruption recording exporting scoring sources noises models heads"
-CHECKED += " evidence trainers curvature signals links linking asking agreeing judges proof faces"  # not verbs: the command line reads other types from them
+CHECKED = "ground dataset perturbation trace pairs scores verdict classifier run packing corruption recording exporting scoring sources noises models heads attention wrap"
+CHECKED += " evidence trainers curvature signals links linking locating recalling asking agreeing judges proof faces"  # not verbs: the command line reads other types from them
 install_import_hook([f"datablame.{name}" for name in CHECKED.split()], "typecheck.checked")
 
 import numpy as np  # noqa: E402

@@ -14,7 +14,7 @@ from datablame.classifier import build, joined
 from datablame.evidence import detector
 from datablame.evidence.augment import CHANGES, augment
 from datablame.evidence.confusion import confusions
-from datablame.evidence.detector import Detector, look, ranks
+from datablame.evidence.detector import Detector, late_margin, look, one_sided, ranks
 from datablame.ground import plug
 from datablame.lesson import PAPER
 from datablame.proof.teaching import misjudged
@@ -488,3 +488,41 @@ def test_shipped_recipes_can_be_built(path):
     model = build(small, Dataset.from_arrays(images, data.labels, data.classes)).eval()
     assert model(torch.zeros(2, 3, side, side)).shape == (2, 3)
     assert Recipe.from_json(recipe.to_json()) == recipe
+
+
+def test_verdicts_are_ordered_by_nets_and_late_margins_alike(recorded, monkeypatch):
+    few = Detector.load("few")
+    monkeypatch.setattr(detector, "SKEWED", -1.0)
+    alone = few.chances(recorded)
+    monkeypatch.setattr(detector, "SKEWED", 2.0)
+    both = few.chances(recorded)
+    assert torch.equal(alone.sort(0).values, both.sort(0).values), "the chances stay, their order changes"
+    odds, late = torch.logit(alone[:, -1].double(), 1e-7), -late_margin(recorded, 16)[:, -1].double()
+    blend = sum((x - x.mean()) / x.std() for x in (odds, late))
+    assert torch.equal(blend.argsort(), both[:, -1].double().argsort())
+    halves = np.array(recorded.trace["margin"][recorded.trace.epochs // 2 :], "float32").mean(0)
+    assert np.corrcoef(halves, -late)[0, 1] > 0.99
+
+
+@pytest.mark.parametrize("points", [1, 4, 5])
+def test_the_later_half_of_what_was_seen(recorded, points):
+    epochs = recorded.trace.epochs
+    margin = torch.from_numpy(np.array(recorded.trace["margin"], "float32"))
+    parts = torch.nn.functional.adaptive_avg_pool1d(margin.T[:, None], points)[:, 0]
+    for end in range(1, points + 1):
+        expected = parts[:, end // 2 : end].mean(1)
+        assert torch.allclose(late_margin(recorded, points)[:, end - 1], expected, atol=1e-4), (epochs, end)
+
+
+def test_noise_that_follows_the_class_is_one_sided(tmp_path):
+    """A net that learns the right classes is contradicted at the moved labels: of all pairs alike, or of one way round."""
+    truth = torch.arange(600) % 6
+    generator = torch.Generator().manual_seed(0)
+    struck = torch.rand(600, generator=generator) < 0.2
+    for name, shift, expected in (("lot", torch.randint(1, 6, (600,), generator=generator), False), ("pair", 1, True)):
+        labels = torch.where(struck, (truth + shift) % 6, truth)
+        data = Dataset.from_arrays(None, labels.numpy(), map(str, range(6)), truth=truth.numpy())
+        run = Run.record(data, 4, tmp_path / name)
+        for epoch in range(4):
+            run.observe(epoch, torch.arange(600), 3 * torch.eye(6)[truth], labels)
+        assert one_sided(run.finish()) == expected, name

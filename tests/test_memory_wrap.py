@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 import datablame as db
 from datablame import InputError, Reading, Run, Subset, recalling, verbs
 from datablame.attention import Attentive, entmax, euclidean, sparsemax
+from datablame.classifier import build
 from datablame.evidence.heatmap import integrated
 from datablame.evidence.recall import Recall, spread
 from datablame.ground import draw, plug
@@ -115,7 +116,9 @@ def test_some_rows_are_different_ones_and_evenly_drawn():
             assert len(rows.unique()) == 20
             counts[rows] += 1
         assert counts.max() < 300 * 20 / n + 6 * (300 * 20 / n) ** 0.5 + 2
-    assert torch.equal(draw.some(5_000, 20, "x", 1), draw.some(5_000, 20, "x", 1))
+    assert torch.equal(draw.some(5_000, 70, "x", 1), draw.some(5_000, 70, "x", 1))
+    for n, count in ((16, 2), (24, 3), (600, 70), (5_000, 70)):
+        assert all(len(draw.some(n, count, "y", turn).unique()) == count for turn in range(500))
 
 
 def test_the_turn_of_an_example_in_its_class():
@@ -139,13 +142,15 @@ def test_five_lines_of_one_s_own_loop():
     assert (logits.argmax(1) == labels).float().mean() > 0.95
     assert weights.shape == (90, 6)
     assert torch.allclose(logits, model(images, images[:6]), atol=1e-5)
-    again = db.MemoryWrap(model.encoder, classes=3, dim=20, size=6)
+    again = db.MemoryWrap(model.encoder, classes=3, dim=20)
+    with pytest.raises(InputError, match="remembers nothing yet"):
+        again(images)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.eval()(images), logits)
     with pytest.raises(InputError, match="say it: MemoryWrap"):
         db.MemoryWrap(nn.Flatten(), classes=3)
     with pytest.raises(InputError, match=r"must give \[B,7\] features; it gave \[90, 64\]"):
-        db.MemoryWrap(nn.Flatten(), classes=3, dim=7)(images)
+        db.MemoryWrap(nn.Flatten(), classes=3, dim=7)(images, images)
 
 
 @pytest.fixture(scope="module")
@@ -194,8 +199,9 @@ def test_an_interrupted_training_resumes_to_the_same(wrapped, tmp_path, monkeypa
 
 
 def test_a_memory_that_does_not_fit_is_told(tmp_path, capsys):
-    with pytest.raises(InputError, match="a memory of 100 images was asked, but the training set has 90"):
-        verbs.train(blobs(), recipe=WRAP.but(head="memory"), out=tmp_path, test=blobs(30, 1, ()))
+    for head, folds, count in (("memory", 0, 90), ("memory_wrap,size=70", 3, 60), ("memory,size=9,keep=95", 0, 90)):
+        with pytest.raises(InputError, match=f"images was asked, but there are {count} to train on"):
+            verbs.train(blobs(), recipe=WRAP.but(head=head, folds=folds), out=tmp_path, test=blobs(30, 1, ()))
     assert not list(tmp_path.iterdir())
     verbs.train(blobs(), recipe=WRAP.but(head="memory,size=2", epochs=1), out=tmp_path, test=blobs(30, 1, ()))
     assert "the memory of 2 images has none of 1 classes" in capsys.readouterr().err
@@ -212,16 +218,18 @@ def test_attention_over_many_memories(wrapped):
     x, own = recall.at(torch.arange(7)), torch.arange(7)
     seen = recall.attention(x, 6, own)
     assert seen.shape == (7, 90)
-    assert torch.allclose(seen.sum(1), torch.full((7,), 90 // 12.0))
     assert (seen[own, own] == 0).all()
-    by_hand = torch.zeros(7, 90)
+    by_hand, times = torch.zeros(7, 90), torch.zeros(90)
     for memories in recall.covers(6, wrapped.recipe.seed):
-        assert len(memories.flatten().unique()) == 84
+        assert memories.shape == (8, 12)
+        assert len(memories.flatten().unique()) == 90
+        assert all(len(rows.unique()) == 12 for rows in memories)
         for rows in memories:
             _, weights = recall.answer(x, rows)
-            by_hand[:, rows] += weights / 6
-    whole = recall.attention(x, 6)
-    assert torch.allclose(whole, by_hand, atol=1e-4)
+            by_hand[:, rows] += weights
+            times[rows] += 1
+    assert times.min() >= 6
+    assert torch.allclose(recall.attention(x, 6), by_hand / times, atol=1e-4)
 
 
 def test_prototypes_are_balanced_and_near_their_class_s_mean(wrapped):
@@ -274,6 +282,8 @@ def test_a_subset_is_drawn_by_the_seed_in_proportion():
         ({"examples": -1}, "a number of images from 1"),
         ({"examples": 5, "drawn": "evenly"}, "stratified or random"),
         ({"examples": 5, "origin": "x", "keep": 0.5}, "leave one out"),
+        ({"examples": 1}, "one image cannot be trained on"),
+        ({"drawn": "random"}, "goes with --examples"),
     ],
 )
 def test_bad_subsets_are_told(part, message, tmp_path):
@@ -299,11 +309,14 @@ def test_recalled_images_are_those_with_weight(wrapped):
     other = draw.some(90, 12, "auxiliary", wrapped.recipe.seed)
     said = recall.answer(recall.at(torch.from_numpy(found.rows[2])), other)[0].argmax(1)
     assert said.tolist() == found.said[2].tolist()
-    for memory in ("random", "all"):
-        assert len(recalling.recalled(wrapped, wrapped.test.take(torch.arange(2)), memory).rows[0]) > 0
+    whole = recalling.recalled(wrapped, wrapped.test.take(torch.arange(2)), "all")
+    weights = recall.answer(x[:2], torch.arange(90))[1]
+    assert whole.rows[1].tolist() == weights[1].argsort(descending=True, stable=True)[: len(whole.rows[1])].tolist()
+    some = set(draw.some(90, 12, "recalled", wrapped.recipe.seed).tolist())
+    assert set(recalling.recalled(wrapped, wrapped.test.take(torch.arange(2)), "random").rows[0].tolist()) <= some
 
 
-def test_heatmaps_sum_to_what_the_answer_gains(wrapped):
+def test_heatmaps_sum_to_what_the_answer_gains(wrapped, monkeypatch):
     """Against autograd on a fine grid, with all other images moving along, each point with its own memory."""
     found = recalling.recalled(wrapped, wrapped.test.take(torch.arange(3)))
     model, head = wrapped.model, wrapped.model.head
@@ -321,7 +334,11 @@ def test_heatmaps_sum_to_what_the_answer_gains(wrapped):
         assert np.allclose(heats[0].cells, mine[0], atol=0.05 * np.abs(mine).max())
         assert heats[0].row == -1
         assert {heat.row for heat in heats[1:]} <= set(found.rows[1].tolist())
-    assert recalling.heatmaps(found, 1, "blurred")[0]
+    monkeypatch.setattr(recalling, "ROOM", 3 * 64)
+    few = recalling.heatmaps(found, 1, "black")[0]
+    assert all(np.allclose(a.cells, b.cells, atol=1e-6) for a, b in zip(heats, few, strict=True)), "as many at a time"
+    blurred = recalling.heatmaps(found, 1, "blurred")[0][0].cells
+    assert np.abs(blurred - heats[0].cells).max() > 0
 
 
 def test_fewer_points_at_a_time_where_memory_is_short():
@@ -382,6 +399,10 @@ def test_another_memory_makes_a_run_of_the_same_weights(wrapped, capsys):
         verbs.remember(wrapped, "nobody")
     with pytest.raises(InputError, match="a memory of 91 images was asked"):
         verbs.remember(wrapped, size=91)
+    with pytest.raises(InputError, match="or the names"):
+        verbs.remember(wrapped, wrapped.data.name(0), choose="used")
+    with pytest.raises(InputError, match="kept no checkpoints"):
+        verbs.explain(new, link="tracin", queries=2)
 
 
 def test_a_memory_chosen_in_training_is_the_one_chosen_after(wrapped, tmp_path):
@@ -390,6 +411,56 @@ def test_a_memory_chosen_in_training_is_the_one_chosen_after(wrapped, tmp_path):
     after = verbs.remember(wrapped, choose="prototypes")
     assert (run.path / "memory.npy").read_bytes() == (after.path / "memory.npy").read_bytes()
     assert torch.equal(run.model.head.held, after.model.head.held)
+
+
+def test_batchnorm_is_not_touched_when_a_memory_is_chosen(tmp_path, monkeypatch):
+    """Prototypes ask for features of the whole set; resumed after the last epoch they are those of the uninterrupted run."""
+    from datablame.evidence import recall
+
+    colour = {"data": blobs(grey=False), "test": blobs(30, 1, (), grey=False)}
+    recipe = WRAP.but(model="resnet9,width=0.125", head="memory_wrap,size=12,choose=prototypes", epochs=2)
+    first = verbs.train(**colour, recipe=recipe, out=tmp_path / "first")
+    settle = recall.settle
+    monkeypatch.setattr(recall, "settle", lambda run, model: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        verbs.train(**colour, recipe=recipe, out=tmp_path / "second")
+    monkeypatch.setattr(recall, "settle", settle)
+    second = verbs.train(**colour, recipe=recipe, out=tmp_path / "second")
+    assert (first.path / "model.safetensors").read_bytes() == (second.path / "model.safetensors").read_bytes()
+    other = verbs.remember(first, choose="used", size=9)
+    old, new = first.model.state_dict(), other.model.state_dict()
+    assert all(torch.equal(old[name], new[name]) for name in old if name != "head.held")
+
+
+@pytest.mark.parametrize(
+    "model", ["shufflenet_v2_x0_5", "vit,depth=1,hidden=24,heads=2", "wide_resnet,depth=10,width=1", "resnet18"]
+)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_encoders_look_at_memories(model, precision):
+    data = blobs(60, grey=False)
+    pixels = torch.nn.functional.interpolate(data.batch(torch.arange(60))[0].float(), 35).byte()
+    data = db.Dataset.from_arrays(pixels.numpy(), data.labels, data.classes)
+    net = build(db.Recipe(model=model, head="memory_wrap,size=6"), data)
+    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        logits = net(pixels[:5], pixels[10:16])
+    logits.float().square().sum().backward()
+    assert logits.shape == (5, 3)
+    assert all(p.grad is not None for p in net.encoder.parameters())
+    net.eval()
+    with torch.no_grad():
+        net.head.held = net.features(pixels[10:16]).float()
+        assert torch.allclose(net(pixels[:1]), net(pixels[:1], pixels[10:16]), atol=1e-4)
+
+
+def test_attention_by_distance_never_sees_the_query(wrapped, tmp_path):
+    recipe = WRAP.but(head="memory_wrap,size=12,similarity=euclidean", epochs=2)
+    recall = Recall.of(verbs.train(blobs(), recipe=recipe, out=tmp_path, test=blobs(30, 1, ())))
+    far = Recall(recall.run, recall.head, 100 * recall.features.astype("float32"))
+    rows = torch.arange(20)
+    seen = far.attention(far.at(rows), 3, rows)
+    assert (seen[rows, rows] == 0).all()
+    weights = far.head.look(far.at(rows), far.at(torch.arange(40, 60)))
+    assert torch.allclose(weights.sum(1), torch.ones(20))
 
 
 def test_the_link_is_the_attention_signed_by_label(wrapped):
@@ -421,11 +492,12 @@ def test_runs_of_several_seeds_end_in_one_line(tmp_path):
     runs = [Run(path) for path in sorted(tmp_path.iterdir())]
     assert {run.recipe.seed for run in runs} == {0, 1}
     assert not torch.equal(runs[0].data.rows, runs[1].data.rows)
-    values = [run["accuracy"] for name, run in found["runs"].items() if name not in ("mean", "spread")]
+    values = [run["accuracy"] for run in found["runs"].values()]
+    assert set(found["runs"]) == {str(run.path) for run in runs}
     assert found["sentence"].endswith(
         f"45 images, 2 runs: {100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f} %"
     )
-    assert verbs.evaluate(tmp_path) == found
+    assert verbs.evaluate(tmp_path) == verbs.evaluate(*runs, runs[0]) == found
     before = [(path, path.stat().st_mtime_ns) for path in sorted(tmp_path.rglob("model.safetensors"))]
     verbs.repeat(blobs(), runs=2, recipe=WRAP.but(epochs=3), **words)
     assert before == [(path, path.stat().st_mtime_ns) for path in sorted(tmp_path.rglob("model.safetensors"))]
@@ -438,6 +510,10 @@ def test_what_is_recalled_is_drawn_and_told(wrapped):
         assert (wrapped.path / "figures" / name).stat().st_size > 5_000
     page = verbs.report(wrapped).read_text()
     assert 'alt="memory images, kept"' in page
+    verbs.evaluate(wrapped, memories=2)
+    assert "explanations that are right" in verbs.report(wrapped).read_text()
+    verbs.recall(wrapped, queries=2, heatmaps="none")
+    assert not (wrapped.path / "figures" / "recalled-kept-heatmaps.png").exists()
     with pytest.raises(InputError, match="--heatmaps takes white, black, blurred or none"):
         verbs.recall(wrapped, heatmaps="grey")
     with pytest.raises(InputError, match="no memory 'mine'"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -14,7 +15,7 @@ from torch.nn.functional import normalize
 from datablame.ground.errors import InputError, unknown
 
 CHOICES = ("balanced", "random", "prototypes", "used")
-"""How the memory of a finished model is chosen; `hand-<digest>` stands for names that were given to `datablame remember`."""
+"""How the memory of a finished model is chosen."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Attention:
         for name, table in (("similarity", SIMILARITIES), ("weights", WEIGHTS)):
             if getattr(self, name) not in table:
                 raise unknown(name, getattr(self, name), table)
-        if self.choose not in CHOICES and not self.choose.startswith("hand-"):
+        if self.choose not in CHOICES:
             raise unknown("choice of a memory", self.choose, CHOICES)
         if self.size < 1 or self.keep < 0:
             raise InputError(f"a memory holds one image or more; size={self.size}, keep={self.keep} were asked")
@@ -53,11 +54,11 @@ class Attention:
 
     def fits(self, count: int) -> None:
         """Raises InputError for a memory that is larger than a training set of `count` images."""
-        if max(self.size, self.kept) > count:
-            raise InputError(
-                f"a memory of {max(self.size, self.kept):,} images was asked, but the training set has {count:,}; "
-                f"ask for a smaller one: --head memory_wrap,size={max(1, count // 2)}"
-            )
+        for name, asked in (("size", self.size), ("keep", self.kept)):
+            if asked > count:
+                raise InputError(
+                    f"a memory of {asked:,} images was asked, but there are {count:,} to train on; ask for a smaller {name}, such as {max(1, count // 2)}"
+                )
 
 
 def cosine(q: Float[Tensor, "B D"], memory: Float[Tensor, "... M D"]) -> Float[Tensor, "B M"]:
@@ -74,6 +75,7 @@ def dot(q: Float[Tensor, "B D"], memory: Float[Tensor, "... M D"]) -> Float[Tens
 
 def sparsemax(z: Float[Tensor, "... M"]) -> Float[Tensor, "... M"]:
     """The nearest probabilities to z, most of them 0. Martins & Astudillo, 2016 (eq. 4, algorithm 1). arXiv:1602.02068"""
+    z = z - z.amax(-1, keepdim=True)
     with torch.no_grad():
         ordered, count = descending(z)
         total = ordered.cumsum(-1)
@@ -127,6 +129,7 @@ class Attentive(nn.Module):
         self.perceptron = nn.Sequential(nn.Linear(wide, 2 * wide), nn.ReLU(), nn.Linear(2 * wide, classes))
         self.warmth = nn.Parameter(torch.tensor(math.log(how.temperature)), requires_grad=how.learned)
         self.register_buffer("held", torch.zeros(how.kept, dim))
+        self.register_load_state_dict_pre_hook(resized)
 
     def forward(self, features: Float[Tensor, "B D"], memory: Float[Tensor, "... M D"] | None = None) -> Tensor:
         return self.answer(features, memory)[0]
@@ -149,6 +152,14 @@ class Attentive(nn.Module):
     def weigh(self, similar: Float[Tensor, "... M"]) -> Float[Tensor, "... M"]:
         """Weights from similarities."""
         return WEIGHTS[self.how.weights](similar / self.warmth.exp())
+
+
+def resized(head: nn.Module, state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Before weights are loaded: a memory of another size is taken as it is."""
+    assert isinstance(head, Attentive)
+    held = state.get(prefix + "held")
+    if held is not None and held.shape[1:] == head.held.shape[1:]:
+        head.held = head.held.new_zeros(held.shape)
 
 
 def attentive(model: nn.Module) -> Attentive | None:

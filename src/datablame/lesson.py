@@ -31,6 +31,10 @@ class Sight:
     """LSTM layers."""
     readers: int = 3
     """Nets that are taught side by side from different weights; their mean is the verdict."""
+    prior: float = 0.5
+    """Share of what is known before anything is taught: low margins in the later half of training are suspect. The verdicts are ordered by so much of
+    that and the rest of what the nets say, each in its own spread; by the nets alone where sure disagreements go one way from class to class, which
+    margins do not see, and with 0. Chosen by leaving out runs, and whole kinds of noise."""
     pool: bool = True
     """Read the verdict, by a perceptron, off the mean of all that was seen and put out so far, late times counting for more; else off what the
     LSTM put out last, as the paper does."""
@@ -40,6 +44,8 @@ class Sight:
             of = self.plain(name)
             if of not in VIEWS and not (of.startswith("top") and of[3:].isdigit() and int(of[3:])):
                 raise unknown("view of a trace", name, [*VIEWS, "top1"])
+        if not 0 <= self.prior <= 1:
+            raise InputError(f"prior is a share from 0 to 1; {self.prior} was asked")
         for name, low in (("points", 0), ("hidden", 1), ("layers", 1), ("readers", 1)):
             if getattr(self, name) < low:
                 raise InputError(f"{name} must be at least {low}; {getattr(self, name)} was asked")
@@ -84,7 +90,7 @@ class Lesson:
 
 
 PAPER = (
-    Sight(views="given", points=0, hidden=64, layers=2, readers=1, pool=False),
+    Sight(views="given", points=0, hidden=64, layers=2, readers=1, prior=0.0, pool=False),
     Lesson(epochs=10, batch=64, rate=0.1, fall=False, loss="cross_entropy", keep="accuracy"),
 )
 """Jia et al., 2023: the probability of the given label at every epoch, AdamW at a constant rate, the best accuracy kept."""

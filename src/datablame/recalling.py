@@ -9,9 +9,10 @@ import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from torchvision.transforms.functional import gaussian_blur
 
-from datablame.attention import CHOICES, attentive
+from datablame.attention import attentive
 from datablame.classifier import build
 from datablame.dataset import Dataset
 from datablame.evidence import passes, recall
@@ -26,23 +27,25 @@ BATCH = 500
 """Test images that share a memory, as in the paper."""
 MEMORIES = ("kept", "random", "all")
 BASELINES = ("white", "black", "blurred")
-STEPS, ROOM = 40, 256
-"""Points on the way from the baseline, and images that are encoded together."""
+STEPS, ROOM = 40, 1 << 18
+"""Points on the way from the baseline, and pixels that are encoded together."""
+MOST = 100
+"""Of the images that an answer rests on, so many of the most weighted are told and drawn."""
 
 
 @dataclass(frozen=True, eq=False)
 class Recalled:
-    """Of each query the answer, its chance, and the training images that it rests on, the most weighted first: `rows`, `weights` that sum to 1,
-    and `said`, what the model answers for them by another memory: the query's class makes an example, another a counterfactual."""
+    """Of each query the answer, its chance, and the training images that it rests on, the most weighted first, at most MOST: `rows`, `weights`, which
+    sum to 1 over all, and `said`, what the model answers for them by another memory: the query's class makes an example, another a counterfactual."""
 
     run: Run
     memory: str
     queries: Dataset
     answers: Int[np.ndarray, " q"]
     chances: Float[np.ndarray, " q"]
-    rows: Sequence[Int[np.ndarray, " m"]]
-    weights: Sequence[Float[np.ndarray, " m"]]
-    said: Sequence[Int[np.ndarray, " m"]]
+    rows: Sequence[Int[np.ndarray, " _"]]
+    weights: Sequence[Float[np.ndarray, " _"]]
+    said: Sequence[Int[np.ndarray, " _"]]
 
     def first(self, query: int, same: bool) -> int | None:
         """Place of the most weighted example, or counterfactual, of a query; None where there is none."""
@@ -56,23 +59,23 @@ def recalled(run: Run, queries: Dataset, memory: str = "kept") -> Recalled:
         raise unknown("memory", memory, MEMORIES)
     held = Recall.of(run)
     size = held.head.how.size
-    every = {
-        "kept": lambda: torch.from_numpy(np.load(run.path / "memory.npy").astype("int64")),
-        "random": lambda: draw.some(len(run.data), size, "recalled", run.recipe.seed),
-        "all": lambda: torch.arange(len(run.data)),
-    }[memory]()
+    every, space = torch.arange(len(run.data)), None
+    if memory == "kept":
+        every, space = torch.from_numpy(np.load(run.path / "memory.npy").astype("int64")), held.head.held
+    elif memory == "random":
+        every = draw.some(len(run.data), size, "recalled", run.recipe.seed)
+    space = held.everything() if memory == "all" else held.at(every) if space is None else space
     other = draw.some(len(run.data), size, "auxiliary", run.recipe.seed)
     found: list[list[np.ndarray]] = [[], [], []]
     answers, chances = [], []
     for index in torch.arange(len(queries)).split(64):
         with torch.inference_mode():
-            x = run.model.features(queries.batch(index)[0])
-        logits, weights = held.answer(x, None if memory == "kept" else every)
+            logits, weights = held.head.answer(run.model.features(queries.batch(index)[0]), space)
         chance, answer = logits.softmax(1).max(1)
         answers.append(answer.cpu().numpy())
         chances.append(chance.cpu().numpy())
         for each in weights.cpu():
-            places = each.argsort(descending=True, stable=True)[: int((each > 0).sum())]
+            places = each.argsort(descending=True, stable=True)[: min(MOST, int((each > 0).sum()))]
             rows = every[places]
             said = held.answer(held.at(rows), other)[0].argmax(1)
             for home, value in zip(found, (rows, each[places], said.cpu()), strict=True):
@@ -104,11 +107,15 @@ def heatmaps(found: Recalled, query: int, baseline: str = "white") -> tuple[list
     start = {"white": torch.ones_like, "black": torch.zeros_like, "blurred": blurred}[baseline](images)
     answer = int(found.answers[query])
 
+    room = max(1, ROOM // (images.shape[2] * images.shape[3]))
+
     def score(points: Tensor, which: Tensor) -> Tensor:
-        features = model.features(points.flatten(0, 1)).unflatten(0, points.shape[:2])
+        parts = points.flatten(0, 1).split(room)  # what the encoder saw is made again for the slope, a part at a time
+        features = torch.cat([checkpoint(model.features, part, use_reentrant=False) for part in parts])
+        features = features.unflatten(0, points.shape[:2])
         return head(features[:, 0], features[:, 1:])[:, answer]
 
-    slope, error = integrated(score, images[None], start[None], STEPS, max(1, ROOM // len(images)))
+    slope, error = integrated(score, images[None], start[None], STEPS, max(1, room // len(images)))
     cells = (slope[0] * (images - start)).sum(1).cpu().numpy()
     shown = [-1, *(place for same in (True, False) if (place := found.first(query, same)) is not None)]
     return [Heat(int(rows[place]) if place >= 0 else -1, cells[place + 1]) for place in shown], float(error[0])
@@ -121,7 +128,8 @@ def blurred(images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:
 
 
 def evaluated(run: Run, memories: int = 5) -> dict[str, float]:
-    """Accuracy on the test images, and of the explanations, over random memories that 500 of them share; kept as evaluation.json.
+    """Accuracy on the test images, and of the explanations, over random memories that 500 of them share, without mirror images; kept as
+    evaluation-<memories>.json.
 
     Explanation accuracy: how often the most weighted image gets the same answer; example and counterfactual accuracy: how often the answer is
     right where it does, and where it does not (section 4.3). `over_memories` is the standard deviation of the accuracy over memories.
@@ -132,16 +140,22 @@ def evaluated(run: Run, memories: int = 5) -> dict[str, float]:
         raise InputError(f"{run.path} has no test split: answers are compared with the labels of test images")
     if memories < 1:
         raise InputError(f"--memories must be at least 1; {memories} was asked")
-    accuracy = passes.accuracy(run)
-    assert accuracy is not None
-    if attentive(run.model) is None:
-        return {"accuracy": accuracy}
     path = run.path / f"evaluation-{memories}.json"
     if not world.agree(path.exists()):
         with clock.stage("evaluate"):
-            store.write_json(path, {"kept_memory": accuracy} | measured(run, memories))
-    found = store.read_json(path)
-    return {"accuracy": found["accuracy"], **found}
+            store.write_json(path, measured(run, memories) if attentive(run.model) else {"accuracy": plainly(run)})
+    return store.read_json(path)
+
+
+@torch.inference_mode()
+def plainly(run: Run) -> float:
+    """Accuracy of a model on the test images as they are; with a head that holds a memory, by that."""
+    assert run.test is not None
+    right = 0
+    for index in torch.arange(len(run.test)).split(BATCH):
+        images, labels = run.test.batch(index)
+        right += int((run.model(images).argmax(1) == labels).sum())
+    return round(right / len(run.test), 5)
 
 
 def measured(run: Run, memories: int) -> dict[str, float]:
@@ -170,57 +184,62 @@ def measured(run: Run, memories: int) -> dict[str, float]:
     means = {name: round(float(values.nanmean()), 5) for name, values in shares.items() if not values.isnan().all()}
     spread = round(float(shares["accuracy"].std(correction=min(1, memories - 1))), 5)
     whole = whole_set(held, features, labels)
-    return means | {"over_memories": spread} | ({} if whole is None else {"whole_set": whole})
+    return (
+        means | {"over_memories": spread, "kept_memory": plainly(run)} | ({} if whole is None else {"whole_set": whole})
+    )
 
 
 def whole_set(held: Recall, features: Float[Tensor, "n D"], labels: Int[Tensor, " n"]) -> float | None:
     """Accuracy with the whole training set as the memory; None where its features do not fit into memory."""
-    rows = torch.arange(len(held.features))
-    if 8 * held.features.size > world.free() // 2:
-        clock.say("the whole training set does not fit into memory as features; answers by all of it are left out")
+    try:
+        right, space = 0, held.everything()
+    except InputError as error:
+        clock.say(f"{error}: answers by the whole set are left out")
         return None
-    right, space = 0, held.at(rows)
-    for index in torch.arange(len(labels)).split(max(1, recall.BLOCK // len(rows))):
+    for index in torch.arange(len(labels)).split(max(1, recall.BLOCK // len(space))):
         with torch.inference_mode():
             answer = held.head(features[index].to(space.device), space).argmax(1).cpu()
         right += int((answer == labels[index]).sum())
     return round(right / len(labels), 5)
 
 
-def remembered(run: Run, choose: str, count: int, names: Sequence[str] = ()) -> Run:
+def remembered(run: Run, choose: str | None, count: int, names: Sequence[str] = ()) -> Run:
     """A run beside this one, of the same weights, that answers by another memory: chosen by a rule, or by names of training images.
 
-    Raises InputError for names that are not there, and for a memory larger than the set.
+    Trained anew, it chooses by its recipe's rule. Raises InputError for names that are not there, and for a memory larger than the set.
     """
     head = attentive(run.model)
     if head is None:
         raise InputError(f"{run.path} looks at no memory (--head {run.recipe.head}); train with --head memory_wrap")
+    if names and (choose is not None or count):
+        raise InputError("names choose the memory by hand; leave out --choose and --size, or the names")
+    name, options = plug.parse(run.recipe.head)
+    options["size"] = str(head.how.size)
     rows = torch.zeros(0, dtype=torch.int64)
     if names:
         place = {name: row for row, name in enumerate(run.data.names.to_pylist())}
         if missing := [name for name in names if name not in place]:
             raise unknown("training image", missing[0], list(place)[:20])
         rows = torch.tensor([place[name] for name in names]).unique()
-        choose, count = f"hand-{store.digest(rows.numpy())[:8]}", len(rows)
-    elif choose not in CHOICES:
-        raise unknown("choice of a memory", choose, CHOICES)
-    count = count or head.how.kept
-    name, options = plug.parse(run.recipe.head)
-    options |= {"size": str(head.how.size), "keep": str(count), "choose": choose}
-    recipe = run.recipe.but(head=",".join([name, *(f"{key}={value}" for key, value in options.items())]), folds=0)
-    model = build(recipe, run.data)
-    model.load_state_dict({k: v for k, v in run.model.state_dict().items() if k != "head.held"}, strict=False)
-    new = Run.create(run.data, recipe, run.test, run.path.parent, f"{run.path.name}-{choose}-{count}")
-    if new.finished:
-        return new
-    for part in ("trace", "log.jsonl", "features.npy", "test_features.npy", "heldout.npy"):
-        old, to = run.path / part, new.path / part
-        if old.exists() and not to.exists():
-            store.copy(old, to)
-    if names:
-        new.keep("memory", lambda: recall.told(run, rows).numpy())
-    recall.settle(new, model)
-    store.write_tensors(new.path / "model.safetensors", model.state_dict())
-    new.finish()
-    passes.accuracy(new)
+        mark, count = f"hand-{store.digest(rows.numpy())}", len(rows)
+    else:
+        mark = options["choose"] = choose or "prototypes"
+    options["keep"] = str(count or head.how.kept)
+    spec = ",".join([name, *(f"{key}={value}" for key, value in options.items())])
+    recipe = run.recipe.but(head=spec, folds=0, checkpoints=0)
+    model = build(recipe, run.data).eval()
+    model.load_state_dict(run.model.state_dict())
+    new = Run.create(run.data, recipe, run.test, run.path.parent, f"{run.path.name}-{mark}-{options['keep']}")
+    with store.alone(new.path):
+        if new.finished:
+            return new
+        for part in ("trace", "log.jsonl", "features.npy", "test_features.npy", "heldout.npy"):
+            if world.agree((run.path / part).exists() and not (new.path / part).exists()):
+                store.copy(run.path / part, new.path / part)
+        if names:
+            new.keep("memory", lambda: recall.told(run, rows).numpy())
+        recall.settle(new, model)
+        store.write_tensors(new.path / "model.safetensors", model.state_dict())
+        new.finish()
+        passes.accuracy(new)
     return new

@@ -38,6 +38,10 @@ class Subset:
             raise InputError(
                 f"--examples takes a number of images from 1, --drawn stratified or random; {self.examples} and {self.drawn} were asked"
             )
+        if self.examples == 1:
+            raise InputError("one image cannot be trained on; ask for --examples 2 or more")
+        if self.drawn == "random" and not self.examples:
+            raise InputError("--drawn random goes with --examples, such as --examples 1000")
         if self.examples and self.origin is not None:
             raise InputError("--examples and --from each choose the part of the set that is trained on; leave one out")
         if not 0 < self.keep <= 1:
@@ -57,5 +61,9 @@ class Subset:
         if self.examples > len(data):
             raise InputError(f"--examples {self.examples} were asked, but the training set has {len(data):,} images")
         if self.drawn == "random":
-            return draw.some(len(data), self.examples, "subset", seed).sort().values
-        return draw.spread(data.labels, self.examples, "subset", seed, even=False).sort().values
+            rows = draw.some(len(data), self.examples, "subset", seed)
+        else:
+            rows = draw.spread(data.labels, self.examples, "subset", seed, even=False)
+        if len(data.labels[rows].unique()) < 2:
+            raise InputError(f"--examples {self.examples} would leave one class only; ask for more")
+        return rows.sort().values

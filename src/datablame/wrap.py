@@ -50,6 +50,10 @@ class MemoryWrap(nn.Module):
         self, images: Float[Tensor, "B ..."], memory: Float[Tensor, "M ..."] | None = None
     ) -> tuple[Float[Tensor, "B K"], Float[Tensor, "B M"]]:
         """(logits, the weight of each of the memory's images, which sum to 1)."""
+        if memory is None and not self.head.held.any():
+            raise InputError(
+                "this model remembers nothing yet; give it a memory: model(images, memory), or call remember"
+            )
         seen = self.encoder(images if memory is None else torch.cat([images, memory]))
         if seen.ndim != 2 or seen.shape[1] != self.head.held.shape[1]:
             raise InputError(
@@ -60,7 +64,8 @@ class MemoryWrap(nn.Module):
     @torch.no_grad()
     def remember(self, memory: Float[Tensor, "M ..."]) -> None:
         """Keep what the encoder makes of these images, in eval mode: from now on the memory where none is given."""
-        was = self.training
+        modes = [(part, part.training) for part in self.modules()]
         self.eval()
         self.head.held = self.encoder(memory).float()
-        self.train(was)
+        for part, mode in modes:
+            part.training = mode

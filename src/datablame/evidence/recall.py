@@ -36,6 +36,7 @@ def settle(run: Run, model: Classifier) -> None:
     """Choose the memory that the trained model answers by, keep its rows as memory.npy, and tell of classes that it lacks."""
     if not (head := attentive(model)):
         return
+    model.eval()
     rows = run.keep("memory", lambda: chosen(run, model, head.how.choose, head.how.kept).numpy())
     hold(model, run, torch.from_numpy(rows.copy()))
 
@@ -55,11 +56,9 @@ def chosen(run: Run, model: Classifier, how: str, count: int) -> Int[Tensor, " M
         rows = at_random(run, count)
     elif how == "balanced":
         rows = spread(run, count)
-    elif how in ("prototypes", "used"):
+    else:
         recall = Recall.of(run, model)
         rows = recall.prototypes(count) if how == "prototypes" else recall.used(count)
-    else:
-        raise InputError("a memory that is chosen by hand is named to `datablame remember`, after training")
     return told(run, rows)
 
 
@@ -113,11 +112,11 @@ class Recall:
         return self.head.answer(x, None if rows is None else self.at(rows))
 
     def covers(self, count: int, *seed: object) -> Iterator[Int[Tensor, "m M"]]:
-        """So many times the training set cut at random into memories, so that every image is in one; a rest that fills none is left out."""
+        """So many times the training set cut at random into memories; the last is filled up with images of the first."""
         size = self.head.how.size
         for turn in range(count):
             order = draw.permutation(len(self.features), "cover", *seed, turn)
-            yield order[: len(order) // size * size].view(-1, size)
+            yield torch.cat([order, order[: -len(order) % size]]).view(-1, size)
 
     @torch.inference_mode()
     def attention(
@@ -126,13 +125,23 @@ class Recall:
         """The mean weight of every training image in `count` random memories that it is in; `without`: each query's own row, which it never sees."""
         similar = self.similar(x)
         if without is not None:
-            similar[torch.arange(len(x)), without.to(similar.device)] = -1e4
-        mean = torch.zeros_like(similar)
+            far = similar.amin(1) - 1e4 * max(1.0, float(self.head.warmth.exp()))
+            similar[torch.arange(len(x)), without.to(similar.device)] = far
+        total, times = torch.zeros_like(similar), torch.zeros_like(similar[0])
         for memories in self.covers(count, self.run.recipe.seed):
             columns = memories.flatten().to(similar.device)
             weights = self.head.weigh(similar[:, columns].view(len(x), *memories.shape))
-            mean.index_add_(1, columns, weights.flatten(1), alpha=1 / count)
-        return mean
+            total.index_add_(1, columns, weights.flatten(1))
+            times.index_add_(0, columns, torch.ones_like(times[columns]))
+        return total / times
+
+    def everything(self) -> Float[Tensor, "N D"]:
+        """All features. Raises InputError where memory does not hold them."""
+        if 8 * self.features.size > world.free() // 2:
+            raise InputError(
+                f"features of {len(self.features):,} training images do not fit into memory; answer by the kept memory or a random one"
+            )
+        return self.at(torch.arange(len(self.features)))
 
     def similar(self, x: Float[Tensor, "q D"]) -> Float[Tensor, "q N"]:
         """Similarities to all training images, a block of them at a time."""

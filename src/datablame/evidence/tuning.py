@@ -10,11 +10,12 @@ from pathlib import Path
 import torch
 from torch.nn.functional import cross_entropy
 
+from datablame.attention import attentive
 from datablame.classifier import build, spec
 from datablame.dataset import Dataset
 from datablame.evidence.augment import augment, kinds
 from datablame.evidence.schedules import schedule
-from datablame.ground import clock, plug, store, world
+from datablame.ground import clock, draw, plug, store, world
 from datablame.ground.errors import InputError
 from datablame.recipe import Recipe
 
@@ -62,6 +63,8 @@ def try_out(recipe: Recipe, data: Dataset) -> None:
         model = build(recipe, data).eval()
         with torch.inference_mode():
             model(torch.zeros(2, *data.shape, dtype=torch.uint8, device=world.device()))
+        if head := attentive(model):
+            head.how.fits(len(data) - (-(-len(data) // recipe.folds) if recipe.folds > 1 else 0))
         trainer = plug.find("trainers", recipe.trainer)
         if suits := getattr(trainer.func, "suits", None):  # type: ignore[attr-defined]  # a partial
             suits(recipe, data, model, **trainer.keywords)  # type: ignore[attr-defined]
@@ -121,12 +124,13 @@ def step_cost(recipe: Recipe, data: Dataset) -> tuple[float, int]:
     """(seconds an image of forward and backward, bytes of the weights), from the best of three steps after one to warm up."""
     model = build(recipe, data).train()
     index = torch.arange(min(recipe.batch, len(data)))
-    times = []
+    head, times = attentive(model), []
+    memory = data.batch(draw.some(len(data), head.how.size, "calibration"))[0] if head else None
     for _ in range(4):
         began = time.perf_counter()
         images, labels = data.batch(index)
         with world.autocast(recipe.precision):
-            logits = model(augment(images, index, recipe.augment, "calibration"))
+            logits = model(augment(images, index, recipe.augment, "calibration"), memory)
         cross_entropy(logits.float(), labels).backward()
         if world.device().type == "cuda":
             torch.cuda.synchronize()

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from datablame.dataset import Dataset
 from datablame.faces.explained import clipped
 from datablame.faces.figures import GREEN, GREY, INK, ORANGE, RED, encoded, thumbnail
 from datablame.faces.heat import SIDE, over, spread
@@ -16,23 +17,24 @@ from datablame.recalling import Heat, Recalled, heatmaps
 from datablame.run import Run
 
 GAP, TEXT, HEAD = 8, 30, 24
-EACH = 5
-"""Memory images of a kind beside a query."""
+EACH, SHOWN = 5, 16
+"""Memory images of a kind beside a query, and queries on a picture."""
 
 
 def picture_of(run: Run, memory: str, what: str = "") -> Path:
     return run.path / "figures" / f"recalled-{memory}{what}.png"
 
 
-def draw(found: Recalled, baseline: str | None = "white", count: int = 16) -> float | None:
+def draw(found: Recalled, baseline: str | None = "white") -> float | None:
     """The pictures of the first queries: memory images, and with a baseline heatmaps; returns the largest relative error of a heatmap's sum."""
-    count = min(count, len(found.queries))
+    count = min(SHOWN, len(found.queries))
+    path = picture_of(found.run, found.memory, "-heatmaps")
+    store.remove(path)  # of other queries, perhaps
     store.write_bytes(picture_of(found.run, found.memory), encoded(sheet(found, count)))
     if baseline is None:
         return None
     heats = [heatmaps(found, query, baseline) for query in range(count)]
-    path = picture_of(found.run, found.memory, "-heatmaps")
-    store.write_bytes(path, encoded(heated(found, heats)))
+    store.write_bytes(path, encoded(heated(found, heats, baseline)))
     return max(error for _, error in heats)
 
 
@@ -59,10 +61,16 @@ class Page:
 
 
 def asked(found: Recalled, query: int) -> tuple[Image.Image, list[tuple[str, str]]]:
-    """(a query, its label and the model's answer)."""
+    """(a query, its label and the model's answer); pictures of one's own have no label but what the model said of them."""
     label, answer = found.queries.classes[found.queries.labels[query]], found.run.data.classes[found.answers[query]]
-    image = thumbnail(found.queries, query, SIDE).convert("RGB").resize((SIDE, SIDE))
-    return image, [(label, INK), (f"{found.chances[query]:.0%} {answer}", GREEN if label == answer else RED)]
+    said, own = f"{found.chances[query]:.0%} {answer}", found.queries.source == "pictures"
+    told = [(Path(found.queries.name(query)).name, INK), (said, INK)]
+    known = [(label, INK), (said, GREEN if label == answer else RED)]
+    return square(found.queries, query), told if own else known
+
+
+def square(data: Dataset, row: int) -> Image.Image:
+    return thumbnail(data, row, SIDE).convert("RGB").resize((SIDE, SIDE))
 
 
 def sheet(found: Recalled, count: int) -> Image.Image:
@@ -84,17 +92,16 @@ def sheet(found: Recalled, count: int) -> Image.Image:
                 row = int(found.rows[query][place])
                 label, said = data.classes[data.labels[row]], data.classes[found.said[query][place]]
                 wrong = data.wrong is not None and bool(data.wrong[row])
-                shown = thumbnail(data, row, SIDE).convert("RGB").resize((SIDE, SIDE))
                 weight = f"{found.weights[query][place]:.1%}" + ("" if label == said else f" said {said}")
-                page.put(shown, start + turn * (SIDE + GAP), query, [(label, INK), (weight, GREY)], wrong)
+                page.put(square(data, row), start + turn * (SIDE + GAP), query, [(label, INK), (weight, GREY)], wrong)
     return page.image
 
 
-def heated(found: Recalled, heats: Sequence[tuple[list[Heat], float]]) -> Image.Image:
+def heated(found: Recalled, heats: Sequence[tuple[list[Heat], float]], baseline: str) -> Image.Image:
     """A line a query: it, its best example and its best counterfactual, each beside what its pixels add to the answer."""
     data, wide = found.run.data, 2 * SIDE + 4 * GAP
     heads = [
-        (GAP, "query", INK),
+        (GAP, f"query, from {baseline}", INK),
         (GAP + wide, "best example", GREEN),
         (GAP + 2 * wide, "best counterfactual", RED),
     ]
@@ -106,7 +113,7 @@ def heated(found: Recalled, heats: Sequence[tuple[list[Heat], float]]) -> Image.
             if heat.row >= 0:
                 place = int(np.flatnonzero(found.rows[query] == heat.row)[0])
                 column = 1 if found.said[query][place] == found.answers[query] else 2
-                image = thumbnail(data, heat.row, SIDE).convert("RGB").resize((SIDE, SIDE))
+                image = square(data, heat.row)
                 texts = [(data.classes[data.labels[heat.row]], INK), (f"{found.weights[query][place]:.1%}", GREY)]
             x = GAP + column * wide
             page.put(image, x, query, texts)

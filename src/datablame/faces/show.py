@@ -111,7 +111,7 @@ def text(result: Any, known: dict[str, Any]) -> str:
     if isinstance(result, Links):
         return told(known)
     if "sentence" in known:
-        table = [nested(known["runs"]), ""] if "runs" in known else []
+        table = [part for name in ("runs", "means") if name in known for part in (nested(known[name]), "")]
         return "\n".join([*table, known["sentence"]])
     if known and all(isinstance(value, dict) for value in known.values()):
         return nested(known)

@@ -37,7 +37,7 @@ def permutation(n: int, *seed: object) -> Int[Tensor, " n"]:
 
 def some(n: int, count: int, *seed: object) -> Int[Tensor, " count"]:
     """`count` different rows of `n`, in random order; of many rows without a permutation of them all."""
-    if n < 8 * count:
+    if n < 8 * count or count < 64:  # with 128 draws or more, half of them are different but for a chance of none
         return permutation(n, *seed)[:count]
     generator = torch.Generator().manual_seed(seed_of(*seed))
     found = torch.randint(n, (2 * count,), generator=generator)

@@ -12,17 +12,20 @@ from datablame.run import Run
 
 
 class memory_wrap:
-    """The mean weight of each training image in random memories that hold it, every image in as many; negative where its label is not the query's."""
+    """The mean weight of each training image in the random memories that hold it; negative where its label is not the query's."""
 
     def __init__(self, run: Run, queries: Dataset, memories: int = 10):
         self.recall, self.queries, self.memories = Recall.of(run), queries, memories
-        self.size = 16 * len(run.data)
+        self.size = 64 * len(run.data)
         self.facts = {"of": "attention", "memories": memories}
 
     def hold(self, queries: Int[Tensor, " q"]) -> Float[Tensor, "q N"]:
+        return torch.cat([self.attention(part) for part in queries.split(64)])
+
+    @torch.inference_mode()
+    def attention(self, queries: Int[Tensor, " q"]) -> Float[Tensor, "q N"]:
         images, labels = self.queries.batch(queries)
-        with torch.inference_mode():
-            weights = self.recall.attention(self.recall.run.model.features(images), self.memories)
+        weights = self.recall.attention(self.recall.run.model.features(images), self.memories)
         same = labels[:, None] == self.recall.run.data.labels.to(labels.device)
         return weights * torch.where(same, 1.0, -1.0)
 

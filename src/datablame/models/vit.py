@@ -10,7 +10,7 @@ from datablame.ground.errors import InputError
 
 
 class vit(nn.Module):
-    """Patches on an 8 x 8 grid and a class token through `depth` layers; 6.3 million weights at 32 pixels."""
+    """Patches on an 8 x 8 grid and a class token through `depth` layers, 6.3 million weights; a rest that fills no patch is cut off."""
 
     def __init__(
         self,
@@ -28,14 +28,14 @@ class vit(nn.Module):
             raise InputError(f"hidden must be a multiple of heads; {hidden} and {heads} were asked")
         self.dim = hidden
         side = shape[1] // grid, shape[2] // grid
+        self.seen = grid * side[0], grid * side[1]
         self.patch = nn.Conv2d(shape[0], hidden, side, side)
-        count = ((shape[1] - side[0]) // side[0] + 1) * ((shape[2] - side[1]) // side[1] + 1)
         self.token = nn.Parameter(torch.zeros(1, 1, hidden))
-        self.place = nn.Parameter(0.02 * torch.randn(1, count + 1, hidden))
+        self.place = nn.Parameter(0.02 * torch.randn(1, grid * grid + 1, hidden))
         layer = nn.TransformerEncoderLayer(hidden, heads, mlp, 0.0, "gelu", batch_first=True, norm_first=True)
         self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(hidden), enable_nested_tensor=False)
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
-        patches = self.patch(x).flatten(2).mT
+        patches = self.patch(x[:, :, : self.seen[0], : self.seen[1]]).flatten(2).mT
         whole = torch.cat([self.token.expand(len(x), -1, -1), patches], 1) + self.place
         return self.layers(whole)[:, 0]

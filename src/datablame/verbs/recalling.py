@@ -60,6 +60,7 @@ def recall(
     facts = {
         "picture": str(recalled.picture_of(run, memory)),
         "queries": len(asked),
+        "drawn": min(recalled.SHOWN, len(asked)),
         "answers": [run.data.classes[k] for k in found.answers[:16]],
         "best_examples": ["" if k is None else run.data.name(int(found.rows[q][k])) for q, k in enumerate(told[:16])],
         "images_looked_at": round(statistics.fmean(map(len, found.rows)), 1),
@@ -72,7 +73,7 @@ def recall(
     }
 
 
-def remember(run: RunLike, *names: str, choose: str = "prototypes", size: int = 0) -> Run:
+def remember(run: RunLike, *names: str, choose: str | None = None, size: int = 0) -> Run:
     """Make a run of the same weights that answers by another memory, so that a deployed model explains itself from known images.
 
     Parameters
@@ -82,7 +83,7 @@ def remember(run: RunLike, *names: str, choose: str = "prototypes", size: int = 
     names
         Names of training images (as in table.csv), chosen by hand.
     choose
-        Without names: balanced, random, prototypes (whose means are the classes' means) or used (those that are looked at most).
+        Without names: prototypes (whose means are the classes' means; unless told), used (those that are looked at most), balanced or random.
     size
         How many images; 0: as many as in training.
     """
@@ -109,11 +110,19 @@ def evaluate(*runs: RunLike, memories: int = 5) -> dict[str, Any]:
     if not runs:
         raise InputError("name one run or more")
     found: dict[str, dict[str, float]] = {}
-    every = [opened(each) for run in runs for each in several(run)]
-    for run in every:
+    groups: dict[str, list[dict[str, float]]] = {}
+    every = {str(run.path): run for where in runs for run in map(opened, several(where))}
+    for path, run in every.items():
         with held(run):
-            found[run.path.name] = recalling.evaluated(run, memories)
-    return summary(every, found)
+            found[path] = recalling.evaluated(run, memories)
+        kind = f"{run.recipe.model}, {run.recipe.head}, {len(run.data):,} images"
+        groups.setdefault(kind, []).append(found[path])
+    told = {kind: summary(each) for kind, each in groups.items()}
+    return {
+        "runs": found,
+        "means": told,
+        "sentence": "\n".join(line(kind, len(groups[kind]), told[kind]) for kind in told),
+    }
 
 
 def several(run: RunLike) -> Sequence[RunLike]:
@@ -124,16 +133,17 @@ def several(run: RunLike) -> Sequence[RunLike]:
     return inside or [run]
 
 
-def summary(runs: Sequence[Run], found: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """Each run's figures; `mean` and `spread` (standard deviation) over runs; and the accuracy in one line."""
-    names = list(dict.fromkeys(name for each in found.values() for name in each))
-    columns = {name: [each[name] for each in found.values() if name in each] for name in names}
+def summary(found: Sequence[dict[str, float]]) -> dict[str, float]:
+    """The mean of each figure over runs, and of several the standard deviation of the accuracy over seeds."""
+    columns = {name: [each[name] for each in found if name in each] for name in found[0]}
     mean = {name: round(statistics.fmean(values), 5) for name, values in columns.items()}
-    spread = {name: round(statistics.stdev(values), 5) if len(values) > 1 else 0.0 for name, values in columns.items()}
-    kinds = {(each.recipe.model, each.recipe.head, len(each.data)) for each in runs}
-    what = "; ".join(f"{model}, {head}, {count:,} images" for model, head, count in sorted(kinds))
-    line = f"{what}, {len(runs)} run{'s' * (len(runs) > 1)}: {100 * mean['accuracy']:.2f} ± {100 * spread['accuracy']:.2f} %"
-    return {"runs": found | {"mean": mean, "spread": spread}, "sentence": line}
+    several = columns["accuracy"] if len(found) > 1 else []
+    return mean | ({"over_seeds": round(statistics.stdev(several), 5)} if several else {})
+
+
+def line(kind: str, count: int, mean: dict[str, float]) -> str:
+    spread = f" ± {100 * mean['over_seeds']:.2f}" if "over_seeds" in mean else ""
+    return f"{kind}, {count} run{'s' * (count > 1)}: {100 * mean['accuracy']:.2f}{spread} %"
 
 
 def repeat(
@@ -167,8 +177,8 @@ def repeat(
     out
         Folder under which the runs' own folders are made.
     """
-    if runs < 1:
-        raise InputError(f"--runs must be at least 1; {runs} was asked")
+    if runs < 1 or memories < 1:
+        raise InputError(f"--runs and --memories must be at least 1; {runs} and {memories} were asked")
     made = [
         train(
             data,

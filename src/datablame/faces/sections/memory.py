@@ -22,12 +22,13 @@ NAMES = {
 def memory(run: Run) -> Section | None:
     """Memory images and heatmaps that were drawn, and how often answers and explanations are right."""
     parts = []
-    if found := sorted(run.path.glob("evaluation-*.json")):
-        facts = store.read_json(found[-1])
+    if found := {int(path.stem.rpartition("-")[2]): path for path in run.path.glob("evaluation-*.json")}:
+        count = max(found)
+        facts = store.read_json(found[count])
         lines = "".join(
             f"<tr><td>{text}</td><td>{facts[name]:.2%}</td></tr>" for name, text in NAMES.items() if name in facts
         )
-        parts.append(f"<table>{lines}</table>")
+        parts.append(f"<p>Over {count} random memories:</p><table>{lines}</table>")
     for kind in MEMORIES:
         for what, alt in (("", "memory images"), ("-heatmaps", "heatmaps")):
             if (path := picture_of(run, kind, what)).exists():
@@ -37,6 +38,6 @@ def memory(run: Run) -> Section | None:
     note = (
         "<p>Each answer rests on training images, whose weights sum to 1. Those that get the same answer are its examples; the others are "
         "counterfactuals, and an answer whose most weighted image is one deserves doubt. Heatmaps show what adds to the answer (red) and what "
-        "takes from it (blue).</p>"
+        "takes from it (blue). A frame marks a training label that is known to be wrong.</p>"
     )
     return Section("What the model remembers", note + "".join(parts), 16)
