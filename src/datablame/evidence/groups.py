@@ -10,6 +10,8 @@ PARTS = {"curves": 3, "features": 10}
 """Principal components that are looked at: of curves few, for they are smooth."""
 FIRST = 50
 """Principal components of curves before t-SNE."""
+STEPS = 400
+"""Of t-SNE, after 250 of early exaggeration."""
 
 
 def components(values: Float[np.ndarray, "n d"], count: int) -> Float[np.ndarray, "n c"]:
@@ -51,5 +53,5 @@ def flat_map(curves: Float[np.ndarray, "n T"]) -> Float[np.ndarray, "n 2"]:
     if len(curves) < 4 or np.ptp(curves, 0).max() == 0:
         return np.zeros((len(curves), 2))
     perplexity = min(50, max(1, (len(curves) - 1) // 4))
-    tsne = TSNE(perplexity=perplexity, initialization="pca", random_state=0, n_jobs=-1, negative_gradient_method="auto")
+    tsne = TSNE(perplexity=perplexity, n_iter=STEPS, initialization="pca", random_state=0, n_jobs=-1)
     return np.asarray(tsne.fit(components(curves, FIRST)))
