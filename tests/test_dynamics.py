@@ -13,7 +13,7 @@ from datablame import Dataset, InputError, Lesson, Recipe, Run, Scores, Sight, V
 from datablame.classifier import build, joined
 from datablame.evidence import detector
 from datablame.evidence.augment import CHANGES, augment
-from datablame.evidence.confusion import confusions
+from datablame.evidence.confusion import Confusion, confusions
 from datablame.evidence.detector import Detector, late_margin, look, one_sided, ranks
 from datablame.ground import plug
 from datablame.lesson import PAPER
@@ -492,9 +492,9 @@ def test_shipped_recipes_can_be_built(path):
 
 def test_verdicts_are_ordered_by_nets_and_late_margins_alike(recorded, monkeypatch):
     few = Detector.load("few")
-    monkeypatch.setattr(detector, "SKEWED", -1.0)
+    monkeypatch.setattr(detector, "ONE_SIDED", -1.0)
     alone = few.chances(recorded)
-    monkeypatch.setattr(detector, "SKEWED", 2.0)
+    monkeypatch.setattr(detector, "ONE_SIDED", 2.0)
     both = few.chances(recorded)
     assert torch.equal(alone.sort(0).values, both.sort(0).values), "the chances stay, their order changes"
     odds, late = torch.logit(alone[:, -1].double(), 1e-7), -late_margin(recorded, 16)[:, -1].double()
@@ -526,3 +526,17 @@ def test_noise_that_follows_the_class_is_one_sided(tmp_path):
         for epoch in range(4):
             run.observe(epoch, torch.arange(600), 3 * torch.eye(6)[truth], labels)
         assert one_sided(run.finish()) == expected, name
+
+
+def test_the_surplus_is_what_coins_do_not_explain():
+    generator = np.random.default_rng(0)
+    labels = torch.zeros(1, dtype=torch.int64)
+    fair, biased = [], []
+    for _ in range(300):
+        total = generator.integers(0, 9, (5, 5))
+        for home, chance in ((fair, 0.5), (biased, 1.0)):
+            up = np.triu(generator.binomial(total, chance), 1)
+            down = np.triu(total, 1) - up
+            home.append(Confusion(labels, labels, torch.from_numpy(up + down.T).float()).surplus())
+    assert abs(np.mean(fair)) < 0.02
+    assert np.mean(biased) == pytest.approx(1)

@@ -3,6 +3,7 @@ go one way; wrong labels drawn by lot go everywhere. So the counts of all pairs 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -44,6 +45,16 @@ class Confusion:
         both = self.counts + self.counts.T
         pairs = (both.sum() - both.trace()).clamp_min(1)
         return ((self.counts - self.counts.T).abs().sum() / pairs).expand(len(self.labels))
+
+    def surplus(self) -> float:
+        """The skew beyond what as many coins would show, of whole counts: about 0 where pairs go both ways alike, 1 where all go one way."""
+        both = self.counts + self.counts.T
+        pairs = both.triu(1)
+        half = (pairs / 2).floor()
+        log = torch.lgamma(pairs + 1) - torch.lgamma(half + 1) - torch.lgamma(pairs - half + 1) - pairs * math.log(2)
+        chance = (2 * (pairs - half) * log.exp()).sum()  # of n coins the mean difference of heads and tails
+        one_way = (self.counts - self.counts.T).abs().triu(1).sum()
+        return float((one_way - chance) / (pairs.sum() - chance).clamp_min(1))
 
 
 def confusions(run: Run) -> tuple[Confusion, Confusion]:
