@@ -147,9 +147,11 @@ def test_five_lines_of_one_s_own_loop():
         again(images)
     again.load_state_dict(model.state_dict())
     assert torch.equal(again.eval()(images), logits)
+    with pytest.raises(InputError, match=r"memory's images are \[1, 4, 4\], the others \[1, 8, 8\]"):
+        model(images, images[:, :, :4, :4])
     with pytest.raises(InputError, match="say it: MemoryWrap"):
         db.MemoryWrap(nn.Flatten(), classes=3)
-    with pytest.raises(InputError, match=r"must give \[B,7\] features; it gave \[90, 64\]"):
+    with pytest.raises(InputError, match=r"must give \[B,7\] features; it gave \[180, 64\]"):
         db.MemoryWrap(nn.Flatten(), classes=3, dim=7)(images, images)
 
 

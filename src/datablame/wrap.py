@@ -54,6 +54,10 @@ class MemoryWrap(nn.Module):
             raise InputError(
                 "this model remembers nothing yet; give it a memory: model(images, memory), or call remember"
             )
+        if memory is not None and memory.shape[1:] != images.shape[1:]:
+            raise InputError(
+                f"the memory's images are {list(memory.shape[1:])}, the others {list(images.shape[1:])}; bring them to one size"
+            )
         seen = self.encoder(images if memory is None else torch.cat([images, memory]))
         if seen.ndim != 2 or seen.shape[1] != self.head.held.shape[1]:
             raise InputError(
