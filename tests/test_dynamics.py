@@ -14,7 +14,7 @@ from datablame.classifier import build, joined
 from datablame.evidence import detector
 from datablame.evidence.augment import CHANGES, augment
 from datablame.evidence.confusion import Confusion, confusions
-from datablame.evidence.detector import Detector, late_margin, look, one_sided, ranks
+from datablame.evidence.detector import Detector, late_margin, look, prior_of, ranks
 from datablame.ground import plug
 from datablame.lesson import PAPER
 from datablame.proof.teaching import misjudged
@@ -492,9 +492,11 @@ def test_shipped_recipes_can_be_built(path):
 
 def test_verdicts_are_ordered_by_nets_and_late_margins_alike(recorded, monkeypatch):
     few = Detector.load("few")
-    monkeypatch.setattr(detector, "ONE_SIDED", -1.0)
+    monkeypatch.setattr(detector, "ONE_WAY", -1.0)
+    monkeypatch.setattr(detector, "BOTH_WAYS", -2.0)
     alone = few.chances(recorded)
-    monkeypatch.setattr(detector, "ONE_SIDED", 2.0)
+    monkeypatch.setattr(detector, "ONE_WAY", 3.0)
+    monkeypatch.setattr(detector, "BOTH_WAYS", 2.0)
     both = few.chances(recorded)
     assert torch.equal(alone.sort(0).values, both.sort(0).values), "the chances stay, their order changes"
     odds, late = torch.logit(alone[:, -1].double(), 1e-7), -late_margin(recorded, 16)[:, -1].double()
@@ -514,18 +516,20 @@ def test_the_later_half_of_what_was_seen(recorded, points):
         assert torch.allclose(late_margin(recorded, points)[:, end - 1], expected, atol=1e-4), (epochs, end)
 
 
-def test_noise_that_follows_the_class_is_one_sided(tmp_path):
+def test_margins_count_for_nothing_where_noise_follows_the_class(tmp_path):
     """A net that learns the right classes is contradicted at the moved labels: of all pairs alike, or of one way round."""
     truth = torch.arange(600) % 6
     generator = torch.Generator().manual_seed(0)
     struck = torch.rand(600, generator=generator) < 0.2
-    for name, shift, expected in (("lot", torch.randint(1, 6, (600,), generator=generator), False), ("pair", 1, True)):
+    lot = torch.randint(1, 6, (600,), generator=generator)
+    for name, shift, expected in (("lot", lot, 0.5), ("pair", 1, 0.0)):
         labels = torch.where(struck, (truth + shift) % 6, truth)
         data = Dataset.from_arrays(None, labels.numpy(), map(str, range(6)), truth=truth.numpy())
         run = Run.record(data, 4, tmp_path / name)
         for epoch in range(4):
             run.observe(epoch, torch.arange(600), 3 * torch.eye(6)[truth], labels)
-        assert one_sided(run.finish()) == expected, name
+        assert prior_of(run.finish(), Sight()) == expected, name
+        assert prior_of(run, Sight(prior=0.0)) == 0
 
 
 def test_the_surplus_is_what_coins_do_not_explain():

@@ -33,8 +33,8 @@ class Sight:
     """Nets that are taught side by side from different weights; their mean is the verdict."""
     prior: float = 0.5
     """Share of what is known before anything is taught: low margins in the later half of training are suspect. The verdicts are ordered by so much of
-    that and the rest of what the nets say, each in its own spread; by the nets alone where sure disagreements go one way from class to class, which
-    margins do not see, and with 0. Chosen by leaving out runs, and whole kinds of noise."""
+    that and the rest of what the nets say, each in its own spread; by the nets alone with 0, and the more so, the more sure disagreements go one
+    way from class to class, which margins do not see. Chosen by leaving out runs, and whole kinds of noise."""
     pool: bool = True
     """Read the verdict, by a perceptron, off the mean of all that was seen and put out so far, late times counting for more; else off what the
     LSTM put out last, as the paper does."""
