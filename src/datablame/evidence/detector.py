@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d
 
-from datablame.evidence.confusion import PAIRS, confusions
+from datablame.evidence.confusion import PAIRS, Confusion, confusions
 from datablame.ground import clock, store, world
 from datablame.ground.errors import InputError
 from datablame.lesson import PAPER, Sight
@@ -94,10 +94,11 @@ class Detector(nn.Module):
     @torch.inference_mode()
     def chances(self, run: Run) -> Float[Tensor, "N T"]:
         """The chance of each label to be wrong, by what was seen up to each time."""
-        seen = look(run, self.sight)
+        pairs = confusions(run) if self.sight.prior else None
+        seen = look(run, self.sight, pairs)
         net = self.to(world.device())
         chance = torch.cat([net(part.to(world.device())).softmax(2)[:, :, 1].cpu() for part in seen.split(ROWS)])
-        share = prior_of(run, self.sight)
+        share = prior_of(pairs[1], self.sight) if pairs else 0.0
         return reordered(chance, late_margin(run, chance.shape[1]), share) if share else chance
 
 
@@ -136,8 +137,8 @@ def renamed(weights: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
-def look(run: Run, sight: Sight) -> Float[Tensor, "N T C"]:
-    """A run's trace as a detector sees it: `points` times (all epochs where 0), its views side by side.
+def look(run: Run, sight: Sight, pairs: tuple[Confusion, Confusion] | None = None) -> Float[Tensor, "N T C"]:
+    """A run's trace as a detector sees it: `points` times (all epochs where 0), its views side by side; `pairs`, its confusions, where they are known.
 
     Raises InputError for a trace of one epoch, or one with a value that is no number.
     """
@@ -147,7 +148,6 @@ def look(run: Run, sight: Sight) -> Float[Tensor, "N T C"]:
     count = len(run.data)
     points = sight.points or trace.epochs
     seen = torch.empty(count, points, len(sight.names))
-    pairs = None
     for place, name in enumerate(sight.names):
         column = seen[:, :, place]
         of = sight.plain(name)
@@ -174,13 +174,10 @@ def look(run: Run, sight: Sight) -> Float[Tensor, "N T C"]:
     return seen
 
 
-def prior_of(run: Run, sight: Sight) -> float:
+def prior_of(sure: Confusion, sight: Sight) -> float:
     """The share of the prior; the less, the more sure disagreements go one way from class to class, as those of look-alikes and of labels drawn by
     lot do not: there nets know more than margins."""
-    if not sight.prior:
-        return 0.0
-    surplus = confusions(run)[1].surplus()
-    return sight.prior * min(1.0, max(0.0, (ONE_WAY - surplus) / (ONE_WAY - BOTH_WAYS)))
+    return sight.prior * min(1.0, max(0.0, (ONE_WAY - sure.surplus()) / (ONE_WAY - BOTH_WAYS)))
 
 
 def late_margin(run: Run, points: int) -> Float[Tensor, "N T"]:
