@@ -59,12 +59,13 @@ def recalled(run: Run, queries: Dataset, memory: str = "kept") -> Recalled:
         raise unknown("memory", memory, MEMORIES)
     held = Recall.of(run)
     size = held.head.how.size
-    every, space = torch.arange(len(run.data)), None
     if memory == "kept":
         every, space = torch.from_numpy(np.load(run.path / "memory.npy").astype("int64")), held.head.held
     elif memory == "random":
         every = draw.some(len(run.data), size, "recalled", run.recipe.seed)
-    space = held.everything() if memory == "all" else held.at(every) if space is None else space
+        space = held.at(every)
+    else:
+        every, space = torch.arange(len(run.data)), held.everything()
     other = draw.some(len(run.data), size, "auxiliary", run.recipe.seed)
     found: list[list[np.ndarray]] = [[], [], []]
     answers, chances = [], []
@@ -99,14 +100,12 @@ def heatmaps(found: Recalled, query: int, baseline: str = "white") -> tuple[list
     """
     if baseline not in BASELINES:
         raise unknown("baseline", baseline, BASELINES)
-    model, head = found.run.model, attentive(found.run.model)
-    assert head is not None
+    model, head = found.run.model, recall.head_of(found.run)
     own = found.queries.batch(torch.tensor([query]))[0]
     rows = torch.from_numpy(found.rows[query])
     images = torch.cat([own, found.run.data.batch(rows)[0]]).float() / 255
     start = {"white": torch.ones_like, "black": torch.zeros_like, "blurred": blurred}[baseline](images)
     answer = int(found.answers[query])
-
     room = max(1, ROOM // (images.shape[2] * images.shape[3]))
 
     def score(points: Tensor, which: Tensor) -> Tensor:
@@ -208,9 +207,7 @@ def remembered(run: Run, choose: str | None, count: int, names: Sequence[str] = 
 
     Trained anew, it chooses by its recipe's rule. Raises InputError for names that are not there, and for a memory larger than the set.
     """
-    head = attentive(run.model)
-    if head is None:
-        raise InputError(f"{run.path} looks at no memory (--head {run.recipe.head}); train with --head memory_wrap")
+    head = recall.head_of(run)
     if names and (choose is not None or count):
         raise InputError("names choose the memory by hand; leave out --choose and --size, or the names")
     name, options = plug.parse(run.recipe.head)

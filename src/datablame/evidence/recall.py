@@ -81,6 +81,16 @@ def spread(run: Run, count: int) -> Int[Tensor, " M"]:
     return draw.spread(run.data.labels, count, "held", run.recipe.seed)
 
 
+def head_of(run: Run, model: Classifier | Prepared | None = None) -> Attentive:
+    """Raises InputError for a run whose head looks at no memory."""
+    head = attentive(model or run.model)
+    if head is None:
+        raise InputError(
+            f"{run.path} was trained with --head {run.recipe.head}, which looks at no memory; train with --head memory_wrap"
+        )
+    return head
+
+
 @dataclass(frozen=True, eq=False)
 class Recall:
     """A head and the features `[N,D]` of the training images that it may look at."""
@@ -92,13 +102,7 @@ class Recall:
     @classmethod
     def of(cls, run: Run, model: Classifier | Prepared | None = None) -> Recall:
         """Raises InputError for a run whose head looks at no memory."""
-        model = model or run.model
-        head = attentive(model)
-        if head is None:
-            raise InputError(
-                f"{run.path} was trained with --head {run.recipe.head}, which looks at no memory; train with --head memory_wrap"
-            )
-        return cls(run, head, features(run, model))
+        return cls(run, head_of(run, model), features(run, model))
 
     def at(self, rows: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
         """Features in single precision, on the device."""
