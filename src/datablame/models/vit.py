@@ -32,8 +32,11 @@ class vit(nn.Module):
         self.patch = nn.Conv2d(shape[0], hidden, side, side)
         self.token = nn.Parameter(torch.zeros(1, 1, hidden))
         self.place = nn.Parameter(0.02 * torch.randn(1, grid * grid + 1, hidden))
-        layer = nn.TransformerEncoderLayer(hidden, heads, mlp, 0.0, "gelu", batch_first=True, norm_first=True)
-        self.layers = nn.TransformerEncoder(layer, depth, nn.LayerNorm(hidden), enable_nested_tensor=False)
+        layers = (
+            nn.TransformerEncoderLayer(hidden, heads, mlp, 0.0, "gelu", batch_first=True, norm_first=True)
+            for _ in range(depth)
+        )
+        self.layers = nn.Sequential(*layers, nn.LayerNorm(hidden))
 
     def forward(self, x: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
         patches = self.patch(x[:, :, : self.seen[0], : self.seen[1]]).flatten(2).mT
