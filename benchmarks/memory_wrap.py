@@ -25,7 +25,7 @@ from datablame.ground import draw
 from datablame.reading import planted
 
 HEADS = {"plain": "linear", "memory": "memory", "Memory Wrap": "memory_wrap"}
-SIGNALS = ("attention,way=received", "attention,way=paid", "attention,way=both", "knn", "aum", "aum,since=0.5", "loss")
+SIGNALS = ("attention", "knn", "aum", "aum,since=0.5", "loss")
 TURNS = 9
 
 

@@ -478,12 +478,16 @@ def test_the_link_is_the_attention_signed_by_label(wrapped):
 def test_a_wrong_label_is_pointed_at_for_the_wrong_class(tmp_path):
     data = blobs(120, wrong=(7, 31, 50))
     run = verbs.train(data, recipe=WRAP, out=tmp_path, test=blobs(30, 1, ()))
-    for way in ("received", "paid", "both"):
-        values = verbs.score(run, f"attention,way={way}").values
+    for spec in ("attention", "attention,memories=1,queries=60"):
+        values = verbs.score(run, spec).values
         assert ((values >= 0) & (values <= 1)).all()
-        assert set(values.argsort(descending=True)[:6].tolist()) >= {7, 31, 50}, way
-    with pytest.raises(InputError, match="no way of attention"):
-        verbs.score(run, "attention,way=given")
+        assert set(values.argsort(descending=True)[:6].tolist()) >= {7, 31, 50}, spec
+    recall, rows = Recall.of(run), torch.arange(120)
+    weights = recall.attention(recall.at(rows), 4, rows)
+    expected = (weights * (data.labels[:, None] != data.labels)).sum(0) / weights.sum(0)
+    assert torch.allclose(verbs.score(run, "attention").values, expected, atol=1e-4)
+    with pytest.raises(InputError, match="one memory and one query or more"):
+        verbs.score(run, "attention,memories=0")
     with pytest.raises(InputError, match="looks at no memory; train with --head memory_wrap"):
         verbs.score(verbs.train(data, recipe=TINY.but(folds=0), out=tmp_path, test=blobs(30, 1, ())), "attention")
 
