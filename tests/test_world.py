@@ -1,5 +1,6 @@
 """Two processes equal one: the same commands under torchrun give the same trace, scores and verdict, in one run."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -165,7 +166,12 @@ def test_two_processes_draw_and_encode_the_same_memories(tmp_path):
     runs = list(pair(tmp_path, *words))
     for run, launcher in zip(runs, ([], TORCHRUN), strict=True):
         said(launcher, "score", run, "attention,memories=2")
-    assert (runs[0] / "memory.npy").read_bytes() == (runs[1] / "memory.npy").read_bytes()
+        said(launcher, "remember", run, "--size", "20", "--choose", "balanced")
+        said(launcher, "evaluate", run.parent, "--memories", "2")
+    for each in (runs, [run.with_name(f"{run.name}-balanced-20") for run in runs]):
+        assert (each[0] / "memory.npy").read_bytes() == (each[1] / "memory.npy").read_bytes()
+        found = [json.loads((run / "evaluation-2.json").read_text()) for run in each]
+        assert found[0]["accuracy"] == pytest.approx(found[1]["accuracy"], abs=0.05)
     one, two = (np.load(run / "trace" / "loss.npy").astype("f4") for run in runs)
     assert np.allclose(one[0], two[0], rtol=0.002)  # later epochs differ by rounding that grows
     assert np.corrcoef(one[1:].ravel(), two[1:].ravel())[0, 1] > 0.99
