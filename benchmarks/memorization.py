@@ -1,7 +1,7 @@
 """Memorization: seconds and memory of leaving every example out in closed form, beside the first code's iterative solve; and what leaving out
 the most memorised images does.
 
-`python benchmarks/memorization.py --out DIR` takes about an hour on two cores, most of it for 50,000 x 2,048; `--rows 5000` half an hour.
+`python benchmarks/memorization.py --out DIR` takes more than an hour on one core, most of it for 50,000 x 2,048: fewer `--rows` take less.
 """
 
 from __future__ import annotations
