@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from datablame.evidence.optimum import BLOCK, Basis, Problem, fitted, through
+from datablame.evidence.optimum import Basis, Problem, fitted, through
 from datablame.ground import clock, world
 from datablame.run import Run
 
@@ -55,8 +55,7 @@ class Leverage:
         block = torch.zeros(free * k, free * k, device=theta.device)
         rest = torch.zeros(free, dim - k, device=theta.device)
         count = len(problem.labels)
-        parts = -(-count // BLOCK)
-        for _, x in clock.track(problem.blocks(), parts, "curvature", "blocks"):
+        for _, x in clock.track(problem.blocks(), problem.parts, "curvature", "blocks"):
             t, bend = x @ turn, curved(through(x, theta)[:, 0].softmax(1), side)
             for i in range(free if k else 0):
                 for j in range(i, free):
@@ -76,8 +75,7 @@ class Leverage:
         """(rows, logits, leverage) of this process."""
         free = self.side.shape[1]
         k = len(self.inverse) // free
-        parts = -(-len(self.problem.labels) // BLOCK)
-        for rows, x in clock.track(self.problem.blocks(), parts, "leaving out", "blocks"):
+        for rows, x in clock.track(self.problem.blocks(), self.problem.parts, "leaving out", "blocks"):
             t = x @ self.turn
             found = x.new_zeros(len(x), free, free)
             for i in range(free if k else 0):

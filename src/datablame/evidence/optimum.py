@@ -55,6 +55,15 @@ class Problem:
         return 1 if self.keep is None else len(self.keep)
 
     @property
+    def block(self) -> int:
+        """Rows that are looked at together; fewer where there are so many classes that a matrix of them for each row would fill memory."""
+        return max(32, min(BLOCK, (1 << 27) // self.classes**2))
+
+    @property
+    def parts(self) -> int:
+        return -(-len(self.labels) // self.block)
+
+    @property
     def sizes(self) -> Float[Tensor, " R"]:
         """Examples of each set."""
         if self.keep is None:
@@ -63,7 +72,7 @@ class Problem:
 
     def blocks(self) -> Iterator[tuple[Int[Tensor, " b"], Float[Tensor, "b d"]]]:
         """(rows, their features with a one) of this process, in single precision on the device."""
-        for index in torch.arange(len(self.labels)).split(BLOCK):
+        for index in torch.arange(len(self.labels)).split(self.block):
             rows = world.shard(index)
             yield rows, self.at(rows)
 
