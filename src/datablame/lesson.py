@@ -34,7 +34,8 @@ class Sight:
     prior: float = 0.5
     """Share of what is known before anything is taught: low margins in the later half of training are suspect. The verdicts are ordered by so much of
     that and the rest of what the nets say, each in its own spread; by the nets alone with 0, and the more so, the more sure disagreements go one
-    way from class to class, which margins do not see. Chosen by leaving out runs, and whole kinds of noise."""
+    way from class to class, which margins do not see. Half was best on uniform and instance noise when runs, and whole kinds, were left out of
+    the teaching."""
     pool: bool = True
     """Read the verdict, by a perceptron, off the mean of all that was seen and put out so far, late times counting for more; else off what the
     LSTM put out last, as the paper does."""
