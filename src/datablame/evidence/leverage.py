@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import combinations_with_replacement
 
 import numpy as np
 import torch
@@ -23,7 +24,9 @@ from datablame.run import Run
 SIDE = 20_480
 """Rows of the largest Hessian that is inverted whole: 1.7 GB in single precision, and as much again for the inverse."""
 SOLVED = 128
-"""Up to so many classes (I - J L)^-1 is solved; beyond them it is I + J L."""
+"""Up to so many classes every example has K x K matrices; beyond them all is EK-FAC unless told, and (I - J L)^-1 a series."""
+TERMS = 8
+"""Powers of J L in that series."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +49,10 @@ class Leverage:
     def of(
         cls, problem: Problem, theta: Float[Tensor, "1 K d"], basis: Basis, directions: int | None = None
     ) -> Leverage:
-        """Of the optimum theta; None for as many directions as SIDE holds."""
+        """Of the optimum theta; None for as many directions as SIDE holds, beyond SOLVED classes for none."""
         dim, free = theta.shape[2], problem.classes - 1
-        k = min(dim, SIDE // free if directions is None else directions)
+        held = SIDE // free if problem.classes <= SOLVED else 0
+        k = min(dim, held if directions is None else directions)
         turn = basis.turn.flip(1).contiguous()
         side = across(problem, theta)
         bias = turn[-1]
@@ -56,11 +60,12 @@ class Leverage:
         rest = torch.zeros(free, dim - k, device=theta.device)
         count = len(problem.labels)
         for _, x in clock.track(problem.blocks(), problem.parts, "curvature", "blocks"):
-            t, bend = x @ turn, curved(through(x, theta)[:, 0].softmax(1), side)
-            for i in range(free if k else 0):
-                for j in range(i, free):
+            t, p = x @ turn, through(x, theta)[:, 0].softmax(1)
+            if k:
+                bend = curved(p, side)
+                for i, j in combinations_with_replacement(range(free), 2):
                     block[i * k : (i + 1) * k, j * k : (j + 1) * k].addmm_((t[:, :k] * bend[:, i, j, None]).T, t[:, :k])
-            rest += bend.diagonal(dim1=1, dim2=2).T @ t[:, k:].square()
+            rest += (p @ side.square() - (p @ side).square()).T @ t[:, k:].square()
         block = world.total(block).div_(count)
         decay = problem.decay * (torch.eye(k, device=bias.device) - bias[:k, None] * bias[:k])
         for i in range(free):
@@ -71,34 +76,39 @@ class Leverage:
             problem, theta, side, turn, inverted(block), 1 / rest.clamp_min(1e-12), float(size[:k].sum() / size.sum())
         )
 
-    def blocks(self) -> Iterator[tuple[Int[Tensor, " b"], Float[Tensor, "b K"], Float[Tensor, "b c c"]]]:
-        """(rows, logits, leverage) of this process."""
+    def blocks(self) -> Iterator[tuple[Int[Tensor, " b"], Float[Tensor, "b K"], Float[Tensor, "b c *c"]]]:
+        """(rows, logits, leverage) of this process; of the leverage its diagonal where all is EK-FAC."""
         free = self.side.shape[1]
         k = len(self.inverse) // free
         for rows, x in clock.track(self.problem.blocks(), self.problem.parts, "leaving out", "blocks"):
             t = x @ self.turn
-            found = x.new_zeros(len(x), free, free)
-            for i in range(free if k else 0):
-                for j in range(i, free):
+            lever = t[:, k:].square() @ self.rest.T
+            if k:
+                lever = lever.diag_embed()
+                for i, j in combinations_with_replacement(range(free), 2):
                     part = self.inverse[i * k : (i + 1) * k, j * k : (j + 1) * k]
-                    found[:, i, j] = found[:, j, i] = ((t[:, :k] @ part) * t[:, :k]).sum(1)
-            found.diagonal(dim1=1, dim2=2).add_(t[:, k:].square() @ self.rest.T)
-            yield rows, through(x, self.theta)[:, 0], found / len(self.problem.labels)
+                    exact = ((t[:, :k] @ part) * t[:, :k]).sum(1)
+                    lever[:, i, j] += exact
+                    lever[:, j, i] = lever[:, i, j]
+            yield rows, through(x, self.theta)[:, 0], lever / len(self.problem.labels)
 
     def left_out(self) -> Float[Tensor, "N 4"]:
         """Of each example the probability of its label, the same without it, the loss without it in nats, and g^T H^-1 g, its self-influence."""
         labels, found = self.problem.labels, torch.zeros(len(self.problem.labels), 4, device=self.theta.device)
         for rows, logits, lever in self.blocks():
             p, given = logits.softmax(1), labels[rows].to(logits.device)[:, None]
-            wrong = (p @ self.side - self.side[given[:, 0]])[:, :, None]
-            bend = curved(p, self.side)
+            wrong = p @ self.side - self.side[given[:, 0]]
+            step = wrong
             if self.problem.classes <= SOLVED:
+                square = lever if lever.ndim == 3 else lever.diag_embed()
                 eye = torch.eye(len(self.side.T), device=p.device)
-                step = torch.linalg.solve(eye - bend @ lever, wrong)
+                step = torch.linalg.solve(eye - curved(p, self.side) @ square, wrong)
             else:
-                step = wrong + bend @ (lever @ wrong)
-            without = (logits + (lever @ step)[:, :, 0] @ self.side.T).log_softmax(1).gather(1, given)
-            pull = (wrong.mT @ lever @ wrong)[:, 0] * len(labels)
+                for _ in range(TERMS):
+                    moved = times(lever, step) @ self.side.T
+                    step = wrong + (p * (moved - (p * moved).sum(1, keepdim=True))) @ self.side
+            without = (logits + times(lever, step) @ self.side.T).log_softmax(1).gather(1, given)
+            pull = (wrong * times(lever, wrong)).sum(1, keepdim=True) * len(labels)
             found[rows.to(found.device)] = torch.cat([p.gather(1, given), without.exp(), -without, pull], 1)
         return world.total(found)
 
@@ -114,16 +124,22 @@ def helmert(classes: int) -> Float[Tensor, "K c"]:
 def across(problem: Problem, theta: Float[Tensor, "1 K d"]) -> Float[Tensor, "K c"]:
     """The eigenvectors of the mean J that are orthogonal to (1, ..., 1)."""
     side = helmert(problem.classes).to(theta.device)
-    mean = theta.new_zeros(problem.classes - 1, problem.classes - 1)
+    total = theta.new_zeros(problem.classes, problem.classes)
     for _, x in problem.blocks():
-        mean += curved(through(x, theta)[:, 0].softmax(1), side).sum(0)
-    return side @ torch.linalg.eigh(world.total(mean))[1]
+        p = through(x, theta)[:, 0].softmax(1)
+        total += p.sum(0).diag() - p.T @ p
+    return side @ torch.linalg.eigh(side.T @ world.total(total) @ side)[1]
 
 
 def curved(p: Float[Tensor, "b K"], side: Float[Tensor, "K c"]) -> Float[Tensor, "b c c"]:
     """J = diag(p) - p p^T of each example, in the coordinates of `side`."""
     mean = p @ side
     return (p[:, None] * side.T) @ side - mean[:, :, None] * mean[:, None]
+
+
+def times(lever: Float[Tensor, "b c *c"], v: Float[Tensor, "b c"]) -> Float[Tensor, "b c"]:
+    """The product of each example's leverage, or of its diagonal, with a vector."""
+    return torch.einsum("bij,bj->bi", lever, v) if lever.ndim == 3 else lever * v
 
 
 def inverted(block: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
