@@ -39,8 +39,12 @@ class Encoded:
             yield self[start : start + 4096]
 
     def at(self, index: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
-        """Features in single precision, on the device."""
-        return torch.from_numpy(self[index.numpy()].astype("float32")).to(world.device())
+        return gathered(self, index)
+
+
+def gathered(features: np.ndarray | Encoded, rows: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
+    """Features of these rows in single precision, on the device."""
+    return torch.from_numpy(np.asarray(features[rows.numpy()], "float32")).to(world.device())
 
 
 def still(model: Classifier | Prepared) -> TypeGuard[Classifier]:

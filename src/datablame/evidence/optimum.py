@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from datablame.evidence.encoded import Encoded, features
+from datablame.evidence.encoded import Encoded, features, gathered
 from datablame.ground import clock, world
 from datablame.ground.errors import InputError
 from datablame.run import Run
@@ -77,7 +77,7 @@ class Problem:
             yield rows, self.at(rows)
 
     def at(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
-        return with_one(torch.from_numpy(np.asarray(self.features[rows.numpy()], "float32")).to(world.device()))
+        return with_one(gathered(self.features, rows))
 
     def weights(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b R 1"]:
         """What each example counts for in each set."""

@@ -14,7 +14,7 @@ from torch.nn.functional import normalize
 
 from datablame.attention import SIMILARITIES, Attentive, attentive
 from datablame.classifier import Classifier, Prepared
-from datablame.evidence.encoded import features
+from datablame.evidence.encoded import features, gathered
 from datablame.ground import clock, draw, world
 from datablame.ground.errors import InputError
 from datablame.run import Run
@@ -105,8 +105,7 @@ class Recall:
         return cls(run, head_of(run, model), features(run, model))
 
     def at(self, rows: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
-        """Features in single precision, on the device."""
-        return torch.from_numpy(np.asarray(self.features[rows.numpy()], "float32")).to(world.device())
+        return gathered(self.features, rows)
 
     @torch.inference_mode()
     def answer(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from datablame.dataset import Dataset
-from datablame.evidence.encoded import features
-from datablame.ground import world
+from datablame.evidence.encoded import features, gathered
 from datablame.run import Run
 
 
@@ -31,6 +29,6 @@ class similarity:
         self, held: tuple[Float[Tensor, "q D"], Int[Tensor, " q"]], rows: Int[Tensor, " b"]
     ) -> Float[Tensor, "q b"]:
         features, labels = held
-        mine = normalize(torch.from_numpy(np.asarray(self.features[rows.numpy()], "float32")).to(world.device()))
+        mine = normalize(gathered(self.features, rows))
         same = labels[:, None] == self.run.data.labels[rows].to(labels.device)
         return features @ mine.T * torch.where(same, 1.0, -1.0)
