@@ -22,6 +22,8 @@ BLOCK = 4096
 """Rows of features that are looked at together."""
 WEAK = 1e-6
 """Decay where a recipe has none."""
+ENOUGH = 1e-5
+"""Length of the gradient beside that at zero where a fit ends."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,19 +216,23 @@ def conjugate(
 def optimum(
     problem: Problem, theta: Float[Tensor, "R K d"] | None = None, basis: Basis | None = None, steps: int = 30
 ) -> Float[Tensor, "R K d"]:
-    """Weights and, last, biases where the gradient is 1e-5 of what it is at zero, or nothing falls any more."""
+    """Weights and, last, biases where the gradient is ENOUGH, or nothing falls any more."""
     dim = problem.features.shape[1] + 1
     zero = torch.zeros(problem.sets, problem.classes, dim, device=world.device())
     start = problem.gradient(zero)[1].norm(dim=(1, 2))
     theta = zero if theta is None else theta - theta.mean(1, keepdim=True)
     basis = basis or Basis.of(problem)
+    ticker = clock.Ticker(0, "fitting", "Newton steps")
     for _ in range(steps):
         new = newton(problem, basis, theta)
         if torch.equal(new, theta):
             break
         theta = new
-        if (problem.gradient(theta)[1].norm(dim=(1, 2)) <= 1e-5 * start).all():
+        left = float((problem.gradient(theta)[1].norm(dim=(1, 2)) / start).max())
+        ticker.tick(f"gradient {left:.0e} of its start, ends at {ENOUGH:.0e}")
+        if left <= ENOUGH:
             break
+    ticker.close()
     return theta
 
 

@@ -62,7 +62,7 @@ def say(line: str) -> None:
 
 
 class Ticker:
-    """Progress of one long piece of work, with the remaining time, once it has taken two seconds.
+    """Progress of one long piece of work, once it has taken two seconds, with the remaining time; `total` is 0 where nobody knows it.
 
     A line that is written over on a terminal; elsewhere a plain line at most every ten seconds.
     """
@@ -79,8 +79,11 @@ class Ticker:
         if world.rank() or now - self.began < 2 or now - self.told < (0.2 if self.terminal else 10):
             return
         self.told = now
-        left = span((now - self.began) / self.done * (self.total - self.done))
-        line = f"{self.what} {self.done:,}/{self.total:,} {self.unit}{note and ', ' + note}, {left} left"
+        of, left = "", ""
+        if self.total:
+            of = f"/{self.total:,}"
+            left = f", {span((now - self.began) / self.done * (self.total - self.done))} left"
+        line = f"{self.what} {self.done:,}{of} {self.unit}{note and ', ' + note}{left}"
         start, end = ("\r\x1b[K", "") if self.terminal else ("", "\n")
         print(start + line, end=end, file=sys.stderr, flush=True)
 
