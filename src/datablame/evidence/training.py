@@ -114,9 +114,10 @@ class Progress:
             self.tensors[name].copy_(tensor)
         for turn, (model, optimizer) in enumerate(self.nets):
             model.load_state_dict(under(kept, f"{turn}/model/"))
-            momenta = under(kept, f"{turn}/momentum/")
-            state = {int(i): {"momentum_buffer": momentum} for i, momentum in momenta.items()}
-            optimizer.load_state_dict(optimizer.state_dict() | {"state": state})
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            for i, momentum in under(kept, f"{turn}/momentum/").items():
+                weight = weights[int(i)]  # a fused step wants both in one memory format
+                optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(momentum)
         self.scaler.load_state_dict(json.loads(facts["scaler"]))
         clock.say(f"resuming {run.path} after epoch {facts['epoch']} of {run.recipe.epochs}")
         return int(facts["epoch"])
@@ -131,7 +132,9 @@ def mark(run: Run) -> str:
 
 
 def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    return torch.optim.SGD(parameters(model, recipe.decay), recipe.rate, recipe.momentum, nesterov=recipe.momentum > 0)
+    return torch.optim.SGD(
+        parameters(model, recipe.decay), recipe.rate, recipe.momentum, nesterov=recipe.momentum > 0, fused=True
+    )
 
 
 def parameters(model: nn.Module, decay: float) -> list[dict[str, object]]:
