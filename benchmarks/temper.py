@@ -1,6 +1,7 @@
 """Data parameters: what they cost, what their curves find, and what they do for the accuracy under wrong labels.
 
-`python benchmarks/temper.py --out DIR` takes about half an hour on two cores and resumes; `--full` is the whole of CIFAR-10 with WRN-28-10, on a GPU.
+`python benchmarks/temper.py --out DIR` takes about half an hour on two cores and resumes; `--long`, 40 epochs of uniform noise alone, an hour more;
+`--full` is the whole of CIFAR-10 with WRN-28-10, on a GPU.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from datablame.reading import planted
 from datablame.subset import Subset
 
 UNIFORM = "uniform 40 %"
+SETS = ((UNIFORM, "label"), ("`worse_label`", "worse_label"))
 SIZES = (10_000, 10_000_000)
 TURNS, STEPS = 12, 8
 
@@ -174,19 +176,23 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--full", action="store_true")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--long", action="store_true")
+    length.add_argument("--full", action="store_true")
     options = parser.parse_args()
+    title, rows, sets = "Data parameters", options.rows, SETS
     if options.full:
-        recipe, rows = db.Recipe.read(Path("temper_cifar100")).but(precision="bf16"), 50_000
+        recipe, rows, title = db.Recipe.read(Path("temper_cifar100")), 50_000, f"{title} (full)"
     else:
-        recipe, rows = db.Recipe.read(Path("temper_cifar10")).but(epochs=options.epochs, precision="bf16"), options.rows
-    recipe = recipe.but(trainer="plain", folds=0)
-    seconds, plane = cost(), planes()
+        recipe = db.Recipe.read(Path("temper_cifar10")).but(epochs=options.epochs)
+    if options.long:
+        recipe, sets, title = recipe.but(epochs=40), SETS[:1], f"{title}, 40 epochs"
+    recipe = recipe.but(trainer="plain", folds=0, precision="bf16")
     text = (
         f"CIFAR-10, {rows:,} rows, {recipe.model}, {recipe.epochs} epochs, {recipe.precision}, {options.seeds} seeds; behind ± the half width of a 95 % interval over "
         "seeds, the gain over plain training with its own (images and seeds resampled). The coolest 60 % are those of the run with temperatures, as many epochs.\n\n"
     )
-    for name, column in ((UNIFORM, "label"), ("`worse_label`", "worse_label")):
+    for name, column in sets:
         runs = trained(options, recipe, name, traces.cifar(column).take(torch.arange(rows)))
         wrong = statistics.fmean(
             float(run.data.wrong.float().mean()) for run in runs["plain"] if run.data.wrong is not None
@@ -196,10 +202,9 @@ def main() -> None:
             f"{results.table(['signal', 'trace', 'ROC-AUC'], areas(runs))}\n\n"
             f"{results.table(['judge `trajectory`', 'of all', 'wrong among them'], kinds(runs['temper']))}\n\n"
         )
-    text += (
-        f"What temperatures add to a step (quarter-width ResNet-9, batches of 128, in turns):\n\n{seconds}\n\n{plane}"
-    )
-    results.write("Data parameters" + (" (full)" if options.full else ""), text)
+    if not options.long:
+        text += f"What temperatures add to a step (quarter-width ResNet-9, batches of 128, in turns):\n\n{cost()}\n\n{planes()}"
+    results.write(title, text)
 
 
 if __name__ == "__main__":
