@@ -1,13 +1,14 @@
 """Judges, verdicts, metrics and comparisons: hand-made numbers and order relations."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import torch
 from conftest import TINY, blobs
 
-from datablame import InputError, Run, Scores, Verdict, verbs
+from datablame import InputError, Run, Scores, Verdict, scoring, verbs
 from datablame.dataset import Dataset
 from datablame.ground.plug import find
 from datablame.proof.comparison import comparison, interval
@@ -106,6 +107,7 @@ def test_a_verdict_survives_the_table_and_a_persons_edits(tmp_path):
         ('"fix"', '"fixx"', "did you mean fix"),
         ('"dog"', '"dgo"', "did you mean dog"),
         ('"c,d"', '"zzz"', "line 3"),
+        ('"dog"', '""', "line 2: 'fix' needs a proposed label"),
     ):
         path.write_text(text.replace(old, new))
         with pytest.raises(InputError, match=words):
@@ -229,6 +231,41 @@ def test_a_loop_of_ones_own_is_judged(tmp_path):
 def test_asking_for_scores_that_are_not_there(run):
     with pytest.raises(InputError, match=r"datablame score|there is: "):
         verbs.judge(run, by="nothing")
+
+
+def test_the_default_blend_is_made_for_whoever_judges(tmp_path):
+    run = verbs.train(blobs(), recipe=TINY.but(folds=0), out=tmp_path, test=blobs(30, 1, ()))
+    assert f"test accuracy {run.about['test_accuracy']:.2%}" in run.card
+    assert verbs.judge(run).suspects.tolist() == [7]
+
+
+def test_scores_stay_in_the_folder_of_their_run(run):
+    with pytest.raises(InputError, match="not the name of a file"):
+        verbs.score(run, "aum", "loss", name="../../evil")
+    assert scoring.place(run, "lstm,detector=../../a.safetensors").parent == run.path / "scores"
+
+
+def test_what_is_dropped_is_called_dropped(tmp_path):
+    run = verbs.train(blobs(), recipe=TINY.but(folds=0), out=tmp_path, test=blobs(30, 1, ()))
+    verbs.score(run, "aum")
+    verbs.judge(run, judge="remove,share=0.1", by="aum")
+    page = verbs.report(run).read_text()
+    assert "</s> dropped" in page
+    assert "</s> kept" not in page
+    assert not re.search(r"right \(\d", page), "nobody is taken for the last class"
+
+
+@pytest.mark.parametrize(
+    ("signal", "words"),
+    [
+        ("knn,k=0", "k must be at least 1"),
+        ("aum,since=2", "since is a share of the training"),
+        ("memorization,directions=-1", "directions must be at least 0"),
+    ],
+)
+def test_options_out_of_range_are_told(run, signal, words):
+    with pytest.raises(InputError, match=words):
+        verbs.score(run, signal)
 
 
 def test_cleaning_keeps_the_images_shared():

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from scipy.stats import pearsonr, spearmanr
 from torch.nn.functional import cross_entropy
 
-from datablame import InputError, Recipe, verbs
+from datablame import InputError, Recipe, Run, verbs
 from datablame.classifier import build
 from datablame.evidence.encoded import encoded, features
 from datablame.evidence.heatmap import integrated
@@ -166,6 +166,18 @@ def test_a_head_at_its_optimum_resumes_to_the_same(probed, run, tmp_path, interr
         assert (again.path / name).read_bytes() == (probed.path / name).read_bytes(), name
 
 
+def test_a_frozen_run_is_opened_from_anywhere(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(run.path.parent)
+    recipe = TINY.but(model=f"frozen:{run.path.name}", trainer="newton", folds=0)
+    probe = verbs.train(blobs(), recipe=recipe, out=tmp_path, test=blobs(30, 1, ()))
+    monkeypatch.chdir(tmp_path)
+    assert probe.path.name.startswith(f"blobs-frozen_{run.path.name.replace('-', '_')}-")
+    assert torch.equal(
+        Run(probe.path).model.features(blobs().batch(torch.arange(3))[0]),
+        run.model.features(blobs().batch(torch.arange(3))[0]),
+    )
+
+
 def test_what_is_frozen_may_have_another_head_and_trainer(run, tmp_path):
     recipe = TINY.but(model=f"frozen:{run.path}", head="mlp,hidden=8", folds=0, checkpoints=0)
     seen = verbs.train(blobs(), recipe=recipe, out=tmp_path, test=blobs(30, 1, ()))
@@ -269,6 +281,12 @@ def test_an_ablation_of_heads_is_that_of_their_optima(probed, monkeypatch):
         verbs.ablate(probed, "loo", shares=(0.98,), seeds=(0,))
     with pytest.raises(InputError, match="uniform changes labels"):
         verbs.ablate(probed, "loo", noises=("uniform",), strengths=(0.5,))
+
+
+def test_an_ablation_needs_a_signal_and_a_seed(run):
+    for words in ({"seeds": ()}, {"signals": ()}):
+        with pytest.raises(InputError, match="one signal or more, and one seed or more"):
+            verbs.ablate(run, *words.get("signals", ("aum",)), seeds=words.get("seeds", (0,)))
 
 
 def test_an_ablation_of_nets_looks_under_noise_too(run):

@@ -399,7 +399,7 @@ def test_another_memory_makes_a_run_of_the_same_weights(wrapped, capsys):
     assert verbs.remember(wrapped, choose="prototypes", size=6).path == new.path
     with pytest.raises(InputError, match="no training image 'nobody'"):
         verbs.remember(wrapped, "nobody")
-    with pytest.raises(InputError, match="a memory of 91 images was asked"):
+    with pytest.raises(InputError, match="--size 91 is more than the 90 images"):
         verbs.remember(wrapped, size=91)
     with pytest.raises(InputError, match="or the names"):
         verbs.remember(wrapped, wrapped.data.name(0), choose="used")
@@ -486,7 +486,7 @@ def test_a_wrong_label_is_pointed_at_for_the_wrong_class(tmp_path):
     weights = recall.attention(recall.at(rows), 4, rows)
     expected = (weights * (data.labels[:, None] != data.labels)).sum(0) / weights.sum(0)
     assert torch.allclose(verbs.score(run, "attention").values, expected, atol=1e-4)
-    with pytest.raises(InputError, match="one memory and one query or more"):
+    with pytest.raises(InputError, match="memories must be at least 1"):
         verbs.score(run, "attention,memories=0")
     with pytest.raises(InputError, match="looks at no memory; train with --head memory_wrap"):
         verbs.score(verbs.train(data, recipe=TINY.but(folds=0), out=tmp_path, test=blobs(30, 1, ())), "attention")
@@ -507,6 +507,23 @@ def test_runs_of_several_seeds_end_in_one_line(tmp_path):
     before = [(path, path.stat().st_mtime_ns) for path in sorted(tmp_path.rglob("model.safetensors"))]
     verbs.repeat(blobs(), runs=2, recipe=WRAP.but(epochs=3), **words)
     assert before == [(path, path.stat().st_mtime_ns) for path in sorted(tmp_path.rglob("model.safetensors"))]
+
+
+def test_runs_are_averaged_over_seeds_alone(wrapped, tmp_path, interrupted, capsys):
+    def train(**changes):
+        return verbs.train(blobs(), recipe=WRAP.but(**changes), out=tmp_path, test=blobs(30, 1, ()))
+
+    same = [train(seed=seed, epochs=2) for seed in (0, 1)]
+    other = train(epochs=1)
+    interrupted(lambda: train(epochs=6))
+    found = verbs.evaluate(tmp_path)
+    assert "left out: " in capsys.readouterr().err
+    assert set(found["runs"]) == {str(run.path) for run in (*same, other)}
+    assert [kind.partition("images, ")[2] for kind in found["means"]] in (
+        ["epochs=1", "epochs=2"],
+        ["epochs=2", "epochs=1"],
+    )
+    assert "2 runs: " in found["sentence"]
 
 
 def test_what_is_recalled_is_drawn_and_told(wrapped):

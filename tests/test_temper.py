@@ -328,3 +328,5 @@ def test_enriching_draws_each_class(tempered):
     ]
     with pytest.raises(InputError, match="no class 'zebra'"):
         verbs.enrich(tempered, "zebra")
+    with pytest.raises(InputError, match="least must be at least 2"):
+        verbs.enrich(tempered, least=1)

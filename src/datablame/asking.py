@@ -13,7 +13,7 @@ import torch
 from datablame.dataset import Dataset, Packed
 from datablame.evidence import passes
 from datablame.ground import pack
-from datablame.ground.errors import InputError, unknown
+from datablame.ground.errors import InputError, at_least, unknown
 from datablame.run import Run
 
 PICKS = ("first", "mistakes")
@@ -60,8 +60,7 @@ def of_test(run: Run, count: int, pick: str = "first") -> Dataset:
         raise unknown("pick", pick, PICKS)
     if run.test is None:
         raise InputError(f"{run.path} has no test split; name pictures to explain")
-    if count < 1:
-        raise InputError(f"--queries must be at least 1; {count} was asked")
+    at_least(1, queries=count)
     rows = torch.arange(len(run.test))
     if pick == "mistakes":
         chance, answer = torch.from_numpy(np.array(passes.on_test(run))).max(1)

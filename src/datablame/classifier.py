@@ -118,9 +118,13 @@ def build(recipe: Recipe, data: Dataset) -> Classifier:
 def spec(model: str) -> str:
     """`mobilenet_v2,weights=DEFAULT` -> `torchvision,name=mobilenet_v2,...`, `frozen:resnet50` -> `frozen,name=resnet50`; names of the house as they are.
 
-    Raises InputError where neither has the name.
+    Raises InputError where neither has the name, or there is none.
     """
     if model.startswith("frozen:"):
+        if not model[7:].partition(",")[0]:
+            raise InputError(
+                "name the encoder that does not train: frozen:resnet50, or frozen:runs/... of a run of yours"
+            )
         return model.replace("frozen:", "frozen,name=", 1)
     name, _, options = model.partition(",")
     if "." in name or name in plug.names("models"):

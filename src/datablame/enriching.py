@@ -15,7 +15,7 @@ from datablame.evidence import curves, passes
 from datablame.evidence.encoded import features
 from datablame.evidence.groups import flat_map, groups
 from datablame.ground import clock, plug, store
-from datablame.ground.errors import unknown
+from datablame.ground.errors import at_least, unknown
 from datablame.run import Run
 from datablame.scores import Scores
 from datablame.verdict import ACTS, ASK, DROP, KEEP, numbers
@@ -86,6 +86,7 @@ def enriched(run: Run) -> list[Class]:
 def enrich(run: Run, classes: Sequence[str], rule: str, least: int) -> list[Class]:
     """Judge by the curves, then map and divide each class. Raises InputError for a class that there is not, or a run without temperatures."""
     data = run.data
+    at_least(2 if least else 0, least=least)
     for name in classes:
         if name not in data.classes:
             raise unknown("class", name, data.classes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from datablame.ground.errors import InputError, unknown
+from datablame.ground.errors import InputError, at_least, unknown
 
 VIEWS = (
     "given", "rival", "right", "steady", "loss", "margin", "entropy", "el2n",
@@ -47,9 +47,8 @@ class Sight:
                 raise unknown("view of a trace", name, [*VIEWS, "top1"])
         if not 0 <= self.prior <= 1:
             raise InputError(f"prior is a share from 0 to 1; {self.prior} was asked")
-        for name, low in (("points", 0), ("hidden", 1), ("layers", 1), ("readers", 1)):
-            if getattr(self, name) < low:
-                raise InputError(f"{name} must be at least {low}; {getattr(self, name)} was asked")
+        at_least(0, points=self.points)
+        at_least(1, hidden=self.hidden, layers=self.layers, readers=self.readers)
 
     @staticmethod
     def plain(name: str) -> str:

@@ -16,7 +16,7 @@ from datablame.evidence.factors import Factors, Fisher
 from datablame.evidence.index import Index
 from datablame.ground import clock, plug, store, world
 from datablame.ground.draw import batches
-from datablame.ground.errors import InputError
+from datablame.ground.errors import InputError, at_least
 from datablame.pairs import Links, Pairs
 from datablame.reading import matched
 from datablame.run import Run
@@ -31,8 +31,7 @@ def linked(run: Run, queries: Dataset, link: str = "influence", keep: int | None
     Raises InputError for queries of another size, other classes, or none.
     """
     make = plug.find("links", link)
-    if keep is not None and keep < 1:
-        raise InputError(f"keep must be at least 1; {keep} was asked")
+    at_least(1, keep=keep)
     queries = suited(queries, run.data)
     keep = keep if keep is not None and 2 * keep < len(run.data) else None
     folder = run.path / "links" / f"{link}{f',keep={keep}' if keep else ''}-{queries.fingerprint[:8]}"

@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any
 from cyclopts import Parameter
 
 from datablame.ground import plug
-from datablame.ground.errors import InputError
+from datablame.ground.errors import InputError, at_least
+
+AMOUNT = 0.2
+"""Share of wrong labels that are planted unless told."""
 
 if TYPE_CHECKING:  # the command line reads the options off this file without waiting for torch
     from datablame.dataset import Dataset
@@ -37,9 +40,7 @@ class Reading:
     """Share held out for testing where there is no test split, every class alike."""
 
     def __post_init__(self) -> None:
-        for name in ("limit", "size"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise InputError(f"--{name} must be at least 1; {getattr(self, name)} was asked")
+        at_least(1, limit=self.limit, size=self.size)
         if not 0 < self.holdout < 1:
             raise InputError(f"--holdout is a share between 0 and 1; {self.holdout} was asked")
 
@@ -73,12 +74,14 @@ def read(source: str | Path | Dataset, split: str = "train", reading: Reading = 
 
 
 def splits(
-    source: str | Path | Dataset, reading: Reading, noise: str | None = None, amount: float = 0.2, seed: int = 0
+    source: str | Path | Dataset, reading: Reading, noise: str | None = None, amount: float = AMOUNT, seed: int = 0
 ) -> tuple[Dataset, Dataset]:
     """(training set, test set) of a source: its own test split, the one named, or a stratified part held out.
 
     Noise is planted in the training set alone.
     """
+    if noise is None and amount != AMOUNT:
+        raise InputError(f"--amount {amount:g} says how much of a --noise is planted, such as --noise uniform")
     data = read(source, "train", reading)
     if data is None:
         raise InputError(f"{source} has no training split")

@@ -20,7 +20,7 @@ from datablame.evidence.encoded import test_features
 from datablame.evidence.heatmap import integrated
 from datablame.evidence.recall import Recall
 from datablame.ground import clock, draw, plug, store, world
-from datablame.ground.errors import InputError, unknown
+from datablame.ground.errors import InputError, at_least, unknown
 from datablame.run import Run
 
 BATCH = 500
@@ -137,13 +137,28 @@ def evaluated(run: Run, memories: int = 5) -> dict[str, float]:
     """
     if run.test is None:
         raise InputError(f"{run.path} has no test split: answers are compared with the labels of test images")
-    if memories < 1:
-        raise InputError(f"--memories must be at least 1; {memories} was asked")
+    at_least(1, memories=memories)
     path = run.path / f"evaluation-{memories}.json"
     if not world.agree(path.exists()):
         with clock.stage("evaluate"):
             store.write_json(path, measured(run, memories) if attentive(run.model) else {"accuracy": plainly(run)})
     return store.read_json(path)
+
+
+def alike(runs: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs that differ by their seed alone, by what tells them from the others: model, head, number of images, and what else there is."""
+    plain = [run.recipe.but(seed=0).to_json() for run in runs]
+    planted = [str(run.data.extra.get("planted", "")) for run in runs]
+    for facts, run, noise in zip(plain, runs, planted, strict=True):
+        facts |= {"data": run.data.source, "noise": noise, "images": f"{len(run.data):,}"}
+    differ = [name for name in plain[0] if len({str(facts[name]) for facts in plain}) > 1] if plain else []
+    groups: dict[str, list[Run]] = {}
+    for facts, run in zip(plain, runs, strict=True):
+        more = [f"{name}={facts[name]}" for name in differ if name not in ("model", "head", "images")]
+        groups.setdefault(", ".join([facts["model"], facts["head"], f"{facts['images']} images", *more]), []).append(
+            run
+        )
+    return groups
 
 
 @torch.inference_mode()
@@ -210,6 +225,8 @@ def remembered(run: Run, choose: str | None, count: int, names: Sequence[str] = 
     head = recall.head_of(run)
     if names and (choose is not None or count):
         raise InputError("names choose the memory by hand; leave out --choose and --size, or the names")
+    if count > len(run.data):
+        raise InputError(f"--size {count:,} is more than the {len(run.data):,} images that were trained on")
     name, options = plug.parse(run.recipe.head)
     options["size"] = str(head.how.size)
     rows = torch.zeros(0, dtype=torch.int64)

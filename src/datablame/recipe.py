@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from datablame.ground.errors import InputError, unknown
+from datablame.ground.errors import InputError, at_least, unknown
 
 SHIPPED = Path(__file__).parent / "recipes"
 
@@ -59,19 +59,11 @@ class Recipe:
     """Of weights, order and augmentation."""
 
     def __post_init__(self) -> None:
-        for name, low in (
-            ("epochs", 0),
-            ("batch", 0),
-            ("rate", 0),
-            ("momentum", 0),
-            ("decay", 0),
-            ("top", 0),
-            ("validate", 0),
-            ("checkpoints", 0),
-            ("folds", -1),
-        ):
-            if getattr(self, name) < low:
-                raise InputError(f"{name} must be at least {low}; {getattr(self, name)} was asked")
+        at_least(0, epochs=self.epochs, batch=self.batch, rate=self.rate, momentum=self.momentum, decay=self.decay)
+        at_least(0, top=self.top, validate=self.validate, checkpoints=self.checkpoints)
+        at_least(-1, folds=self.folds)
+        if self.momentum >= 1:
+            raise InputError(f"momentum is a share below 1; {self.momentum} was asked")
         if self.batch == 1:
             raise InputError("a batch of one image cannot be normalised; ask for --batch 2 or more")
         if self.folds == 1:

@@ -42,7 +42,8 @@ class Run:
         """
         fingerprint = data.fingerprint + (test.fingerprint if test is not None else "")
         mark = recipe.hash(fingerprint)
-        model = recipe.model.partition(",")[0]
+        kind, _, encoder = recipe.model.partition(",")[0].rpartition(":")
+        model = f"{kind}_{Path(encoder).name}"
         path = Path(out) / (name or f"{plain(data.source)}-{plain(model)}-{mark}")
         if world.agree((path / "run.json").exists()):
             run = cls(path)
@@ -170,11 +171,12 @@ class Run:
     @property
     def card(self) -> str:
         """Eight lines: where the table is, what was found, whether cleaning helped."""
-        path = self.path / "card.txt"
+        path, accuracy = self.path / "card.txt", self.about["test_accuracy"]
+        tested = "" if accuracy is None else f"test accuracy {accuracy:.2%}\n"
         return (
             path.read_text()
             if path.exists()
-            else f"{self.path}\n{self.data!r}\nnot judged yet: datablame judge {self.path}\n"
+            else f"{self.path}\n{self.data!r}\n{tested}not judged yet: datablame judge {self.path}\n"
         )
 
     @property
@@ -210,10 +212,14 @@ class Run:
         return self.about["finished"] is not None
 
     @property
+    def unfinished(self) -> InputError:
+        return InputError(f"{self.path} has not finished training; train it again, by the same command, to resume")
+
+    @property
     def trace(self) -> Trace:
         """What was recorded. Raises InputError while the run is unfinished."""
         if not self.finished:
-            raise InputError(f"{self.path} has not finished training; the same command again resumes it")
+            raise self.unfinished
         return Trace(self.path / "trace", self.recipe.epochs)
 
     @property
@@ -233,7 +239,9 @@ class Run:
         if self.own:
             raise InputError(f"{self.path} is of a model of your own; open it with Run.from_model(data, model)")
         if not path.exists():
-            raise InputError(f"{self.path} has no model (its predictions were recorded elsewhere, or it is unfinished)")
+            if not self.finished:
+                raise self.unfinished
+            raise InputError(f"{self.path} has no model: its predictions were recorded elsewhere")
         with torch.inference_mode(False):  # whoever asks first, the weights can be differentiated through later
             model = build(self.recipe, self.data)
             model.load_state_dict(load_file(path))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,29 +28,37 @@ def defaults(run: Run) -> list[str]:
 def scored(run: Run, signal: str) -> Scores:
     """One signal's scores, computed once, and again where a file that they were read off has changed since."""
     function = plug.find("signals", signal)
+    path = place(run, signal)
     if reads := getattr(function.func, "reads", None):  # type: ignore[attr-defined]  # a partial
-        mark, path = {"reads": store.digest_of(reads(run, **function.keywords))}, run.path / "scores" / f"{signal}.json"  # type: ignore[attr-defined]
-        if world.agree(not path.exists() or store.read_json(path) != mark):
-            store.remove(run.path / "scores" / f"{signal}.npy")
-            store.write_json(path, mark)
+        mark, facts = {"reads": store.digest_of(reads(run, **function.keywords))}, path.with_suffix(".json")  # type: ignore[attr-defined]
+        if world.agree(not facts.exists() or store.read_json(facts) != mark):
+            store.remove(path)
+            store.write_json(facts, mark)
 
     def make() -> np.ndarray:
         with clock.stage(f"signal {signal}"):
             return Scores(signal, function(run).float()).values.numpy()
 
-    return Scores(signal, torch.from_numpy(run.keep(f"scores/{signal}", make).copy()))
+    return Scores(signal, torch.from_numpy(store.keep(path, make).copy()))
 
 
 def blended(run: Run, signals: Sequence[str], name: str) -> Scores:
     """The blend of several signals, kept under `name`; a single signal as it is."""
     if plug.parse(name)[0] in plug.names("signals"):
         raise InputError(f"'{name}' is a signal; give the blend another name")
+    if place(run, name).name != f"{name}.npy":
+        raise InputError(f"'{name}' is not the name of a file; a blend's name has no / in it")
     each = [scored(run, signal) for signal in signals or defaults(run)]
     if len(each) == 1:
         return each[0]
     whole = blend(each, name)
-    store.write_array(run.path / "scores" / f"{name}.npy", whole.values.numpy())
+    store.write_array(place(run, name), whole.values.numpy())
     return whole
+
+
+def place(run: Run, name: str) -> Path:
+    """Where scores are kept; never outside the run's folder, whatever paths are among a signal's options."""
+    return run.path / "scores" / (re.sub(r"[/\\]", "_", name) + ".npy")
 
 
 def names(run: Run) -> list[str]:
@@ -59,8 +69,14 @@ def names(run: Run) -> list[str]:
     return there
 
 
+def wanted(run: Run, name: str) -> Scores:
+    """Scores to judge by: the default blend is made if it is not there, others are asked for."""
+    return blended(run, (), name) if name == "blend" and not place(run, name).exists() else kept(run, name)
+
+
 def kept(run: Run, name: str) -> Scores:
     """Scores that are in the run's folder. Raises InputError where they are not, with those that are."""
-    if name not in names(run):
+    path = place(run, name)
+    if path.stem not in names(run):
         raise unknown("scores", name, names(run))
-    return Scores(name, torch.from_numpy(np.load(run.path / "scores" / f"{name}.npy")))
+    return Scores(name, torch.from_numpy(np.load(path)))

@@ -48,6 +48,10 @@ class Subset:
             raise InputError(f"keep is a share above 0 and up to 1; {self.keep} was asked")
         if self.within not in ("set", "class"):
             raise unknown("place to take a share of", self.within, ("set", "class"))
+        if self.origin is None and (self.epoch or self.within != "set"):
+            raise InputError(
+                "--epoch and --within say which part of --from RUN is trained on; for the length of training: --epochs"
+            )
         if (self.keep < 1) != (self.origin is not None):
             missing = (
                 "--from RUN, whose temperatures say what is kept" if self.origin is None else "--keep, such as 0.6"

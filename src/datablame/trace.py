@@ -125,6 +125,8 @@ class Trace(Mapping[str, np.ndarray]):
 
     def reduce(self, channel: str, function, since: float = 0.0, until: float = 1.0) -> Float[Tensor, " N"]:  # noqa: ANN001 - [t,n] -> [n]
         """`function([t,n]) -> [n]` over a window of the epochs (shares of their number), a block of rows at a time."""
+        if not 0 <= since < 1:
+            raise InputError(f"since is a share of the training, from 0 to less than 1; {since} was asked")
         values = self[channel]
         first = min(int(since * self.epochs), self.epochs - 1)
         values = values[first : max(first + 1, round(until * self.epochs))]

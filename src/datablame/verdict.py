@@ -93,7 +93,7 @@ class Verdict:
         act = numbers(table["act"], pa.array(ACTS), path, "act")
         proposed = numbers(table["proposed"], pa.array(data.classes), path, "class", empty=-1)
         if (lost := (act == FIX) & (proposed < 0)).any():
-            raise InputError(f"{path}, line {int(lost.argmax()) + 2}: 'fix' needs a proposed label")
+            raise InputError(f"{path}, line {int(lost.int().argmax()) + 2}: 'fix' needs a proposed label")
         facts = store.read_json(path.with_suffix(".json"))
         every = cls(
             act,

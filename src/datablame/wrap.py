@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from datablame.attention import Attentive
 from datablame.ground import plug
-from datablame.ground.errors import InputError
+from datablame.ground.errors import InputError, at_least
 
 
 class MemoryWrap(nn.Module):
@@ -30,6 +30,7 @@ class MemoryWrap(nn.Module):
         self, encoder: nn.Module, classes: int, dim: int | None = None, head: str = "memory_wrap", **options: Any
     ):
         super().__init__()
+        at_least(2, classes=classes)
         dim = dim or getattr(encoder, "dim", None)
         if not isinstance(dim, int):
             raise InputError(
@@ -54,6 +55,8 @@ class MemoryWrap(nn.Module):
             raise InputError(
                 "this model remembers nothing yet; give it a memory: model(images, memory), or call remember"
             )
+        if memory is not None and not len(memory):
+            raise InputError("a memory of no images was given; give it one or more")
         if memory is not None and memory.shape[1:] != images.shape[1:]:
             raise InputError(
                 f"the memory's images are {list(memory.shape[1:])}, the others {list(images.shape[1:])}; bring them to one size"
@@ -68,6 +71,8 @@ class MemoryWrap(nn.Module):
     @torch.no_grad()
     def remember(self, memory: Float[Tensor, "M ..."]) -> None:
         """Keep what the encoder makes of these images, in eval mode: from now on the memory where none is given."""
+        if not len(memory):
+            raise InputError("a memory of no images was given; give it one or more")
         modes = [(part, part.training) for part in self.modules()]
         self.eval()
         self.head.held = self.encoder(memory).float()

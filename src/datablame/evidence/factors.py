@@ -19,7 +19,7 @@ from datablame.dataset import Dataset
 from datablame.evidence.layers import Layer, Layers, Loss, Scratch, Tap, Weigh, finite
 from datablame.ground import clock, draw, plug, store, world
 from datablame.ground.draw import batches
-from datablame.ground.errors import InputError, unknown
+from datablame.ground.errors import InputError, at_least, unknown
 from datablame.run import Run
 
 ALIVE = 16
@@ -66,9 +66,8 @@ class Fisher:
         for name in ("activations", "factors", "gradients", "scores"):
             if getattr(self, name) not in ("fp32", "bf16"):
                 raise unknown(f"precision of {name}", getattr(self, name), ("fp32", "bf16"))
-        for name, low in (("rank", 1), ("outputs", 1), ("basis", 0), ("eigenvalues", 1)):
-            if getattr(self, name) is not None and getattr(self, name) < low:
-                raise InputError(f"{name} must be at least {low}; {getattr(self, name)} was asked")
+        at_least(0, basis=self.basis)
+        at_least(1, rank=self.rank, outputs=self.outputs, eigenvalues=self.eigenvalues)
         self.damping_of(1.0)
 
     def damping_of(self, mean: float) -> float:

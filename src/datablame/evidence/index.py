@@ -22,7 +22,7 @@ from datablame.evidence.inner import Inner
 from datablame.evidence.layers import Tap, Weigh, folded
 from datablame.ground import clock, draw, store, world
 from datablame.ground.draw import batches
-from datablame.ground.errors import InputError
+from datablame.ground.errors import InputError, at_least
 
 BLOCK = 4096
 """Rows of the index read at a time."""
@@ -36,8 +36,7 @@ class Index:
     def __init__(self, factors: Factors, block: int = 64):
         if factors.fisher.kind != "ekfac":
             raise InputError(f"the index is cut from the basis of ekfac; kind={factors.fisher.kind} was asked")
-        if block < 1:
-            raise InputError(f"block must be at least 1; {block} was asked")
+        at_least(1, block=block)
         self.run, self.factors, self.block = factors.run, factors, block
         self.left, self.right, self.weights = {}, {}, []
         for layer in self.factors.layers.every:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from datablame.evidence.optimum import Basis, Problem, fitted, through
 from datablame.ground import clock, world
+from datablame.ground.errors import at_least
 from datablame.run import Run
 
 SIDE = 20_480
@@ -163,6 +164,8 @@ def inverted(block: Float[Tensor, "n n"]) -> Float[Tensor, "n n"]:
 
 def left_out(run: Run, directions: int | None = None) -> Float[Tensor, "N 4"]:
     """`Leverage.left_out` of a linear head fitted to its optimum on the features of a run, with the recipe's decay; kept in the run's folder."""
+
+    at_least(0, directions=directions)
 
     def make() -> np.ndarray:
         problem, basis, theta = fitted(run)

@@ -34,6 +34,8 @@ def settle(recipe: Recipe, data: Dataset) -> Recipe:
     model = recipe.model
     if model == "auto":
         model = "mlp" if side <= 16 else f"resnet9,width={1 if fast else 0.25}" if side <= 96 else "resnet18"
+    if model.startswith("frozen:") and (Path(model[7:].partition(",")[0]) / "run.json").is_file():
+        model = f"frozen:{Path(model[7:]).resolve()}"  # the run is opened from other folders too
     words = "none" if spec(model).startswith("frozen") else "crop+flip" if data.shape[0] == 3 else "crop"
     aug = words if recipe.augment == "auto" else recipe.augment
     kinds(aug)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from datablame import scoring
 from datablame.faces.figures import BLUE, GREEN, GREY, ORANGE, RED, figure
 from datablame.run import Run
 
@@ -55,6 +56,6 @@ def page(run: Run, table: Sequence[dict[str, Any]], noise: str, strength: float)
 
 def held(run: Run, signal: str, shares: Sequence[float]) -> np.ndarray:
     """How much of the total of a score the top shares hold; scores are counted from the smallest, or from 0 where none is below."""
-    values = np.sort(np.load(run.path / "scores" / f"{signal}.npy").astype("float64"))[::-1]
+    values = np.sort(np.load(scoring.place(run, signal)).astype("float64"))[::-1]
     total = np.concatenate([[0.0], (values - min(values[-1], 0.0)).cumsum()])
     return total[[round(share * len(values)) for share in shares]] / max(total[-1], 1e-30)

@@ -46,7 +46,9 @@ def page(found: Located, start: int, stop: int) -> Image.Image:
         wrong = data.wrong is not None and bool(data.wrong[row])
         label = data.classes[data.labels[row]] + (f" (is {data.classes[data.truth[row]]})" if wrong else "")  # type: ignore[index]
         pen.text((x, y + SIDE + 1), label, RED if wrong else INK, font)
-        pen.text((x, y + SIDE + 14), f"{found.score[place]:.3g}; sum off by {found.error[place]:.1%}", GREY, font)
+        pen.text(
+            (x, y + SIDE + 14), f"first order {found.score[place]:.3g}, sum off by {found.error[place]:.1%}", GREY, font
+        )
     return whole
 
 

@@ -155,7 +155,8 @@ def nested(known: dict[str, dict[str, Any]]) -> str:
             ]
         )
     return "\n\n".join(
-        f"{name}\n" + "\n".join(f"  {key:<16} {value}" for key, value in row.items()) for name, row in known.items()
+        f"{name}\n" + "\n".join(f"  {key:<{max(16, *map(len, row))}} {value}" for key, value in row.items())
+        for name, row in known.items()
     )
 
 

@@ -14,6 +14,13 @@ class RunError(RuntimeError):
     """Something broke while working (a full disk, a loss that is not finite). Exit code 1."""
 
 
+def at_least(low: float, **asked: float | None) -> None:
+    """Raises InputError for a number below `low`, with its name; None is no number."""
+    for name, value in asked.items():
+        if value is not None and not value >= low:
+            raise InputError(f"{name} must be at least {low}; {value} was asked")
+
+
 def unknown(what: str, asked: str, there: Iterable[str]) -> InputError:
     """`no signal 'aumm'; did you mean aum? There is: aum, confident, ...`"""
     there = sorted(there)

@@ -35,11 +35,14 @@ def folder(room: str) -> Path:
 
 
 def first_line(room: str, name: str) -> str:
-    """The first docstring line of a method, read without importing what it needs."""
+    """The first docstring line of a method, and the rest of its sentence, read without importing what it needs."""
     tree = ast.parse((folder(room) / f"{name}.py").read_text())
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
-            return (ast.get_docstring(node) or "").partition("\n")[0]
+            text = (ast.get_docstring(node) or "").partition("\n\n")[0]
+            line = text.partition("\n")[0]
+            whole, stop, _ = text.replace("\n", " ").partition(". ") if not line.endswith(".") else (line, "", "")
+            return whole + stop.strip()
     return ""
 
 

@@ -58,7 +58,8 @@ def drop(part: Path) -> None:
     if part.is_dir():
         shutil.rmtree(part)
     else:
-        part.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            part.unlink()
 
 
 def failed(path: Path, error: OSError) -> Exception:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from datablame.dataset import Dataset
 from datablame.evidence.recall import Recall
+from datablame.ground.errors import at_least
 from datablame.run import Run
 
 
@@ -15,6 +16,7 @@ class memory_wrap:
     """The mean weight of each training image in the random memories that hold it; negative where its label is not the query's."""
 
     def __init__(self, run: Run, queries: Dataset, memories: int = 10):
+        at_least(1, memories=memories)
         self.recall, self.queries, self.memories = Recall.of(run), queries, memories
         self.size = 64 * len(run.data)
         self.facts = {"of": "attention", "memories": memories}

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from datablame.ground.errors import InputError
 from datablame.models.torchvision import torchvision
 from datablame.run import Run
 
@@ -29,6 +30,8 @@ class frozen(nn.Module):
             model = Run(name).model
             self.net: nn.Module = model.encoder  # type: ignore[assignment]  # a run of ours has one
             self.mean, self.std = (tuple(part.flatten().tolist()) for part in (model.mean, model.std))  # type: ignore[operator,union-attr]
+        elif "/" in name:
+            raise InputError(f"there is no run at {name} whose encoder could be taken, seen from {Path.cwd()}")
         else:
             self.size = size
             self.net = torchvision((3, size, size), name, weights)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from datablame.ground.errors import InputError
+
 
 def conv(i: int, o: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(i, o, kernel, stride, padding, bias=False), nn.BatchNorm2d(o), nn.ReLU())
@@ -26,6 +28,8 @@ class resnet9(nn.Sequential):
     """Nine layers, 2.3 million weights at width 1; for images of 16 to 64 pixels, fast on a CPU at width 0.5."""
 
     def __init__(self, shape: tuple[int, int, int], width: float = 1.0):
+        if not width > 0:
+            raise InputError(f"width must be above 0; {width} was asked")
         a, b, c = (max(8, round(n * width)) for n in (64, 128, 256))
         self.dim = b
         super().__init__(

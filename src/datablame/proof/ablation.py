@@ -43,8 +43,10 @@ def ablation(
     """
     if run.test is None:
         raise InputError(f"{run.path} has no test split: removals are compared on test images")
-    if not signals or not shares or not all(0 <= share < 1 for share in shares):
-        raise InputError(f"name one signal or more, and shares from 0 to less than 1; {[*shares]} was asked")
+    if not signals or not seeds:
+        raise InputError(f"name one signal or more, and one seed or more; {[*signals]} and {[*seeds]} were asked")
+    if not shares or not all(0 <= share < 1 for share in shares):
+        raise InputError(f"name shares from 0 to less than 1; {[*shares]} was asked")
     looks = [("none", 0.0), *((noise, strength) for noise in noises for strength in strengths)]
     tests = {look: seen(run.test, *look) for look in looks}
     probe = Heads(run) if run.recipe.trainer == "newton" else None

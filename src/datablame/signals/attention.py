@@ -8,7 +8,7 @@ from torch import Tensor
 
 from datablame.evidence.recall import BLOCK, Recall
 from datablame.ground import clock, draw, world
-from datablame.ground.errors import InputError
+from datablame.ground.errors import at_least
 from datablame.run import Run
 
 
@@ -17,8 +17,7 @@ def attention(run: Run, memories: int = 4, queries: int = 5_000) -> Float[Tensor
 
     `queries`: so many training images look, never at themselves. An image that none looks at has the share of all.
     """
-    if memories < 1 or queries < 1:
-        raise InputError(f"one memory and one query or more are needed; {memories} and {queries} were asked")
+    at_least(1, memories=memories, queries=queries)
     recall, labels = Recall.of(run), run.data.labels.to(world.device())
     some = draw.permutation(len(labels), "pointing", run.recipe.seed)[:queries]
     blocks = some.split(max(1, BLOCK // len(labels)))

@@ -9,6 +9,7 @@ from torch.nn.functional import normalize
 
 from datablame.evidence.encoded import features
 from datablame.ground import clock, world
+from datablame.ground.errors import at_least
 from datablame.run import Run
 
 BLOCK = 1 << 26
@@ -17,6 +18,7 @@ BLOCK = 1 << 26
 
 def knn(run: Run, k: int = 50) -> Float[Tensor, " N"]:
     """Share of the `k` nearest other examples (cosine of the encoder's features) whose label differs, the nearer counting more."""
+    at_least(1, k=k)
     kept = torch.from_numpy(features(run).astype("float32"))
     with clock.stage("neighbours"):
         space = normalize(kept.to(world.device()))

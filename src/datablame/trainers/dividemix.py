@@ -19,7 +19,7 @@ from datablame.evidence.schedules import schedule
 from datablame.evidence.training import Progress, optimizer_of
 from datablame.ground import clock, world
 from datablame.ground.draw import batches, permutation, seed_of
-from datablame.ground.errors import InputError
+from datablame.ground.errors import InputError, at_least
 from datablame.recipe import Recipe
 from datablame.run import Run
 
@@ -46,6 +46,13 @@ class Mix:
     """Speak against sure answers while warming up, for wrong labels that follow the class."""
     strong: str = ""
     """Augmentation of the descent (crop+flip+randaugment); without it that of the recipe."""
+
+    def __post_init__(self) -> None:
+        at_least(0, warmup=self.warmup, unlabelled=self.unlabelled, ramp=self.ramp, smooth=self.smooth)
+        if not 0 < self.threshold < 1:
+            raise InputError(f"threshold is a chance between 0 and 1; {self.threshold} was asked")
+        if not (self.temperature > 0 and self.alpha > 0):
+            raise InputError(f"temperature and alpha are above 0; {self.temperature} and {self.alpha} were asked")
 
 
 def dividemix(run: Run, mix: Mix = Mix()) -> Classifier:

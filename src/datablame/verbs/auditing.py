@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from datablame.ground.errors import InputError
-from datablame.reading import Reading, splits
+from datablame.reading import AMOUNT, Reading, splits
 from datablame.recipe import Recipe
 from datablame.verbs.holding import Source, held
 from datablame.verbs.judging import judged, measure, score
@@ -35,7 +35,7 @@ def audit(
     minutes: float | None = None,
     retrain: bool = True,
     noise: str | None = None,
-    amount: float = 0.2,
+    amount: float = AMOUNT,
     out: Path = Path("runs"),
     dry_run: bool = False,
 ) -> Run | Estimate:

@@ -28,7 +28,7 @@ def explain(
     rerank: int = 0,
     asked: Annotated[Dataset | None, Parameter(parse=False)] = None,
 ) -> Links:
-    """Say which training images pushed the model towards its answer, and which against.
+    """Say which training images pushed the model towards an image's label (of a picture of yours: its answer), and which against.
 
     Parameters
     ----------

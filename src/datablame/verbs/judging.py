@@ -51,13 +51,13 @@ def judge(
     Parameters
     ----------
     run
-        Folder of a run that has been scored.
+        Folder of a run.
     scores
         The scores to judge by; without them those that `by` names.
     judge
         mixture, confident, top,share=0.05; remove,share=0.2 drops and relabel,share=0.1 relabels so many without asking.
     by
-        The scores to judge by: a file name in the run's scores folder, without .npy.
+        The scores to judge by: a file name in the run's scores folder, without .npy; the default blend is made if it is not there.
     oracle
         Whoever is to be dropped or fixed gets the label that is known to be right: what a person would do, for trials.
     """
@@ -71,7 +71,7 @@ def judge(
         path = run.path / "verdict.csv"
         if Verdict.edited(path):
             raise InputError(f"{path} was edited by hand; move it away to judge anew")
-        verdict = method(run, scores or scoring.kept(run, by))
+        verdict = method(run, scores or scoring.wanted(run, by))
         verdict = truthful(verdict, run.data) if oracle else verdict
         verdict.save(path, run.data)
         exporting.examples(run, verdict)

@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from datablame.ground.errors import InputError
 from datablame.lesson import PAPER, Lesson, Sight
-from datablame.reading import Reading, planted, read, splits
+from datablame.reading import AMOUNT, Reading, planted, read, splits
 from datablame.recipe import Recipe
 from datablame.subset import Subset
 from datablame.verbs.holding import RunLike, Source, held, opened
@@ -97,7 +97,7 @@ def train(
     recipe: Annotated[Recipe, Parameter(name="*")] = Recipe(),
     reading: Reading = Reading(),
     noise: str | None = None,
-    amount: float = 0.2,
+    amount: float = AMOUNT,
     subset: Annotated[Subset, Parameter(name="*")] = Subset(),
     out: Path = Path("runs"),
     test: Annotated[Dataset | None, Parameter(parse=False)] = None,
@@ -191,9 +191,8 @@ def teach(
     if paper and (sight, lesson) != (Sight(), Lesson()):
         raise InputError("--paper sets all other options of teaching; leave them out")
     if start is not None and (paper or sight != Sight()):
-        raise InputError(
-            "a detector that is taught further keeps what it sees; leave out --paper, --views, --points, --hidden, --layers"
-        )
+        options = ", ".join(f"--{field.name}" for field in dataclasses.fields(Sight))
+        raise InputError(f"a detector that is taught further keeps what it sees; leave out --paper, {options}")
     sight, lesson = PAPER if paper else (sight, lesson)
     with draw.seeded("detector", lesson.seed):
         detector = Detector.load(start) if start is not None else Detector(sight)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from datablame.ground.errors import InputError
+from datablame.ground.errors import InputError, at_least
 from datablame.verbs.holding import RunLike, held, opened
 from datablame.verbs.judging import judge
 
@@ -34,8 +34,7 @@ def prove(run: RunLike, *, seeds: int = 1, remove: float | None = None, by: str 
     from datablame.proof.retraining import retraining
     from datablame.verdict import Verdict
 
-    if seeds < 1:
-        raise InputError(f"--seeds must be at least 1; {seeds} was asked")
+    at_least(1, seeds=seeds)
     if remove is None and by != "blend":
         raise InputError("--by goes with --remove; without it the verdict that stands there is proved")
     with held(run) as run:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from datablame.ground.errors import InputError
-from datablame.reading import Reading
+from datablame.ground.errors import InputError, at_least
+from datablame.reading import AMOUNT, Reading
 from datablame.recipe import Recipe
 from datablame.subset import Subset
 from datablame.verbs.holding import RunLike, Source, held, opened
@@ -81,7 +81,7 @@ def remember(run: RunLike, *names: str, choose: str | None = None, size: int = 0
     run
         Folder of a run that was trained with --head memory_wrap or memory.
     names
-        Names of training images (as in table.csv), chosen by hand.
+        Names of training images (as in examples.parquet and verdict.csv), chosen by hand.
     choose
         Without names: prototypes (whose means are the classes' means; unless told), used (those that are looked at most), balanced or random.
     size
@@ -89,8 +89,7 @@ def remember(run: RunLike, *names: str, choose: str | None = None, size: int = 0
     """
     from datablame import recalling
 
-    if size < 0:
-        raise InputError(f"--size must be at least 0; {size} was asked")
+    at_least(0, size=size)
     with held(run) as run:
         return recalling.remembered(run, choose, size, names)
 
@@ -110,14 +109,12 @@ def evaluate(*runs: RunLike, memories: int = 5) -> dict[str, Any]:
     if not runs:
         raise InputError("name one run or more")
     found: dict[str, dict[str, float]] = {}
-    groups: dict[str, list[dict[str, float]]] = {}
     every = {str(run.path): run for where in runs for run in map(opened, several(where))}
     for path, run in every.items():
         with held(run):
             found[path] = recalling.evaluated(run, memories)
-        kind = f"{run.recipe.model}, {run.recipe.head}, {len(run.data):,} images"
-        groups.setdefault(kind, []).append(found[path])
-    told = {kind: summary(each) for kind, each in groups.items()}
+    groups = recalling.alike(list(every.values()))
+    told = {kind: summary([found[str(run.path)] for run in each]) for kind, each in groups.items()}
     return {
         "runs": found,
         "means": told,
@@ -126,11 +123,16 @@ def evaluate(*runs: RunLike, memories: int = 5) -> dict[str, Any]:
 
 
 def several(run: RunLike) -> Sequence[RunLike]:
-    """The run, or all runs that lie in the folder."""
+    """The run, or all finished runs that lie in the folder."""
+    from datablame.ground import clock
+
     if not isinstance(run, (str, Path)) or (Path(run) / "run.json").exists():
         return [run]
-    inside = sorted(path.parent for path in Path(run).glob("*/run.json"))
-    return inside or [run]
+    inside = [opened(path.parent) for path in sorted(Path(run).glob("*/run.json"))]
+    for each in inside:
+        if not each.finished:
+            clock.say(f"left out: {each.unfinished}")
+    return [each for each in inside if each.finished] or [run]
 
 
 def summary(found: Sequence[dict[str, float]]) -> dict[str, float]:
@@ -154,7 +156,7 @@ def repeat(
     recipe: Annotated[Recipe, Parameter(name="*")] = Recipe(),
     reading: Reading = Reading(),
     noise: str | None = None,
-    amount: float = 0.2,
+    amount: float = AMOUNT,
     subset: Annotated[Subset, Parameter(name="*")] = Subset(),
     out: Path = Path("runs"),
 ) -> dict[str, Any]:
@@ -177,8 +179,7 @@ def repeat(
     out
         Folder under which the runs' own folders are made.
     """
-    if runs < 1 or memories < 1:
-        raise InputError(f"--runs and --memories must be at least 1; {runs} and {memories} were asked")
+    at_least(1, runs=runs, memories=memories)
     made = [
         train(
             data,

@@ -28,7 +28,8 @@ def distribution(run: Run) -> Section | None:
         axis.text(verdict.cut, axis.get_ylim()[1], " cut", color=INK, va="top", fontsize=8)
         axis.set_xlabel("suspicion", fontsize=9, color=GREY)
         axis.set_ylabel("examples", fontsize=9, color=GREY)
-        axis.set_yscale("symlog", linthresh=10)
+        if axis.get_ylim()[1] > 100:
+            axis.set_yscale("symlog", linthresh=10)
         axis.legend(frameon=False, fontsize=8, loc="upper right")
 
     return Section("Scores", figure(run, "distribution", draw) + by_class(run, verdict), 20)
@@ -46,7 +47,7 @@ def by_class(run: Run, verdict: Verdict) -> str:
     rows = []
     for share, k in shares:
         mine = held & (labels == k)
-        to, count = np.unique(proposed[mine], return_counts=True)
+        to, count = np.unique(proposed[mine & (proposed >= 0)], return_counts=True)
         best = ", ".join(f"{escape(run.data.classes[to[i]])} ({count[i]})" for i in count.argsort()[::-1][:3])
         rows.append(
             f"<tr><td>{escape(run.data.classes[k])}</td><td>{(labels == k).sum():,}</td><td>{mine.sum():,}</td><td>{share:.1%}</td><td>{best}</td></tr>"

@@ -81,7 +81,9 @@ def bands(curves: list[tuple[str, Tensor]], wrong: Tensor, names: tuple[str, str
         axis.set_title(title, fontsize=9, color=GREY)
         axis.set_xlabel("training done, %", fontsize=9, color=GREY)
         axis.set_ylim(-0.02, 1.02)
-    axes[-1].legend(frameon=True, edgecolor="none", framealpha=0.8, fontsize=8, loc="upper right")
+    axes[0].figure.legend(
+        *axes[0].get_legend_handles_labels(), frameon=False, fontsize=8, ncols=2, loc="outside lower center"
+    )
 
 
 def spread(run: Run) -> list[int]:

@@ -10,9 +10,11 @@ from torch import Tensor
 from datablame.faces.figures import Section, encoded, picture, thumbnail
 from datablame.ground import store
 from datablame.run import Run
-from datablame.verdict import ACTS, ASK, Verdict
+from datablame.verdict import ACTS, ASK, DROP, Verdict
 
 SHOWN = 60
+HARD = "Hard, not clearly wrong", "Suspect, but the second opinion agrees with the given label."
+REVIEW = "Need review", "Their temperatures rose and fell again, or end between those of easy and of hard images."
 
 
 def suspects(run: Run) -> Section | None:
@@ -27,7 +29,8 @@ def suspects(run: Run) -> Section | None:
         sheet(run, verdict, worst[:32])
     html = gallery(run, verdict, worst) or "<p>No label is held to be wrong.</p>"
     if len(hard):
-        html += f"<h3>Hard, not clearly wrong</h3><p>Suspect, but the second opinion agrees with the given label. They were kept.</p>{gallery(run, verdict, hard)}"
+        title, why = REVIEW if verdict.by.startswith("trajectory") else HARD
+        html += f"<h3>{title}</h3><p>{why} They were kept.</p>{gallery(run, verdict, hard)}"
     return Section("Worst suspects", html, 10)
 
 
@@ -43,6 +46,8 @@ def tile(run: Run, verdict: Verdict, row: int) -> str:
     to = (
         f'&rarr; <b class="to">{escape(data.classes[proposed])}</b> <i>{verdict.chance[row]:.0%}</i>'
         if proposed >= 0
+        else "dropped"
+        if verdict.act[row] == DROP
         else "kept"
     )
     truth = ""
