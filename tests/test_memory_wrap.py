@@ -517,7 +517,7 @@ def test_runs_are_averaged_over_seeds_alone(wrapped, tmp_path, interrupted, caps
     other = train(epochs=1)
     interrupted(lambda: train(epochs=6))
     found = verbs.evaluate(tmp_path)
-    assert "left out: " in capsys.readouterr().err
+    assert "is left out: it is not finished" in capsys.readouterr().err
     assert set(found["runs"]) == {str(run.path) for run in (*same, other)}
     assert [kind.partition("images, ")[2] for kind in found["means"]] in (
         ["epochs=1", "epochs=2"],

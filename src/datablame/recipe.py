@@ -89,6 +89,8 @@ class Recipe:
         kinds = {"int": int, "float": float, "str": str}
         try:
             return cls(**{name: kinds[known[name]](value) for name, value in fields.items()})
+        except InputError:
+            raise
         except (TypeError, ValueError) as error:
             raise InputError(f"a recipe's field has the wrong type: {error}") from None
 

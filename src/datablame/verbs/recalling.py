@@ -123,16 +123,17 @@ def evaluate(*runs: RunLike, memories: int = 5) -> dict[str, Any]:
 
 
 def several(run: RunLike) -> Sequence[RunLike]:
-    """The run, or all finished runs that lie in the folder."""
+    """The run, or all finished runs with test images that lie in the folder."""
     from datablame.ground import clock
 
     if not isinstance(run, (str, Path)) or (Path(run) / "run.json").exists():
         return [run]
     inside = [opened(path.parent) for path in sorted(Path(run).glob("*/run.json"))]
+    fit = [each for each in inside if each.finished and each.test is not None]
     for each in inside:
-        if not each.finished:
-            clock.say(f"left out: {each.unfinished}")
-    return [each for each in inside if each.finished] or [run]
+        if each not in fit:
+            clock.say(f"{each.path} is left out: it {'has no test images' if each.finished else 'is not finished'}")
+    return fit or [run]
 
 
 def summary(found: Sequence[dict[str, float]]) -> dict[str, float]:
