@@ -323,7 +323,7 @@ def test_recipes_take_numbers_as_yaml_writes_them(tmp_path):
     (tmp_path / "r.yaml").write_text("rate: 5e-2\nepochs: 3\n")
     assert Recipe.read(tmp_path / "r.yaml").rate == 0.05
     (tmp_path / "r.yaml").write_text("epochs: soon\n")
-    with pytest.raises(InputError, match="^momentum is a share"):
+    with pytest.raises(InputError, match=r"^momentum is a share"):
         Recipe.from_json({"momentum": 2})
     with pytest.raises(InputError, match="wrong type"):
         Recipe.read(tmp_path / "r.yaml")
