@@ -161,6 +161,7 @@ def test_every_command_works_on_a_run(audited, capsys, tmp_path):
         (["audit", "digits", "--amount", "2", "--noise", "uniform"], "between 0 and 1"),
         (["audit", "digits", "--label", "x"], "which cannot choose this"),
         (["audit", "no/such/folder"], "there is no path no/such/folder"),
+        (["audit", "photos/"], "there is no path photos/"),
         (["audit", "digits", "--minutes", "0.0001"], "minutes are too few"),
         (["audit", "digits", "--recipe", "none.yaml"], "cannot read the recipe"),
         (["audit"], "source"),

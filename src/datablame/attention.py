@@ -57,7 +57,7 @@ class Attention:
         for name, asked in (("size", self.size), ("keep", self.kept)):
             if asked > count:
                 raise InputError(
-                    f"a memory of {asked:,} images was asked, but there are {count:,} to train on; ask for a smaller {name}, such as {max(1, count // 2)}"
+                    f"a memory of {asked:,} images was asked, but there are {count:,} to train on; ask for a smaller one, such as --head memory_wrap,{name}={max(1, count // 2)}"
                 )
 
 

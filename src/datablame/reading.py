@@ -62,7 +62,7 @@ def read(source: str | Path | Dataset, split: str = "train", reading: Reading = 
         room, known = "digits", ("limit",)
     elif where in presets():
         room, known = "preset", ("label", "truth", "limit", "size")
-    elif path.exists() or (where.count("/") == 1 and not path.suffix):
+    elif path.exists() or (where.count("/") == 1 and all(where.split("/")) and not path.suffix):
         room, known = "hub", ("image", "label", "truth", "limit", "size")
     else:
         raise InputError(f"there is no path {where}, and {plug.unknown('source', where, ['digits', *presets()])}")
