@@ -213,6 +213,7 @@ class Run:
 
     @property
     def unfinished(self) -> InputError:
+        """What to say to whoever asks a run for what it will have at its end."""
         return InputError(f"{self.path} has not finished training; train it again, by the same command, to resume")
 
     @property
