@@ -423,7 +423,7 @@ def test_explaining_on_the_command_line(mine, tmp_path, capsys, png):
         (tmp_path / "gone.png",): "there is no picture",
         (tmp_path / "broken.png",): "cannot be read as a picture",
         (tmp_path / "photo.png", "--label", "up"): "no class 'up'",
-        ("--queries", 0): "--queries must be at least 1",
+        ("--queries", 0): "queries must be at least 1",
         ("--pick", "worst"): "no pick 'worst'",
         ("--keep", 0): "keep must be at least 1",
     }.items():

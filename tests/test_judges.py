@@ -8,11 +8,12 @@ import pytest
 import torch
 from conftest import TINY, blobs
 
-from datablame import InputError, Run, Scores, Verdict, scoring, verbs
+from datablame import InputError, Run, Scores, Verdict, verbs
 from datablame.dataset import Dataset
 from datablame.ground.plug import find
 from datablame.proof.comparison import comparison, interval
 from datablame.proof.metrics import against_truth, at_half, metrics, over
+from datablame.scores import name_of, place
 from datablame.verdict import ASK, DROP, FIX, KEEP, decide
 
 
@@ -242,7 +243,9 @@ def test_the_default_blend_is_made_for_whoever_judges(tmp_path):
 def test_scores_stay_in_the_folder_of_their_run(run):
     with pytest.raises(InputError, match="not the name of a file"):
         verbs.score(run, "aum", "loss", name="../../evil")
-    assert scoring.place(run, "lstm,detector=../../a.safetensors").parent == run.path / "scores"
+    for name in ("lstm,detector=../../a.safetensors", "lstm,detector=a%2Fb", "aum,since=0.5"):
+        assert place(run.path, name).parent == run.path / "scores"
+        assert name_of(place(run.path, name)) == name
 
 
 def test_what_is_dropped_is_called_dropped(tmp_path):

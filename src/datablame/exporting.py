@@ -16,6 +16,7 @@ from datablame.dataset import Dataset
 from datablame.ground import clock, store
 from datablame.ground.errors import InputError
 from datablame.run import Run, plain
+from datablame.scores import name_of
 from datablame.verdict import ACTS, Verdict
 
 GROUP = 2048
@@ -45,7 +46,7 @@ def columns(run: Run, verdict: Verdict) -> dict[str, Any]:
     if data.truth is not None:
         table |= {"truth": data.truth.numpy(), "truth_name": classes[data.truth]}
     for path in sorted((run.path / "scores").glob("*.npy")):
-        table[f"suspicion.{path.stem}"] = np.load(path)
+        table[f"suspicion.{name_of(path)}"] = np.load(path)
     return table
 
 

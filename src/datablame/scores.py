@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote
 
 import torch
 from jaxtyping import Float
@@ -51,3 +54,13 @@ def blend(scores: Sequence[Scores], name: str = "blend") -> Scores:
             + ", ".join(f"{each.name} has {len(each.values)}" for each in scores)
         )
     return Scores(name, torch.stack([each.standard() for each in scores]).mean(0))
+
+
+def place(run: Path, name: str) -> Path:
+    """Where scores are kept; never outside the run's folder, whatever paths are among a signal's options."""
+    return run / "scores" / (re.sub(r"[/\\%]", lambda sign: f"%{ord(sign[0]):02X}", name) + ".npy")
+
+
+def name_of(path: Path) -> str:
+    """The scores that are kept in a file."""
+    return unquote(path.stem)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,7 +11,7 @@ from datablame.evidence import passes
 from datablame.ground import clock, plug, store, world
 from datablame.ground.errors import InputError, unknown
 from datablame.run import Run
-from datablame.scores import Scores, blend
+from datablame.scores import Scores, blend, name_of, place
 
 DEFAULT = ("aum", "aum,since=0.5", "knn", "confident")
 """The default blend, chosen by measurement: benchmarks/RESULTS.md, "The default blend"."""
@@ -28,7 +26,7 @@ def defaults(run: Run) -> list[str]:
 def scored(run: Run, signal: str) -> Scores:
     """One signal's scores, computed once, and again where a file that they were read off has changed since."""
     function = plug.find("signals", signal)
-    path = place(run, signal)
+    path = place(run.path, signal)
     if reads := getattr(function.func, "reads", None):  # type: ignore[attr-defined]  # a partial
         mark, facts = {"reads": store.digest_of(reads(run, **function.keywords))}, path.with_suffix(".json")  # type: ignore[attr-defined]
         if world.agree(not facts.exists() or store.read_json(facts) != mark):
@@ -46,24 +44,19 @@ def blended(run: Run, signals: Sequence[str], name: str) -> Scores:
     """The blend of several signals, kept under `name`; a single signal as it is."""
     if plug.parse(name)[0] in plug.names("signals"):
         raise InputError(f"'{name}' is a signal; give the blend another name")
-    if place(run, name).name != f"{name}.npy":
+    if place(run.path, name).name != f"{name}.npy":
         raise InputError(f"'{name}' is not the name of a file; a blend's name has no / in it")
     each = [scored(run, signal) for signal in signals or defaults(run)]
     if len(each) == 1:
         return each[0]
     whole = blend(each, name)
-    store.write_array(place(run, name), whole.values.numpy())
+    store.write_array(place(run.path, name), whole.values.numpy())
     return whole
-
-
-def place(run: Run, name: str) -> Path:
-    """Where scores are kept; never outside the run's folder, whatever paths are among a signal's options."""
-    return run.path / "scores" / (re.sub(r"[/\\]", "_", name) + ".npy")
 
 
 def names(run: Run) -> list[str]:
     """The scores that are in the run's folder. Raises InputError where there are none."""
-    there = sorted(path.stem for path in (run.path / "scores").glob("*.npy"))
+    there = sorted(map(name_of, (run.path / "scores").glob("*.npy")))
     if not there:
         raise InputError(f"{run.path} has no scores yet; make them with: datablame score {run.path}")
     return there
@@ -71,12 +64,11 @@ def names(run: Run) -> list[str]:
 
 def wanted(run: Run, name: str) -> Scores:
     """Scores to judge by: the default blend is made if it is not there, others are asked for."""
-    return blended(run, (), name) if name == "blend" and not place(run, name).exists() else kept(run, name)
+    return blended(run, (), name) if name == "blend" and not place(run.path, name).exists() else kept(run, name)
 
 
 def kept(run: Run, name: str) -> Scores:
     """Scores that are in the run's folder. Raises InputError where they are not, with those that are."""
-    path = place(run, name)
-    if path.stem not in names(run):
+    if name not in names(run):
         raise unknown("scores", name, names(run))
-    return Scores(name, torch.from_numpy(np.load(path)))
+    return Scores(name, torch.from_numpy(np.load(place(run.path, name))))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from datablame import scoring
 from datablame.faces.figures import BLUE, GREEN, GREY, ORANGE, RED, figure
 from datablame.run import Run
+from datablame.scores import place
 
 COLOURS = (RED, BLUE, GREEN, ORANGE)
 
@@ -30,8 +30,8 @@ def page(run: Run, table: Sequence[dict[str, Any]], noise: str, strength: float)
     x, clean = 100 * np.array(shares), noise == "none"
 
     def paint(axis: Axes, below: Axes) -> None:
-        for place, signal in enumerate(signals):
-            colour = GREY if signal == "random" else COLOURS[place % len(COLOURS)]
+        for turn, signal in enumerate(signals):
+            colour = GREY if signal == "random" else COLOURS[turn % len(COLOURS)]
             mine = [row for row in table if row["signal"] == signal]
             points = [100 * np.array([r["test_accuracy"] for r in mine if r["share"] == share]) for share in shares]
             mean = np.array([each.mean() for each in points])
@@ -56,6 +56,6 @@ def page(run: Run, table: Sequence[dict[str, Any]], noise: str, strength: float)
 
 def held(run: Run, signal: str, shares: Sequence[float]) -> np.ndarray:
     """How much of the total of a score the top shares hold; scores are counted from the smallest, or from 0 where none is below."""
-    values = np.sort(np.load(scoring.place(run, signal)).astype("float64"))[::-1]
+    values = np.sort(np.load(place(run.path, signal)).astype("float64"))[::-1]
     total = np.concatenate([[0.0], (values - min(values[-1], 0.0)).cumsum()])
     return total[[round(share * len(values)) for share in shares]] / max(total[-1], 1e-30)

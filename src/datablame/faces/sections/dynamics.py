@@ -60,12 +60,10 @@ def detected(run: Run, rows: Int[Tensor, " n"]) -> Float[Tensor, "T n"] | None:
     """The detector's chance after each time, where the run was scored by one."""
     try:
         scored = [name for name in scoring.names(run) if plug.parse(name)[0] == "lstm"]
-    except InputError:
+        detector = Detector.load(chosen(run, plug.parse(scored[0])[1].get("detector", "auto"))) if scored else None
+    except InputError:  # nothing is scored, or the detector's file is gone
         return None
-    if not scored:
-        return None
-    asked = plug.parse(scored[0])[1].get("detector", "auto")
-    return Detector.load(chosen(run, asked)).chances(run)[rows].T
+    return None if detector is None else detector.chances(run)[rows].T
 
 
 def bands(curves: list[tuple[str, Tensor]], wrong: Tensor, names: tuple[str, str], *axes: Axes) -> None:
