@@ -152,6 +152,13 @@ def test_missing_labels_are_named(tmp_path, png):
 
 def test_corrupt_writes_what_load_reads(tmp_path):
     noisy = verbs.corrupt("digits", noise="uniform", amount=0.25, seed=3, out=tmp_path / "noisy.parquet")
+    verbs.corrupt("digits", noise="uniform", amount=0.25, seed=3, out=tmp_path / "noisy.parquet")
+    mine = tmp_path / "mine.parquet"
+    parquet.write_table(parquet.read_table(tmp_path / "noisy.parquet").replace_schema_metadata(None), mine)
+    before = mine.read_bytes()
+    with pytest.raises(InputError, match="was not written by datablame"):
+        verbs.corrupt("digits", out=mine)
+    assert mine.read_bytes() == before
     back = load(tmp_path / "noisy.parquet", truth="truth")
     assert torch.equal(back.labels, noisy.labels)
     assert torch.equal(back.truth, noisy.truth)

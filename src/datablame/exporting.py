@@ -19,6 +19,8 @@ from datablame.run import Run, plain
 from datablame.scores import name_of
 from datablame.verdict import ACTS, Verdict
 
+MARK = "datablame"
+"""Key among the metadata of what is written here."""
 GROUP = 2048
 """Rows of a Parquet file written at a time."""
 
@@ -115,13 +117,29 @@ def to_folders(data: Dataset, path: Path) -> Path:
     return store.write_folder(path, files())
 
 
+def ours(path: Path) -> bool:
+    """Did `to_parquet` write this file?"""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        return MARK.encode() in (parquet.read_schema(path).metadata or {})
+    except (OSError, pa.ArrowInvalid):
+        return False
+
+
 def to_parquet(data: Dataset, path: Path) -> Path:
-    """A set as one Parquet file in the hub's layout: image (PNG bytes), label and truth with their class names."""
+    """A set as one Parquet file in the hub's layout: image (PNG bytes), label and truth with their class names.
+
+    Raises InputError where a file is there that was not written so: it may be somebody's data.
+    """
     import json
 
     import pyarrow as pa
     from pyarrow import parquet
 
+    if path.exists() and not ours(path):
+        raise InputError(f"{path} is there and was not written by datablame; name a new file")
     kind = {"_type": "ClassLabel", "names": list(data.classes)}
     features: dict[str, Any] = {"image": {"_type": "Image"}, "label": kind}
     whole: dict[str, Any] = {"label": data.labels.numpy()}
@@ -132,7 +150,9 @@ def to_parquet(data: Dataset, path: Path) -> Path:
         rows = range(start, min(start + GROUP, len(data)))
         images = [{"bytes": png(data, row), "path": data.name(row)} for row in rows]
         table = pa.table({"image": images} | {name: column[rows.start : rows.stop] for name, column in whole.items()})
-        return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        return table.replace_schema_metadata(
+            {"huggingface": json.dumps({"info": {"features": features}}), MARK: "a set"}
+        )
 
     def save(file: Path) -> None:
         first = part(0)
