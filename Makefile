@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: install test demo lint bench
+.PHONY: install test test-all test-oldest demo lint bench
 
 # An installed environment is recognised by its stamp; a change of pyproject.toml makes it anew.
 install: $(VENV)/stamp
@@ -15,7 +15,18 @@ $(VENV)/stamp: pyproject.toml
 	touch $@
 
 test: install lint
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: install lint
 	$(BIN)/python -m pytest
+
+# The oldest allowed dependencies, in an environment of their own: run by hand before a release.
+test-oldest:
+	$(PYTHON) -m venv $(VENV)-oldest
+	$(VENV)-oldest/bin/pip install --quiet --upgrade pip
+	$(VENV)-oldest/bin/pip install --quiet $$($(PYTHON) tools/oldest.py)
+	$(VENV)-oldest/bin/pip install --quiet --editable '.[test]'
+	$(VENV)-oldest/bin/python -m pytest -m 'not slow'
 
 lint: install
 	$(BIN)/ruff check .

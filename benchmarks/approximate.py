@@ -1,4 +1,5 @@
-"""What the defaults of influence cost in accuracy: low rank, few rows for the factors, and the index, against exact EK-FAC.
+"""What the defaults of influence cost in accuracy: low rank, few rows for the factors, and the
+index, against exact EK-FAC.
 
 `python benchmarks/approximate.py` takes about 25 minutes on two cores once the nets are trained.
 """
@@ -16,11 +17,11 @@ from influence import BATCH, pearson, picked, trained
 from torch import Tensor
 
 import datablame as db
-from datablame.evidence import factors as fitting
-from datablame.evidence.factors import Factors, Fisher
-from datablame.evidence.index import Index, found, spearman
-from datablame.evidence.inner import Inner
-from datablame.ground import draw
+from datablame.base import hashing
+from datablame.influence import factors as fitting
+from datablame.influence.factors import Factors, Fisher
+from datablame.influence.index import Index, found, spearman
+from datablame.influence.products import GradientProducts
 
 QUERIES, SELF = 32, 768
 VARIANTS = [
@@ -68,8 +69,8 @@ def selves(factors: Factors, rows: Tensor) -> Tensor:
 
 def pairs(factors: Factors, rows: Tensor) -> Tensor:
     queries = picked(factors.run, QUERIES)
-    inner = Inner(factors.run, queries, [(1 / len(factors.run.data), factors)], "margin")
-    return inner.meet(inner.hold(torch.arange(QUERIES)), rows)
+    inner = GradientProducts(factors.run, queries, [(1 / len(factors.run.data), factors)], "margin")
+    return inner.score(inner.prepare(torch.arange(QUERIES)), rows)
 
 
 def mean_spearman(a: Tensor, b: Tensor) -> float:
@@ -77,8 +78,10 @@ def mean_spearman(a: Tensor, b: Tensor) -> float:
 
 
 def table(run: db.Run) -> str:
-    """Self-influence and pairwise scores of each approximation against exact EK-FAC with factors of all rows; then the index."""
-    rows = draw.permutation(len(run.data), "approximate")[:SELF]
+    """Self-influence and pairwise scores of each approximation against exact EK-FAC with factors
+    of all rows; then the index.
+    """
+    rows = hashing.permutation(len(run.data), "approximate")[:SELF]
     every = torch.arange(len(run.data))
     bases = {count: basis_of(run, count) for count in (len(every), 2_000)}
     exact = fitted(run, Fisher(rank=None, eigenvalues=len(every)), bases[len(every)])
@@ -87,7 +90,9 @@ def table(run: db.Run) -> str:
     lines = []
     for count, rank, outputs, eigenvalues in VARIANTS:
         count = count or len(every)
-        factors = fitted(run, Fisher(rank=rank, outputs=outputs, eigenvalues=eigenvalues), bases[count])
+        factors = fitted(
+            run, Fisher(rank=rank, outputs=outputs, eigenvalues=eigenvalues), bases[count]
+        )
         self_scores, pair_scores = selves(factors, rows), pairs(factors, rows)
         numbers = sum(factors.widths) / factors.size
         line = [
@@ -97,7 +102,10 @@ def table(run: db.Run) -> str:
             str(outputs or "all"),
             f"{numbers:.0%}",
             f"{pearson(own, self_scores):.4f} / {spearman(own, self_scores):.4f}",
-            f"{pearson(all_pairs[:, rows], pair_scores):.4f} / {mean_spearman(all_pairs[:, rows], pair_scores):.4f}",
+            (
+                f"{pearson(all_pairs[:, rows], pair_scores):.4f} / "
+                f"{mean_spearman(all_pairs[:, rows], pair_scores):.4f}"
+            ),
             f"{found(pair_scores.topk(10, 1).indices, all_pairs[:, rows].topk(10, 1).indices):.1%}",
         ]
         print(line, flush=True)
@@ -118,9 +126,11 @@ def table(run: db.Run) -> str:
     for block in (8, 16, 32, 64):
         index = Index(default, block)
         codes = torch.cat([index.rows(part) for part in every.split(256)])
-        index.__dict__["codes"] = codes.numpy()
+        vars(index)["codes"] = codes.numpy()
         scores = index.scores(index.asked(picked(run, QUERIES), "margin"))
-        share = [found(scores.topk(max(10, round(p * len(every))), 1).indices, top) for p in (0.01, 0.04)]
+        share = [
+            found(scores.topk(max(10, round(p * len(every))), 1).indices, top) for p in (0.01, 0.04)
+        ]
         lines.append(
             [
                 f"{block} x {block}",
@@ -157,9 +167,12 @@ def main() -> None:
         run = trained(out, epochs, width, limit)
         results.write(
             f"What the defaults of influence cost in accuracy: {state}",
-            f"{run.recipe.model}, {epochs} epochs on {limit:,} CIFAR images with 10 % wrong labels; training error at the end {run.log[-1]['train_error']:.1%}. Against exact EK-FAC "
-            f"whose basis and eigenvalues come from all rows; labels sampled, damping 10 %. Self-influence and pairs on {SELF:,} rows, {QUERIES} test images; the index on all rows.\n\n"
-            + table(run),
+            f"{run.recipe.model}, {epochs} epochs on {limit:,} CIFAR images with 10 % "
+            f"wrong labels; training error at the end {run.log[-1]['train_error']:.1%}. "
+            "Against exact EK-FAC "
+            "whose basis and eigenvalues come from all rows; labels sampled, damping 10 "
+            f"%. Self-influence and pairs on {SELF:,} rows, {QUERIES} test images; the "
+            "index on all rows.\n\n" + table(run),
         )
 
 

@@ -1,7 +1,7 @@
 """Wrong labels found by self-influence, beside the plain gradient norm, AUM and the default blend.
 
-`python benchmarks/detect.py` takes about a quarter of an hour on two cores (10,000 rows, half width); `--full` is the seed's
-whole task: its net, its schedule, all rows.
+`python benchmarks/detect.py` takes about a quarter of an hour on two cores (10,000 rows, half
+width); `--full` is the seed's whole task: its net, its schedule, all rows.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import results
 
 import datablame as db
-from datablame.proof.metrics import against_truth
+from datablame.evaluation.metrics import against_truth
 from datablame.recipe import Recipe
 
 SIGNALS = [
@@ -36,11 +36,16 @@ def main() -> None:
     recipe = Recipe.read(Path("kronfluence_cifar10"))
     limit = None
     if not options.full:
-        recipe, limit = recipe.but(model="resnet9,width=0.5", batch=128, rate=0.2), 10_000
+        recipe, limit = recipe.but(model="resnet9,width=0.5", batch_size=128, lr=0.2), 10_000
     out = options.out or Path(tempfile.mkdtemp(prefix="detect-"))
     reading = db.Reading(limit=limit, label="label", test=str(results.SHARED / "test.parquet"))
     run = db.train(
-        str(results.SHARED / "train.parquet"), recipe=recipe, reading=reading, noise="uniform", amount=0.1, out=out
+        str(results.SHARED / "train.parquet"),
+        recipe=recipe,
+        reading=reading,
+        noise="uniform",
+        amount=0.1,
+        out=out,
     )
     rows = []
     for signal in SIGNALS:
@@ -56,10 +61,15 @@ def main() -> None:
         )
     results.write(
         "Wrong labels found by self-influence" + (" (full)" if options.full else ""),
-        f"CIFAR-10, {len(run.data):,} rows, 10 % of the labels replaced by another class; {run.recipe.model}, {run.recipe.epochs} epochs of the seed's schedule "
-        f"(batch {run.recipe.batch}, rate {run.recipe.rate:g}); test accuracy {run.about['test_accuracy']:.2%}, training error at the end {run.log[-1]['train_error']:.1%}. "
+        f"CIFAR-10, {len(run.data):,} rows, 10 % of the labels replaced by another class; "
+        f"{run.recipe.model}, {run.recipe.epochs} epochs of the seed's schedule "
+        f"(batch {run.recipe.batch_size}, rate {run.recipe.lr:g}); test accuracy "
+        f"{run.about['test_accuracy']:.2%}, training error at the end "
+        f"{run.log[-1]['train_error']:.1%}. "
         "The seed reports 80 % and 97 % on 50,000 rows at full width.\n\n"
-        + results.table(["signal", "found in 10 %", "found in 20 %", "average precision", "ROC-AUC"], rows),
+        + results.table(
+            ["signal", "found in 10 %", "found in 20 %", "average precision", "ROC-AUC"], rows
+        ),
     )
 
 

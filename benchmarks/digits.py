@@ -1,4 +1,6 @@
-"""The whole audit of `digits` with 10 % uniform noise, by defaults, over five seeds: seconds, ranking, accuracy after cleaning."""
+"""The whole audit of `digits` with 10 % uniform noise, by defaults, over five seeds: seconds,
+ranking, accuracy after cleaning.
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,10 @@ def main() -> None:
             ]
             began = time.perf_counter()
             done = subprocess.run(
-                [sys.executable, "-m", "datablame", *words], capture_output=True, text=True, check=True
+                [sys.executable, "-m", "datablame", *words],
+                capture_output=True,
+                text=True,
+                check=True,
             )
             seconds = time.perf_counter() - began
             facts = json.loads(done.stdout)
@@ -43,10 +48,22 @@ def main() -> None:
             rights.append(paired(facts["comparison"]["runs"]))
         for kept, value in zip((before, after, control), accuracies, strict=True):
             kept.append(value)
-        numbers = [f"{facts[name]:.4f}" for name in ("roc_auc", "average_precision")] + [f"{aum:.4f}"]
-        estimate = f"{facts['wrong_estimate']:.0f} ({facts['wrong_low']:.0f} to {facts['wrong_high']:.0f})"
-        rows.append([str(seed), f"{seconds:.1f}", *numbers, estimate, *(f"{100 * value:.2f}" for value in accuracies)])
-    from datablame.proof.comparison import interval
+        numbers = [f"{facts[name]:.4f}" for name in ("roc_auc", "average_precision")] + [
+            f"{aum:.4f}"
+        ]
+        estimate = (
+            f"{facts['wrong_estimate']:.0f} ({facts['wrong_low']:.0f} to {facts['wrong_high']:.0f})"
+        )
+        rows.append(
+            [
+                str(seed),
+                f"{seconds:.1f}",
+                *numbers,
+                estimate,
+                *(f"{100 * value:.2f}" for value in accuracies),
+            ]
+        )
+    from datablame.evaluation.comparison import interval
 
     gain, low, high = interval(torch.tensor(rights, dtype=torch.float32))
     means = [f"{100 * np.mean(kept):.2f}" for kept in (before, after, control)]
@@ -78,7 +95,7 @@ def main() -> None:
 def paired(runs: dict[str, list[str]]) -> list[float]:
     """After minus before, an image each: 1 mended, -1 broken, 0 as it was."""
     from datablame import Run
-    from datablame.proof.comparison import rights
+    from datablame.evaluation.comparison import rights
 
     was, now = (rights([Run(runs[kind][0])])[0].float() for kind in ("before", "after"))
     return (now - was).tolist()

@@ -1,6 +1,8 @@
-"""Linear datamodeling score: does the sum of an example's links say what models retrained on random halves answer?
+"""Linear datamodeling score: does the sum of an example's links say what models retrained on random
+halves answer?
 
-Park et al., 2023 (TRAK), section 4. arXiv:2303.14186. `python benchmarks/faithful.py` takes some ten minutes on two cores.
+Park et al., 2023 (TRAK), section 4. arXiv:2303.14186. `python benchmarks/faithful.py` takes some
+ten minutes on two cores.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ from scipy.stats import rankdata
 from torch import Tensor
 
 import datablame as db
-from datablame.evidence.factors import Factors, Fisher, margin
-from datablame.evidence.index import Index
-from datablame.ground import draw, plug
+from datablame.base import hashing, methods
+from datablame.influence.factors import Factors, Fisher, margin
+from datablame.influence.index import Index
 
 RECIPE = db.Recipe(folds=0, checkpoints=5)
 LINKS = [
@@ -40,12 +42,14 @@ LINKS = [
 
 
 def halves(run: db.Run, models: int, seeds: int, out: Path) -> tuple[Tensor, Tensor]:
-    """(which rows each model was trained on `[models, N]`, its log-odds of each test image's label `[models, Q]`, mean over seeds)."""
+    """(which rows each model was trained on `[models, N]`, its log-odds of each test image's
+    label `[models, Q]`, mean over seeds).
+    """
     n = len(run.data)
     inside = torch.zeros(models, n)
     said = torch.zeros(models, len(run.test or ()))
     for model in range(models):
-        rows = draw.permutation(n, "half", model)[: n // 2].sort().values
+        rows = hashing.permutation(n, "half", model)[: n // 2].sort().values
         inside[model, rows] = 1
         for seed in range(seeds):
             recipe = run.recipe.but(seed=1000 + seed, checkpoints=0)
@@ -58,10 +62,13 @@ def halves(run: db.Run, models: int, seeds: int, out: Path) -> tuple[Tensor, Ten
 
 
 def agreement(scores: Tensor, inside: Tensor, said: Tensor) -> np.ndarray:
-    """Spearman correlation over models of each query: what the links add up to against what the models said."""
+    """Spearman correlation over models of each query: what the links add up to against what the
+    models said.
+    """
     told = inside @ scores.float().T
     return np.array(
-        [np.corrcoef(rankdata(told[:, q]), rankdata(said[:, q]))[0, 1] for q in range(len(scores))], dtype=float
+        [np.corrcoef(rankdata(told[:, q]), rankdata(said[:, q]))[0, 1] for q in range(len(scores))],
+        dtype=float,
     )
 
 
@@ -79,8 +86,8 @@ def every(run: db.Run) -> dict[str, Tensor]:
     queries, rows = torch.arange(len(run.test)), torch.arange(len(run.data))
     found = {}
     for link in LINKS:
-        pairs = plug.find("links", link)(run, run.test)
-        found[link] = pairs.meet(pairs.hold(queries), rows).cpu()
+        pairs = methods.find("attributors", link)(run, run.test)
+        found[link] = pairs.score(pairs.prepare(queries), rows).cpu()
     for block in (8, 32):
         index = Index(Factors(run, Fisher()).fit(), block)
         found[f"index of influence, block {block}"] = index.scores(index.asked(run.test, "margin"))
@@ -102,11 +109,15 @@ def main() -> None:
             columns.setdefault(name, []).append(interval(agreement(scores, inside, said)))
     results.write(
         "Faithfulness: the linear datamodeling score",
-        f"`digits` with 10 % wrong labels, MLP; {options.models} random halves, retrained with {options.seeds} seeds each, whose mean log-odds of 359 test images are "
-        "predicted; Spearman correlation over the halves, mean over the test images with its 95 % interval. "
-        f"Half way: 8 epochs, before the wrong labels are fitted; to the end: the default recipe, after.\n\n"
+        f"`digits` with 10 % wrong labels, MLP; {options.models} random halves, retrained "
+        f"with {options.seeds} seeds each, whose mean log-odds of 359 test images are "
+        "predicted; Spearman correlation over the halves, mean over the test images with "
+        "its 95 % interval. "
+        "Half way: 8 epochs, before the wrong labels are fitted; to the end: the default "
+        "recipe, after.\n\n"
         + results.table(
-            ["links", "half way", "to the end"], [[f"`{name}`", *cells] for name, cells in columns.items()]
+            ["links", "half way", "to the end"],
+            [[f"`{name}`", *cells] for name, cells in columns.items()],
         ),
     )
 

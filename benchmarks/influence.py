@@ -1,7 +1,8 @@
-"""Influence beside kronfluence: seconds and memory of each stage as ratios in one run, interleaved, and agreement of the scores.
+"""Influence beside kronfluence: seconds and memory of each stage as ratios in one run, interleaved,
+and agreement of the scores.
 
-`python benchmarks/influence.py` takes about a quarter of an hour on two cores, which should have nothing else to do;
-`--full` is the seed's whole task, for a GPU.
+`python benchmarks/influence.py` takes about a quarter of an hour on two cores, which should have
+nothing else to do; `--full` is the seed's whole task, for a GPU.
 """
 
 from __future__ import annotations
@@ -28,11 +29,11 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import datablame as db
-from datablame.evidence import factors as fitting
-from datablame.evidence.factors import Factors, Fisher, margin
-from datablame.evidence.index import Index
-from datablame.evidence.inner import Inner
-from datablame.ground import draw
+from datablame.base import hashing
+from datablame.influence import factors as fitting
+from datablame.influence.factors import Factors, Fisher, margin
+from datablame.influence.index import Index
+from datablame.influence.products import GradientProducts
 
 EXACT = Fisher(rank=None, labels="given")
 LOW = Fisher(labels="given")
@@ -40,7 +41,8 @@ QUERIES, BATCH = 32, 64
 WIDE, WIDE_ROWS = 1_000, 512
 """2,000 queries of 9 MB are met in two passes, with half of 24 GB to hold them."""
 MANY, MANY_ROWS = 256, 1_024
-"""Queries and rows for the peer's product of the two: what a pair costs shows against what a query and a row cost alone."""
+"""Queries and rows for the peer's product of the two: what a pair costs shows against what a
+query and a row cost alone."""
 STAGES = {name: name for name in ("covariances", "eigenvectors", "eigenvalues", "self", "pairwise")}
 INDEX_NUMBERS = 31_040
 """Numbers an example in an index of 64 x 64 blocks of this net."""
@@ -55,7 +57,9 @@ class Cost:
 
     def run(self, work: Callable[[], Any]) -> Any:
         gc.collect()
-        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what one stage freed is not to hide what the next one takes
+        ctypes.CDLL("libc.so.6").malloc_trim(
+            0
+        )  # what one stage freed is not to hide what the next one takes
         Path("/proc/self/clear_refs").write_text("5")
         before, began = resident("VmRSS"), time.perf_counter()
         result = work()
@@ -81,14 +85,18 @@ def resident(key: str) -> float:
 class Peer:
     """kronfluence on the same weights and rows."""
 
-    def __init__(self, run: db.Run, rows: Tensor, queries: db.Dataset, folder: str, half: bool = False):
+    def __init__(
+        self, run: db.Run, rows: Tensor, queries: db.Dataset, folder: str, half: bool = False
+    ):
         from kronfluence.analyzer import Analyzer, prepare_model  # type: ignore[import-not-found]  # of the extra `bench`
         from kronfluence.task import Task  # type: ignore[import-not-found]
 
         logging.disable(logging.WARNING)
 
         class Classify(Task):
-            def compute_train_loss(self, batch: Any, model: nn.Module, sample: bool = False) -> Tensor:
+            def compute_train_loss(
+                self, batch: Any, model: nn.Module, sample: bool = False
+            ) -> Tensor:
                 return cross_entropy(model(batch[0]), batch[1], reduction="sum")
 
             def compute_measurement(self, batch: Any, model: nn.Module) -> Tensor:
@@ -96,19 +104,29 @@ class Peer:
 
         data = run.data.take(rows)
         self.train, self.queries = (
-            torch.utils.data.TensorDataset(*each.batch(torch.arange(len(each)))) for each in (data, queries)
+            torch.utils.data.TensorDataset(*each.batch(torch.arange(len(each))))
+            for each in (data, queries)
         )
         task, self.half = Classify(), half
         plain = copy.deepcopy(run.model)
-        plain.head = as_plain(plain.head)
+        plain.head = as_plain(plain.head)  # type: ignore[arg-type]  # a module
         model = prepare_model(plain, task)
         self.analyzer = Analyzer(
-            "peer", model, task, cpu=not torch.cuda.is_available(), output_dir=folder, disable_tqdm=True
+            "peer",
+            model,
+            task,
+            cpu=not torch.cuda.is_available(),
+            output_dir=folder,
+            disable_tqdm=True,
         )
         self.batch = BATCH
 
     def stage(
-        self, what: str, strategy: str = "ekfac", damping: float | None = None, modules: bool = False
+        self,
+        what: str,
+        strategy: str = "ekfac",
+        damping: float | None = None,
+        modules: bool = False,
     ) -> Callable[[], Any]:
         """One stage of its work, ready to be timed."""
         from kronfluence.arguments import FactorArguments, ScoreArguments  # type: ignore[import-not-found]
@@ -126,13 +144,19 @@ class Peer:
         names = {"factors_name": strategy, "overwrite_output_dir": True}
         batch = {"per_device_batch_size": self.batch}
         if what == "factors":
-            return lambda: self.analyzer.fit_all_factors(dataset=self.train, factor_args=fit, **batch, **names)
+            return lambda: self.analyzer.fit_all_factors(
+                dataset=self.train, factor_args=fit, **batch, **names
+            )
         if what == "covariances":
-            return lambda: self.analyzer.fit_covariance_matrices(dataset=self.train, factor_args=fit, **batch, **names)
+            return lambda: self.analyzer.fit_covariance_matrices(
+                dataset=self.train, factor_args=fit, **batch, **names
+            )
         if what == "eigenvectors":
             return lambda: self.analyzer.perform_eigendecomposition(factor_args=fit, **names)
         if what == "eigenvalues":
-            return lambda: self.analyzer.fit_lambda_matrices(dataset=self.train, factor_args=fit, **batch, **names)
+            return lambda: self.analyzer.fit_lambda_matrices(
+                dataset=self.train, factor_args=fit, **batch, **names
+            )
         sizes = {"per_device_train_batch_size": self.batch}
         if what == "pairwise":
             return lambda: self.analyzer.compute_pairwise_scores(
@@ -140,7 +164,11 @@ class Peer:
                 per_device_query_batch_size=len(self.queries), **sizes, **names,
             )  # fmt: skip
         return lambda: self.analyzer.compute_self_scores(
-            scores_name=f"self-{strategy}", train_dataset=self.train, score_args=score, **sizes, **names
+            scores_name=f"self-{strategy}",
+            train_dataset=self.train,
+            score_args=score,
+            **sizes,
+            **names,
         )
 
     def fitted(self, strategy: str) -> None:
@@ -149,7 +177,11 @@ class Peer:
 
     def scores(self, what: str, strategy: str, **options: Any) -> dict[str, Tensor]:
         self.stage(what, strategy, **options)()
-        load = self.analyzer.load_pairwise_scores if what == "pairwise" else self.analyzer.load_self_scores
+        load = (
+            self.analyzer.load_pairwise_scores
+            if what == "pairwise"
+            else self.analyzer.load_self_scores
+        )
         found = load(f"{'pairs' if what == 'pairwise' else 'self'}-{strategy}")
         assert found is not None
         return {name: tensor.float().cpu() for name, tensor in found.items()}
@@ -191,21 +223,24 @@ class Ours:
         self.damp()
         return self
 
-    def inner(self) -> Inner:
-        return Inner(self.run, self.queries, [(1.0, self.factors)], "margin")
+    def inner(self) -> GradientProducts:
+        return GradientProducts(self.run, self.queries, [(1.0, self.factors)], "margin")
 
     def hold(self) -> Any:
-        return self.inner().hold(torch.arange(len(self.queries)))
+        return self.inner().prepare(torch.arange(len(self.queries)))
 
     def pairwise(self, held: Any) -> Tensor:
-        return self.inner().meet(held, self.rows)
+        return self.inner().score(held, self.rows)
 
     def by_layer(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Of each layer alone, pairwise and self scores."""
         found = {}
         for layer in self.factors.layers.every:
             alone = Ours(
-                self.run, self.rows, self.queries, dataclasses.replace(self.fisher, layers=layer.name)
+                self.run,
+                self.rows,
+                self.queries,
+                dataclasses.replace(self.fisher, layers=layer.name),
             ).fitted()
             found[layer.name] = alone.pairwise(alone.hold()), alone.squares()
         return found
@@ -235,7 +270,7 @@ def trained(out: Path, epochs: int, width: float, limit: int) -> db.Run:
     """The seed's net on CIFAR-10 with 10 % wrong labels, after so many epochs."""
     return db.train(
         str(results.SHARED / "train.parquet"),
-        recipe=db.Recipe(model=f"resnet9,width={width}", epochs=epochs, folds=0, batch=128),
+        recipe=db.Recipe(model=f"resnet9,width={width}", epochs=epochs, folds=0, batch_size=128),
         reading=db.Reading(limit=limit, label="label", test=str(results.SHARED / "test.parquet")),
         noise="uniform",
         amount=0.1,
@@ -243,7 +278,9 @@ def trained(out: Path, epochs: int, width: float, limit: int) -> db.Run:
     )
 
 
-def timed(run: db.Run, count: int, rounds: int, folder: str) -> tuple[dict[str, Cost], dict[str, Cost]]:
+def timed(
+    run: db.Run, count: int, rounds: int, folder: str
+) -> tuple[dict[str, Cost], dict[str, Cost]]:
     """Seconds and memory of every stage of ours and of the peer, taken in turns."""
     rows = everything = sampled(run, count)
     queries = picked(run, QUERIES)
@@ -253,7 +290,10 @@ def timed(run: db.Run, count: int, rounds: int, folder: str) -> tuple[dict[str, 
     def note(costs: dict[str, Cost], name: str, work: Callable[[], Any]) -> Any:
         return costs.setdefault(name, Cost()).run(work)
 
-    peer, brief = Peer(run, rows, queries, f"{folder}/whole"), Peer(run, rows[:BATCH], queries, f"{folder}/brief")
+    peer, brief = (
+        Peer(run, rows, queries, f"{folder}/whole"),
+        Peer(run, rows[:BATCH], queries, f"{folder}/brief"),
+    )
     many = sampled(run, WIDE_ROWS)
     for turn in range(rounds + 1):
         rows = everything[:BATCH] if not turn else everything  # the first warms up
@@ -270,13 +310,15 @@ def timed(run: db.Run, count: int, rounds: int, folder: str) -> tuple[dict[str, 
             note(ours, f"{name} pass", lambda mine=mine, held=held: mine.pairwise(held))
             if name == "low":
                 wide = [[layer.repeat(WIDE // QUERIES + 1, 1)[:WIDE] for layer in held[0]]]
-                note(ours, "wide pass", lambda mine=mine, wide=wide: mine.inner().meet(wide, many))
+                note(ours, "wide pass", lambda mine=mine, wide=wide: mine.inner().score(wide, many))
                 del wide
                 index = note(ours, "index cut", lambda mine=mine: Index(mine.factors))
                 note(
                     ours,
                     "index",
-                    lambda index=index, rows=rows: [index.rows(part) for part in rows.split(index.batch)],
+                    lambda index=index, rows=rows: [
+                        index.rows(part) for part in rows.split(index.batch)
+                    ],
                 )
                 note(ours, "index query", lambda index=index: index.asked(queries, "margin"))
             del held, mine
@@ -287,13 +329,15 @@ def timed(run: db.Run, count: int, rounds: int, folder: str) -> tuple[dict[str, 
     for cost in ours.values():
         del cost.seconds[0], cost.extra[0]
     passes = {
-        (asked, size): Peer(run, sampled(run, size), picked(run, asked), f"{folder}/whole").stage("pairwise")
+        (asked, size): Peer(run, sampled(run, size), picked(run, asked), f"{folder}/whole").stage(
+            "pairwise"
+        )
         for asked, size in itertools.product((QUERIES, MANY), (BATCH, MANY_ROWS))
     }
     mine = Ours(run, everything, queries, EXACT).fitted()
     held = mine.hold()
     for _ in range(rounds):
-        note(ours, f"pass {MANY_ROWS}", lambda: mine.inner().meet(held, sampled(run, MANY_ROWS)))
+        note(ours, f"pass {MANY_ROWS}", lambda: mine.inner().score(held, sampled(run, MANY_ROWS)))
         for (asked, size), work in passes.items():
             note(theirs, f"pairs {asked} {size}", work)
     return ours, theirs
@@ -301,7 +345,7 @@ def timed(run: db.Run, count: int, rounds: int, folder: str) -> tuple[dict[str, 
 
 def sampled(run: db.Run, count: int) -> Tensor:
     """The rows that `Fisher` of that many rows is fitted on."""
-    return draw.permutation(len(run.data), "fisher", 0)[:count].sort().values
+    return hashing.permutation(len(run.data), "fisher", 0)[:count].sort().values
 
 
 def picked(run: db.Run, count: int) -> db.Dataset:
@@ -313,25 +357,44 @@ def speed_table(ours: dict[str, Cost], theirs: dict[str, Cost], count: int) -> s
     """The stages beside the peer's, then whole jobs put together of them."""
     fb = ours["fb"].median / count
     row = {name: cost.median / count for name, cost in ours.items()}
-    peer = {name: (theirs[name].median - theirs[f"{name}, {BATCH} rows"].median) / (count - BATCH) for name in STAGES}
-    t = {(q, size): theirs[f"pairs {q} {size}"].median for q in (QUERIES, MANY) for size in (BATCH, MANY_ROWS)}
-    fewer, more = ((t[MANY, size] - t[QUERIES, size]) / (MANY - QUERIES) for size in (BATCH, MANY_ROWS))
+    peer = {
+        name: (theirs[name].median - theirs[f"{name}, {BATCH} rows"].median) / (count - BATCH)
+        for name in STAGES
+    }
+    t = {
+        (q, size): theirs[f"pairs {q} {size}"].median
+        for q in (QUERIES, MANY)
+        for size in (BATCH, MANY_ROWS)
+    }
+    fewer, more = (
+        (t[MANY, size] - t[QUERIES, size]) / (MANY - QUERIES) for size in (BATCH, MANY_ROWS)
+    )
     peer_pair = (more - fewer) / (MANY_ROWS - BATCH)
     peer_query = fewer - BATCH * peer_pair
     passed = (t[QUERIES, MANY_ROWS] - t[QUERIES, BATCH]) / (MANY_ROWS - BATCH)
     peer_pass = passed - QUERIES * peer_pair
     lines = []
 
-    def line(what: str, mine: float, other: float, a: Cost | None = None, b: Cost | None = None) -> None:
+    def line(
+        what: str, mine: float, other: float, a: Cost | None = None, b: Cost | None = None
+    ) -> None:
         memory = f"{a.megabytes:.0f} / {b.megabytes:.0f}" if a and b else ""
-        lines.append([what, f"{mine / fb:.2f}", f"{other / fb:.2f}", f"1/{other / mine:.1f}", memory])
+        lines.append(
+            [what, f"{mine / fb:.2f}", f"{other / fb:.2f}", f"1/{other / mine:.1f}", memory]
+        )
 
     for kind in ("exact", "low"):
         tag = "" if kind == "exact" else f", rank {LOW.rank}"
         for name in ("covariances", "eigenvalues", "self"):
             if kind == "low" and name == "covariances":
                 continue
-            line(f"{name}{tag}", row[f"{kind} {name}"], peer[name], ours[f"{kind} {name}"], theirs[name])
+            line(
+                f"{name}{tag}",
+                row[f"{kind} {name}"],
+                peer[name],
+                ours[f"{kind} {name}"],
+                theirs[name],
+            )
         line(f"a query{tag}", ours[f"{kind} queries"].median / QUERIES, peer_query)
     line(
         f"pairwise, a pass with {QUERIES} queries",
@@ -343,7 +406,13 @@ def speed_table(ours: dict[str, Cost], theirs: dict[str, Cost], count: int) -> s
     line("building the index (against a plain training step)", row["index"], fb)
     eigen = ours["low eigenvectors"].median, theirs["eigenvectors"].median
     lines.append(
-        ["eigenvectors, seconds in all", f"{eigen[0]:.1f} s", f"{eigen[1]:.1f} s", f"1/{eigen[1] / eigen[0]:.1f}", ""]
+        [
+            "eigenvectors, seconds in all",
+            f"{eigen[0]:.1f} s",
+            f"{eigen[1]:.1f} s",
+            f"1/{eigen[1] / eigen[0]:.1f}",
+            "",
+        ]
     )
 
     n, q = 10_000, 2_000
@@ -356,7 +425,9 @@ def speed_table(ours: dict[str, Cost], theirs: dict[str, Cost], count: int) -> s
             peer_factors + n * peer["self"],
         ),
         "defaults: factors and 2,000 queries against 10,000 rows": (
-            factors + q * ours["low queries"].median / QUERIES + n * (q / WIDE) * ours["wide pass"].median / WIDE_ROWS,
+            factors
+            + q * ours["low queries"].median / QUERIES
+            + n * (q / WIDE) * ours["wide pass"].median / WIDE_ROWS,
             peer_whole,
         ),
         "index: factors, index and 2,000 queries against 10,000 rows": (
@@ -421,7 +492,9 @@ def agreement_table(runs: dict[str, db.Run], count: int, folder: str) -> str:
 
 
 def whole_task(run: db.Run, queries: int, folder: str) -> str:
-    """Factors of all rows, and so many queries against all rows: ours and the peer one after the other, nothing extrapolated."""
+    """Factors of all rows, and so many queries against all rows: ours and the peer one after the
+    other, nothing extrapolated.
+    """
     rows, asked = torch.arange(len(run.data)), picked(run, queries)
     narrow = {name: "bf16" for name in ("activations", "gradients", "scores")}
 
@@ -489,25 +562,46 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             table = whole_task(net, options.queries, folder)
         results.write(
-            "Influence beside kronfluence 1.0.1: the whole task",
-            f"The seed's ResNet-9, {len(net.data):,} training images, {options.queries:,} queries, factors of all rows included, one job after the other; empirical Fisher.\n\n{table}",
+            "Influence compared with kronfluence 1.0.1: the whole task",
+            f"The seed's ResNet-9, {len(net.data):,} training images, {options.queries:,} "
+            "queries, factors of all rows included, one job after the other; empirical "
+            f"Fisher.\n\n{table}",
         )
         return
     half = trained(out, 6, 1.0, 5_120)
-    digits = db.train("digits", recipe=db.Recipe(model="mlp", epochs=10, folds=0), noise="uniform", amount=0.1, out=out)
+    digits = db.train(
+        "digits",
+        recipe=db.Recipe(model="mlp", epochs=10, folds=0),
+        noise="uniform",
+        amount=0.1,
+        out=out,
+    )
     with tempfile.TemporaryDirectory() as folder:
         ours, theirs = timed(half, options.rows, options.rounds, folder)
         speed = speed_table(ours, theirs, options.rows)
-        agree = agreement_table({"ResNet-9, half trained": half, "MLP on digits": digits}, 128, folder)
+        agree = agreement_table(
+            {"ResNet-9, half trained": half, "MLP on digits": digits}, 128, folder
+        )
     results.write(
-        "Influence beside kronfluence 1.0.1",
-        f"The seed's ResNet-9 (2.27 million weights in 9 layers), 6 epochs on 5,120 CIFAR images with 10 % wrong labels; batches of {BATCH} for kronfluence, of 24 (the default on a CPU) for ours; "
-        f"empirical Fisher, fp32, damping 10 % of the mean eigenvalue; {options.rows} rows and {QUERIES} queries, medians of {options.rounds} rounds in turns, "
-        f"after one of {BATCH} rows to warm up. fb: a plain forward and backward pass with weight gradients over the same rows. kronfluence has costs that do not grow with the rows (it loads and saves factors), "
-        f"so what a row costs it is the difference between {options.rows} and {BATCH} rows; what a query, a row and a pair cost it comes from {MANY} and {QUERIES} queries on {MANY_ROWS:,} and {BATCH} rows. Whole jobs are put together from the stages: ours fits the "
-        f"basis and the eigenvalues on 2,000 rows each (its default at 10,000), and makes {2_000 // WIDE} passes of {WIDE:,} queries, as many as half of 24 GB hold, each as measured on {WIDE_ROWS} rows; "
+        "Influence compared with kronfluence 1.0.1",
+        "The seed's ResNet-9 (2.27 million weights in 9 layers), 6 epochs on 5,120 CIFAR "
+        f"images with 10 % wrong labels; batches of {BATCH} for kronfluence, of 24 (the "
+        "default on a CPU) for ours; "
+        f"empirical Fisher, fp32, damping 10 % of the mean eigenvalue; {options.rows} rows "
+        f"and {QUERIES} queries, medians of {options.rounds} rounds in turns, "
+        f"after one of {BATCH} rows to warm up. fb: a plain forward and backward pass with "
+        "weight gradients over the same rows. kronfluence has costs that do not grow with "
+        "the rows (it loads and saves factors), "
+        f"so what a row costs it is the difference between {options.rows} and {BATCH} "
+        f"rows; what a query, a row and a pair cost it comes from {MANY} and {QUERIES} "
+        f"queries on {MANY_ROWS:,} and {BATCH} rows. Whole jobs are put together from the "
+        "stages: ours fits the "
+        "basis and the eigenvalues on 2,000 rows each (its default at 10,000), and makes "
+        f"{2_000 // WIDE} passes of {WIDE:,} queries, as many as half of 24 GB hold, each "
+        f"as measured on {WIDE_ROWS} rows; "
         f"kronfluence uses all rows and two query batches as in its example.\n\n"
-        f"{speed}\n\nAgreement on {128} rows; K-FAC layer by layer, since its scale for convolutions differs by design:\n\n{agree}",
+        f"{speed}\n\nAgreement on {128} rows; K-FAC layer by layer, since its scale for "
+        f"convolutions differs by design:\n\n{agree}",
     )
 
 

@@ -1,7 +1,8 @@
-"""Memorization: seconds and memory of leaving every example out in closed form, beside the first code's iterative solve; and what leaving out
-the most memorised images does.
+"""Memorization: seconds and memory of leaving every example out in closed form, beside the first
+code's iterative solve; and what leaving out the most memorised images does.
 
-`python benchmarks/memorization.py --out DIR` takes more than an hour on one core, most of it for 50,000 x 2,048: fewer `--rows` take less.
+`python benchmarks/memorization.py --out DIR` takes more than an hour on one core, most of it for
+50,000 x 2,048: fewer `--rows` take less.
 """
 
 from __future__ import annotations
@@ -19,17 +20,27 @@ from scipy.stats import spearmanr
 from torch.nn.functional import cross_entropy
 
 import datablame as db
-from datablame.evidence.leverage import SOLVED, Leverage
-from datablame.evidence.optimum import Basis, Problem, optimum
-from datablame.reading import planted
+from datablame.linear_probe.leverage import SOLVED, Leverage
+from datablame.linear_probe.optimum import Basis, Problem, optimum
+from datablame.verbs.reading import planted
 
-SIGNALS = ("loo", "memorization", "self_influence,how=head", "loss", "aum", "knn", "memorization,how=original")
+SIGNALS = (
+    "loo",
+    "memorization",
+    "self_influence,how=head",
+    "loss",
+    "aum",
+    "knn",
+    "memorization,how=original",
+)
 NOISES = ("pixel_normal", "pixel_uniform")
 SIZES = ((512, 10), (2048, 10), (2048, 100), (2048, 1000))
 
 
 def features(rows: int, dim: int, classes: int) -> tuple[np.ndarray, torch.Tensor]:
-    """Positive features of falling spread, as a ReLU leaves them, in half precision; labels that follow them but for one in twenty."""
+    """Positive features of falling spread, as a ReLU leaves them, in half precision; labels that
+    follow them but for one in twenty.
+    """
     generator = torch.Generator().manual_seed(0)
     spread = 1 / torch.arange(1, dim + 1).float().sqrt()
     mix = torch.randn(dim, dim, generator=generator) / dim**0.5
@@ -37,15 +48,23 @@ def features(rows: int, dim: int, classes: int) -> tuple[np.ndarray, torch.Tenso
     centre = torch.randn(classes, dim, generator=generator)
     for part in torch.arange(rows).split(5_000):
         given = torch.randint(classes, (len(part),), generator=generator)
-        x = ((torch.randn(len(part), dim, generator=generator) + 0.6 * centre[given]) * spread @ mix).relu()
+        x = (
+            (torch.randn(len(part), dim, generator=generator) + 0.6 * centre[given]) * spread @ mix
+        ).relu()
         struck = torch.rand(len(part), generator=generator) < 0.05
-        labels.append(torch.where(struck, torch.randint(classes, (len(part),), generator=generator), given))
+        labels.append(
+            torch.where(struck, torch.randint(classes, (len(part),), generator=generator), given)
+        )
         parts.append((4 * x).half())
     return torch.cat(parts).numpy(), torch.cat(labels)
 
 
-def iterative(problem: Problem, theta: torch.Tensor, count: int, hidden: int, steps: int = 1_002) -> float:
-    """Seconds an example of the first code's recursion: one random image a step, by double differentiation; its head of two layers if `hidden`."""
+def iterative(
+    problem: Problem, theta: torch.Tensor, count: int, hidden: int, steps: int = 1_002
+) -> float:
+    """Seconds an example of the first code's recursion: one random image a step, by double
+    differentiation; its head of two layers if `hidden`.
+    """
     x, labels = torch.from_numpy(problem.features[: 10 * count].astype("float32")), problem.labels
     dim = x.shape[1]
     layers = [torch.nn.Linear(dim, hidden), torch.nn.ReLU()] if hidden else []
@@ -86,7 +105,9 @@ def speed(rows: int) -> str:
             energy = lever.energy if directions is None else energy
             del lever
         both = len(scores) == 2
-        agreed = spearmanr(*(each[:, 0] - each[:, 1] for each in scores.values()))[0] if both else None
+        agreed = (
+            spearmanr(*(each[:, 0] - each[:, 1] for each in scores.values()))[0] if both else None
+        )
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         line = [
             f"{dim:,} x {classes}",
@@ -99,7 +120,10 @@ def speed(rows: int) -> str:
         ]
         if classes == 10:
             each = iterative(problem, theta, 20, 0)
-            line.append(f"{each:.2f} s x {rows:,} = {each * rows / 3600:,.0f} h, 1/{each * rows / spent[None]:,.0f}")
+            line.append(
+                f"{each:.2f} s x {rows:,} = {each * rows / 3600:,.0f} h, "
+                f"1/{each * rows / spent[None]:,.0f}"
+            )
         else:
             line.append("")
         lines.append(line)
@@ -114,7 +138,10 @@ def speed(rows: int) -> str:
                     "",
                     "",
                     "",
-                    f"{own:.0f} s x {rows:,} = {own * rows / 86400:,.0f} days, 1/{own * rows / spent[None]:,.0f}",
+                    (
+                        f"{own:.0f} s x {rows:,} = {own * rows / 86400:,.0f} days, "
+                        f"1/{own * rows / spent[None]:,.0f}"
+                    ),
                 ]
             )
     head = [
@@ -131,11 +158,17 @@ def speed(rows: int) -> str:
 
 
 def finding(out: Path, epochs: int) -> tuple[str, str]:
-    """An encoder trained on other rows, a head on the first 10,000: who is found, and what leaving out does."""
+    """An encoder trained on other rows, a head on the first 10,000: who is found, and what
+    leaving out does.
+    """
     whole, test = traces.cifar(), db.load(str(results.SHARED / "test.parquet"))
-    recipe = db.Recipe(model="resnet9,width=0.5", epochs=epochs, batch=128, folds=0, precision="bf16")
+    recipe = db.Recipe(
+        model="resnet9,width=0.5", epochs=epochs, batch_size=128, folds=0, precision="bf16"
+    )
     first = db.train(whole.take(torch.arange(10_000, 30_000)), recipe=recipe, test=test, out=out)
-    probe = db.Recipe(model=f"frozen:{first.path}", trainer="newton", epochs=12, decay=1e-3, folds=0)
+    probe = db.Recipe(
+        model=f"frozen:{first.path}", trainer="linear_probe", epochs=12, weight_decay=1e-3, folds=0
+    )
     sets = {
         "uniform 10 %": planted(whole.take(torch.arange(10_000)), "uniform", 0.1, 0),
         "`aggre_label`": traces.cifar("aggre_label").take(torch.arange(10_000)),
@@ -154,18 +187,30 @@ def finding(out: Path, epochs: int) -> tuple[str, str]:
     lines = []
     for look in looks:
         for signal in ("memorization", "random"):
-            mine = [row for row in table if (row["noise"], row["strength"], row["signal"]) == (*look, signal)]
+            mine = [
+                row
+                for row in table
+                if (row["noise"], row["strength"], row["signal"]) == (*look, signal)
+            ]
             shares = sorted({row["share"] for row in mine})
             each = [
-                results.told([100 * r["test_accuracy"] for r in mine if r["share"] == share], 2) for share in shares
+                results.told([100 * r["test_accuracy"] for r in mine if r["share"] == share], 2)
+                for share in shares
             ]
-            lines.append([f"{look[0]} {look[1]:g}" if look[0] != "none" else "as they are", signal, *each])
+            lines.append(
+                [f"{look[0]} {look[1]:g}" if look[0] != "none" else "as they are", signal, *each]
+            )
     shares = [f"{share:.0%} out" for share in sorted({row["share"] for row in table})]
-    located = db.locate(clean, top=400)
+    located = db.memorization(clean, top_k=400)
     text = (
-        f"Test accuracy, % (seeds 0, 1, 2, 3, 42; behind ± the half width of a 95 % interval), clean test accuracy of the encoder's own run {first.about['test_accuracy']:.2%}:\n\n"
-        f"{results.table(['test images', 'left out by', *shares], lines)}\n\nThe whole ablation took {first_time:.0f} s, the features of eleven test sets among them. "
-        f"Masking a tenth of the cells of the 400 most memorised images takes {located['lost_by_masking_a_tenth']:.1%} of their score, a tenth at random {located['lost_at_random']:.1%}; "
+        "Test accuracy, % (seeds 0, 1, 2, 3, 42; behind ± the half width of a 95 % "
+        "interval), clean test accuracy of the encoder's own run "
+        f"{first.about['test_accuracy']:.2%}:\n\n"
+        f"{results.table(['test images', 'left out by', *shares], lines)}\n\nThe whole "
+        f"ablation took {first_time:.0f} s, the features of eleven test sets among them. "
+        "Masking a tenth of the cells of the 400 most memorised images takes "
+        f"{located['lost_by_masking_a_tenth']:.1%} of their score, a tenth at random "
+        f"{located['lost_at_random']:.1%}; "
         f"the largest relative error of a matrix's sum is {located['largest_error']:.1e}."
     )
     return found, text
@@ -181,8 +226,10 @@ def main() -> None:
     found, left = finding(options.out, options.epochs)
     results.write(
         "Memorization in closed form",
-        f"Synthetic features of {options.rows:,} examples, decay 0.01; memory is that of the whole process:\n\n{spent}\n\n"
-        "CIFAR-10, first 10,000 rows, a linear head on a frozen resnet9,width=0.5 that was trained on 20,000 other rows:\n\n"
+        f"Synthetic features of {options.rows:,} examples, decay 0.01; memory is that of "
+        f"the whole process:\n\n{spent}\n\n"
+        "CIFAR-10, first 10,000 rows, a linear head on a frozen resnet9,width=0.5 that "
+        "was trained on 20,000 other rows:\n\n"
         f"{found}\n\n{left}",
     )
 

@@ -1,7 +1,8 @@
-"""Memory Wrap: what its step and its explanations cost, what it does for the accuracy on few images, and what its attention finds.
+"""Memory Wrap: what its step and its explanations cost, what it does for the accuracy on few
+images, and what its attention finds.
 
-`python benchmarks/memory_wrap.py --out DIR` takes about half an hour on two cores and resumes; `--full` is the paper's recipe with three encoders, on a
-GPU.
+`python benchmarks/memory_wrap.py --out DIR` takes about half an hour on two cores and resumes;
+`--full` is the paper's recipe with three encoders, on a GPU.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ import traces
 from torch.nn.functional import cross_entropy
 
 import datablame as db
-from datablame.classifier import build
-from datablame.evidence.recall import Recall
-from datablame.evidence.training import optimizer_of
-from datablame.ground import draw
-from datablame.reading import planted
+from datablame.base import hashing
+from datablame.inference.memory import MemoryBank
+from datablame.network.classifier import build
+from datablame.optimization.state import optimizer_of
+from datablame.verbs.reading import planted
 
 HEADS = {"plain": "linear", "memory": "memory", "Memory Wrap": "memory_wrap"}
 SIGNALS = ("attention", "knn", "aum", "aum,since=0.5", "loss")
@@ -54,14 +55,16 @@ def ratio(spent: dict[str, list[float]], name: str, beside: str) -> float:
 
 
 def steps(encoders: list[str]) -> str:
-    """A training step of each head on 128 images with a memory of 100, beside the encoder's work on 228 images."""
+    """A training step of each head on 128 images with a memory of 100, beside the encoder's work
+    on 228 images.
+    """
     data = traces.cifar().take(torch.arange(228))
     images, labels = data.batch(torch.arange(128))
     memory = data.batch(torch.arange(128, 228))[0]
     every = torch.cat([images, memory])
     lines = []
     for encoder in encoders:
-        recipe = db.Recipe(model=encoder, batch=128, rate=0.1)
+        recipe = db.Recipe(model=encoder, batch_size=128, lr=0.1)
         ways: dict[str, Callable[[], object]] = {}
         for name, head in HEADS.items():
             model = build(recipe.but(head=head), data).train()
@@ -86,13 +89,15 @@ def steps(encoders: list[str]) -> str:
 
 
 def explaining(run: db.Run) -> str:
-    """10,000 test images with weights over a memory of 100, beside their plain inference and one pass over the memory."""
-    model, recall = run.model, Recall.of(run)
+    """10,000 test images with weights over a memory of 100, beside their plain inference and one
+    pass over the memory.
+    """
+    model, recall = run.model, MemoryBank.of(run)
     plain = build(run.recipe.but(head="linear"), run.data).eval()
     assert run.test is not None
     test = run.test
     count = min(10_000, len(test))
-    rows = draw.some(len(run.data), 100, "bench")
+    rows = hashing.some(len(run.data), 100, "bench")
 
     @torch.inference_mode()
     def inferred() -> None:
@@ -114,8 +119,11 @@ def explaining(run: db.Run) -> str:
     recall.attention(x, covers)
     rate = covers * (len(run.data) // recall.head.how.size) / (clock() - began)
     return (
-        f"{count:,} test images explained by a memory of 100: {ratio(spent, 'explained', 'plain'):.3f} of the time of plain inference and one pass over the memory "
-        f"({statistics.median(spent['explained']):.1f} s). {rate:,.0f} memories a second for 500 queries."
+        f"{count:,} test images explained by a memory of 100: "
+        f"{ratio(spent, 'explained', 'plain'):.3f} of the time of plain inference and one "
+        "pass over the memory "
+        f"({statistics.median(spent['explained']):.1f} s). {rate:,.0f} memories a second "
+        "for 500 queries."
     )
 
 
@@ -134,7 +142,7 @@ def accuracies(options: argparse.Namespace, recipe: db.Recipe, encoders: list[st
                         db.train(data, recipe=how, subset=part, test=test, out=options.out)
                     )
             for name, each in runs.items():
-                found = [db.evaluate(run)["runs"][str(run.path)] for run in each]
+                found = [db.memory.test(run)["runs"][str(run.path)] for run in each]
                 gain = ["", ""] if name == "plain" else results.gain(runs["plain"], each)
                 accuracy = results.told([100 * one["accuracy"] for one in found], 2)
                 lines.append([encoder, f"{count:,}", name, accuracy, *gain])
@@ -152,7 +160,9 @@ def accuracies(options: argparse.Namespace, recipe: db.Recipe, encoders: list[st
                         + [results.told([100 * one[key] for one in found], 1) for key in names]
                         + [f"{100 * over:.2f}"]
                     )
-    first = results.table(["encoder", "images", "head", "test accuracy, %", "gain", "interval"], lines)
+    first = results.table(
+        ["encoder", "images", "head", "test accuracy, %", "gain", "interval"], lines
+    )
     second = results.table(
         [
             "encoder",
@@ -180,7 +190,9 @@ def blame(options: argparse.Namespace, recipe: db.Recipe) -> tuple[str, db.Run]:
         "`worse_label`": traces.cifar("worse_label").take(rows),
     }
     how = recipe.but(head="memory_wrap")
-    runs = {name: db.train(data, recipe=how, test=test, out=options.out) for name, data in sets.items()}
+    runs = {
+        name: db.train(data, recipe=how, test=test, out=options.out) for name, data in sets.items()
+    }
     return results.found(runs, SIGNALS), next(iter(runs.values()))
 
 
@@ -188,7 +200,9 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path, default=results.OUT)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=0, help="0: 30, or with --full those of the recipe")
+    parser.add_argument(
+        "--epochs", type=int, default=0, help="0: 30, or with --full those of the recipe"
+    )
     parser.add_argument("--rows", type=int, default=10_000)
     parser.add_argument("--full", action="store_true")
     options = parser.parse_args()
@@ -196,20 +210,30 @@ def main() -> None:
         recipe = db.Recipe.read(Path("wrap_cifar10"))
         recipe = recipe.but(epochs=options.epochs or recipe.epochs)
         encoders = ["mobilenet_v2", "resnet18", "efficientnet_b0"]
-        noisy = db.Recipe(model="resnet9", epochs=30, batch=128, folds=0)
+        noisy = db.Recipe(model="resnet9", epochs=30, batch_size=128, folds=0)
     else:
-        recipe = db.Recipe.read(Path("wrap_small")).but(epochs=options.epochs or 30, precision="bf16")
+        recipe = db.Recipe.read(Path("wrap_small")).but(
+            epochs=options.epochs or 30, precision="bf16"
+        )
         encoders = ["resnet9,width=0.25"]
-        noisy = db.Recipe(model="resnet9,width=0.25", epochs=12, batch=128, folds=0, precision="bf16")
+        noisy = db.Recipe(
+            model="resnet9,width=0.25", epochs=12, batch_size=128, folds=0, precision="bf16"
+        )
     cost = steps([*dict.fromkeys([*encoders, "resnet9,width=0.25", "mobilenet_v2"])])
     found, run = blame(options, noisy)
     results.write(
         "Memory Wrap" + (" (full)" if options.full else ""),
-        f"A training step with a batch of 128 and a memory of 100, as a multiple of the encoder's own step on 228 images, in turns:\n\n{cost}\n\n{explaining(run)}\n\n"
-        f"CIFAR-10, {options.seeds} seeds, each with its own stratified draw, {recipe.epochs} epochs; behind ± the half width of a 95 % interval over seeds; the gain over the plain "
-        f"head, by the memory that the model keeps and with mirror images averaged, with its own (images and seeds resampled); accuracy is the mean over five times random memories, without mirror images:\n\n"
+        "A training step with a batch of 128 and a memory of 100, as a multiple of the "
+        f"encoder's own step on 228 images, in turns:\n\n{cost}\n\n{explaining(run)}\n\n"
+        f"CIFAR-10, {options.seeds} seeds, each with its own stratified draw, "
+        f"{recipe.epochs} epochs; behind ± the half width of a 95 % interval over seeds; "
+        "the gain over the plain "
+        "head, by the memory that the model keeps and with mirror images averaged, with "
+        "its own (images and seeds resampled); accuracy is the mean over five times "
+        "random memories, without mirror images:\n\n"
         f"{accuracies(options, recipe, encoders)}\n\n"
-        f"Wrong labels found by attention, CIFAR-10, {options.rows:,} rows, {noisy.model}, {noisy.epochs} epochs, one seed:\n\n{found}",
+        f"Wrong labels found by attention, CIFAR-10, {options.rows:,} rows, {noisy.model}, "
+        f"{noisy.epochs} epochs, one seed:\n\n{found}",
     )
 
 

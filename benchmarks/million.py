@@ -1,6 +1,8 @@
-"""One million packed 32x32 images: seconds to open, and peak memory of an epoch of recording and of all trace signals.
+"""One million packed 32x32 images: seconds to open, and peak memory of an epoch of recording and of
+all trace signals.
 
-Needs 3.1 GB of disk for the packed array, which is removed at the end. About five minutes on two cores.
+Needs 3.1 GB of disk for the packed array, which is removed at the end. About five minutes on two
+cores.
 """
 
 from __future__ import annotations
@@ -16,7 +18,16 @@ import numpy as np
 import results
 
 N = 1_000_000
-TRACE = ["loss", "entropy", "aum", "forgetting", "datamap", "datamap,of=variability", "el2n", "csl"]
+TRACE = [
+    "loss",
+    "entropy",
+    "aum",
+    "forgetting",
+    "datamap",
+    "datamap,statistic=variability",
+    "el2n",
+    "csl",
+]
 
 
 def make(folder: Path) -> None:
@@ -26,7 +37,9 @@ def make(folder: Path) -> None:
 
     from datablame.dataset import Dataset, Packed
 
-    array = np.lib.format.open_memmap(folder / "images.npy", mode="w+", dtype="uint8", shape=(N, 3, 32, 32))
+    array = np.lib.format.open_memmap(
+        folder / "images.npy", mode="w+", dtype="uint8", shape=(N, 3, 32, 32)
+    )
     generator = np.random.default_rng(0)
     labels = generator.integers(0, 10, N)
     for start in range(0, N, 10_000):
@@ -35,17 +48,24 @@ def make(folder: Path) -> None:
             block + (labels[start : start + 10_000] * 12).astype("uint8")[:, None, None, None]
         )
     array.flush()
-    images = Packed(np.load(folder / "images.npy", mmap_mode="c"), "synthetic", folder / "images.npy")
+    images = Packed(
+        np.load(folder / "images.npy", mmap_mode="c"), "synthetic", folder / "images.npy"
+    )
     names = pa.array([f"train/{i:07d}" for i in range(N)])
-    Dataset(images, torch.from_numpy(labels), tuple(map(str, range(10))), names, torch.arange(N)).save(folder / "set")
+    Dataset(
+        images, torch.from_numpy(labels), tuple(map(str, range(10))), names, torch.arange(N)
+    ).save(folder / "set")
 
 
 def work(folder: Path, answers: multiprocessing.Queue) -> None:
-    """In a process of its own: open, train one epoch while recording, run every signal of the trace."""
+    """In a process of its own: open, train one epoch while recording, run every signal of the
+    trace.
+    """
     from datablame import Recipe, score
     from datablame.dataset import Dataset
-    from datablame.evidence import training, tuning
     from datablame.run import Run
+    from datablame.training import auto
+    from datablame.training.fit import fit
 
     peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6  # noqa: E731 - GB, read four times
     facts = {"memory with torch loaded, GB": peak()}
@@ -53,15 +73,21 @@ def work(folder: Path, answers: multiprocessing.Queue) -> None:
     data = Dataset.restore(folder / "set")
     facts["opening, s"] = time.perf_counter() - began
     run = Run.create(
-        data, tuning.settle(Recipe(model="mlp,hidden=32", batch=1024, epochs=1, folds=0), data), None, folder / "runs"
+        data,
+        auto.settle(Recipe(model="mlp,hidden=32", batch_size=1024, epochs=1, folds=0), data),
+        None,
+        folder / "runs",
     )
     began = time.perf_counter()
-    training.fit(run)
+    fit(run)
     facts |= {"epoch of recording, s": time.perf_counter() - began, "peak after it, GB": peak()}
     began = time.perf_counter()
     for signal in TRACE:
         score(run, signal)
-    facts |= {f"all {len(TRACE)} signals of the trace, s": time.perf_counter() - began, "peak after them, GB": peak()}
+    facts |= {
+        f"all {len(TRACE)} signals of the trace, s": time.perf_counter() - began,
+        "peak after them, GB": peak(),
+    }
     answers.put(facts)
 
 
@@ -79,7 +105,8 @@ def main() -> None:
     rows = [[what, f"{value:.2f}"] for what, value in facts.items()]
     results.write(
         "One million images",
-        f"{N:,} synthetic 32x32 images, 3.1 GB packed; mlp of 32 hidden units.\n\n" + results.table(["", ""], rows),
+        f"{N:,} synthetic 32x32 images, 3.1 GB packed; mlp of 32 hidden units.\n\n"
+        + results.table(["", ""], rows),
     )
 
 

@@ -1,4 +1,6 @@
-"""RESULTS.md: each benchmark owns one section, stamped with machine, versions and date, and replaces it when it runs."""
+"""RESULTS.md: each benchmark owns one section, stamped with machine, versions and date, and
+replaces it when it runs.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +30,7 @@ def machine() -> str:
             if Path("/proc/cpuinfo").exists()
             else []
         )
-        chip = (
-            f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
-        )
+        chip = f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, {torch.get_num_threads()} threads"
     return f"{chip}; Python {platform.python_version()}, torch {version('torch')}, datablame {version('datablame')}"
 
 
@@ -41,7 +41,7 @@ def write(title: str, text: str) -> None:
     old = (
         PATH.read_text()
         if PATH.exists()
-        else "# Results\n\nWritten by the scripts beside this file; each section by one of them.\n"
+        else "# Results\n\nWritten by the scripts next to this file; each section by one of them.\n"
     )
     parts = re.split(r"(?m)^(?=## )", old)
     kept = [part.strip() + "\n" for part in parts]
@@ -71,8 +71,10 @@ def told(values: list[float], digits: int = 4) -> str:
 
 
 def gain(before: list, after: list) -> list[str]:
-    """Two cells: how many points of accuracy runs have more than those before them, and the 95 % interval (images and seeds resampled)."""
-    from datablame.proof.comparison import comparison
+    """Two cells: how many points of accuracy runs have more than those before them, and the 95 %
+    interval (images and seeds resampled).
+    """
+    from datablame.evaluation.comparison import comparison
 
     mean, low, high = comparison(before, after).gain
     return [f"{100 * mean:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}"]
@@ -89,6 +91,8 @@ def found(runs: dict, signals: tuple[str, ...]) -> str:
         wrong = run.data.wrong.numpy()
         for signal in signals:
             values = db.score(run, signal).values
-            measures = (measure(wrong, values) for measure in (roc_auc_score, average_precision_score))
+            measures = (
+                measure(wrong, values) for measure in (roc_auc_score, average_precision_score)
+            )
             lines.append([name, f"`{signal}`", *(f"{value:.4f}" for value in measures)])
     return table(["labels", "signal", "ROC-AUC", "average precision"], lines)

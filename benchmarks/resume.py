@@ -1,4 +1,6 @@
-"""Kill an audit with SIGKILL at 20 random moments, resume it each time, and compare every byte of the scores."""
+"""Kill an audit with SIGKILL at 20 random moments, resume it each time, and compare every byte
+of the scores.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,14 @@ WORDS = [
 
 def contents(out: Path) -> dict[str, bytes]:
     """Scores, traces, verdict and weights of every run under `out`."""
-    wanted = ("scores/*.npy", "verdict.csv", "model.safetensors", "trace/*.npy", "heldout.npy", "comparison.json")
+    wanted = (
+        "scores/*.npy",
+        "verdict.csv",
+        "model.safetensors",
+        "trace/*.npy",
+        "heldout.npy",
+        "comparison.json",
+    )
     files = {str(path.relative_to(out)): path for want in wanted for path in out.rglob(want)}
     return {name: path.read_bytes().replace(str(out).encode(), b"") for name, path in files.items()}
 
@@ -57,7 +66,9 @@ def main() -> None:
     same, stages = 0, []
     for moment in sorted(random.uniform(0.1, 0.98) for _ in range(MOMENTS)):
         with tempfile.TemporaryDirectory() as out:
-            process = subprocess.Popen([*WORDS, out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            process = subprocess.Popen(
+                [*WORDS, out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
             time.sleep(moment * seconds)
             process.kill()
             process.wait()
@@ -68,8 +79,8 @@ def main() -> None:
     text = f"{same} of {MOMENTS} audits of `digits`, killed with SIGKILL at random moments ({counts}) and started again, ended with the same bytes in all "
     results.write(
         "Killed and resumed",
-        text
-        + f"{len(expected)} files of scores, traces, held-out predictions, verdicts, comparisons and weights as one that was never interrupted.",
+        text + f"{len(expected)} files of scores, traces, held-out predictions, verdicts, "
+        "comparisons and weights as one that was never interrupted.",
     )
     sys.exit(same != MOMENTS)
 

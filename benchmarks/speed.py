@@ -1,7 +1,9 @@
-"""What recording costs, and how our loop compares with a bare one: interleaved in one process, medians of several rounds.
+"""What recording costs, and how our loop compares with a bare one: interleaved in one process,
+medians of several rounds.
 
-The bare loop has the same model, batch, precision, optimizer, augmentation and data on the device, and no more. About five
-minutes on two cores; `--full` takes the whole set, full width and bf16, for a GPU.
+The bare loop has the same model, batch, precision, optimizer, augmentation and data on the device,
+and no more. About five minutes on two cores; `--full` takes the whole set, full width and bf16, for
+a GPU.
 """
 
 from __future__ import annotations
@@ -18,28 +20,40 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from datablame import Dataset, Recipe
-from datablame.classifier import build
-from datablame.evidence import training, tuning
-from datablame.evidence.augment import augment
-from datablame.ground import world
+from datablame.base import processes
+from datablame.network.classifier import build
+from datablame.optimization import state
+from datablame.optimization.augment import augment
 from datablame.run import Run
 from datablame.trace import Recorder
+from datablame.training import auto
+from datablame.training.fit import fit
 
 
 def bare(data: Dataset, recipe: Recipe, model: nn.Module) -> float:
     """Images a second of one epoch of a plain PyTorch loop."""
     optimizer = torch.optim.SGD(
-        model.parameters(), recipe.rate, recipe.momentum, weight_decay=recipe.decay, nesterov=True
+        model.parameters(),
+        recipe.lr,
+        recipe.momentum,
+        weight_decay=recipe.weight_decay,
+        nesterov=True,
     )
     assert data.images is not None
-    images, labels, device = data.images.held, data.labels.to(world.device()), world.device()
+    images, labels, device = (
+        data.images.held,
+        data.labels.to(processes.device()),
+        processes.device(),
+    )
     model.train()
     order = torch.randperm(len(data), device=device)
     synchronise()
     began = time.perf_counter()
-    for index in order.split(recipe.batch):
+    for index in order.split(recipe.batch_size):
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            loss = cross_entropy(model(augment(images[index], index, recipe.augment, 0)), labels[index])
+            loss = cross_entropy(
+                model(augment(images[index], index, recipe.augment, 0)), labels[index]
+            )
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -51,14 +65,16 @@ def ours(data: Dataset, recipe: Recipe) -> float:
     """Images a second of one epoch by `fit`, everything that happens at an epoch's end included."""
     with tempfile.TemporaryDirectory() as out:
         run = Run.create(data, recipe.but(epochs=1), None, out)
-        training.fit(run)
+        fit(run)
         return len(data) / run.log[0]["seconds"]
 
 
 class Silent(Recorder):
     """A recorder that keeps nothing: the same loop without recording."""
 
-    def put(self, index: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, **more: torch.Tensor) -> None:
+    def put(
+        self, index: torch.Tensor, logits: torch.Tensor, labels: torch.Tensor, **more: torch.Tensor
+    ) -> None:
         return None
 
     def write(self, epoch: int) -> None:
@@ -67,19 +83,19 @@ class Silent(Recorder):
 
 def unrecorded(data: Dataset, recipe: Recipe) -> float:
     """The same, without recording."""
-    keep, tell = training.Recorder, training.entry_of
+    keep, tell = state.Recorder, state.entry_of
     seconds: list[float] = []
 
     def note(run: Run, epoch: int, loss: float, spent: float) -> dict[str, float]:
         seconds.append(spent)
         return {"epoch": epoch + 1}
 
-    training.Recorder, training.entry_of = Silent, note  # type: ignore[misc]  # for this measure
+    state.Recorder, state.entry_of = Silent, note  # type: ignore[misc]  # for this measure
     try:
         with tempfile.TemporaryDirectory() as out:
-            training.fit(Run.create(data, recipe.but(epochs=1), None, out))
+            fit(Run.create(data, recipe.but(epochs=1), None, out))
     finally:
-        training.Recorder, training.entry_of = keep, tell  # type: ignore[misc]
+        state.Recorder, state.entry_of = keep, tell  # type: ignore[misc]
     return len(data) / seconds[0]
 
 
@@ -90,15 +106,25 @@ def synchronise() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true", help="50,000 images, full width, bf16; for a GPU")
+    parser.add_argument(
+        "--full", action="store_true", help="50,000 images, full width, bf16; for a GPU"
+    )
     options = parser.parse_args()
     n, rounds = (50_000, 9) if options.full else (2_560, 9)
     generator = np.random.default_rng(0)
-    data = Dataset.from_arrays(generator.integers(0, 256, (n, 3, 32, 32), dtype="uint8"), generator.integers(0, 10, n))
+    data = Dataset.from_arrays(
+        generator.integers(0, 256, (n, 3, 32, 32), dtype="uint8"), generator.integers(0, 10, n)
+    )
     rows = []
-    models = ["resnet9", "resnet,depth=18"] if options.full else ["resnet9,width=0.25", "resnet9,width=0.5"]
+    models = (
+        ["resnet9", "resnet,depth=18"]
+        if options.full
+        else ["resnet9,width=0.25", "resnet9,width=0.5"]
+    )
     for name in models:
-        recipe = tuning.settle(Recipe(model=name, epochs=1, folds=0, batch=512 if options.full else 128), data)
+        recipe = auto.settle(
+            Recipe(model=name, epochs=1, folds=0, batch_size=512 if options.full else 128), data
+        )
         model = build(recipe, data)
         kinds: dict[str, Callable[[], float]] = {
             "bare": lambda recipe=recipe, model=model: bare(data, recipe, model),
@@ -118,7 +144,7 @@ def main() -> None:
         rows.append(
             [
                 name,
-                f"{recipe.batch}, {recipe.precision}",
+                f"{recipe.batch_size}, {recipe.precision}",
                 *(f"{middle[kind]:,.0f}" for kind in kinds),
                 f"{ratio:.3f}",
                 f"{cost:+.1%}",
@@ -135,7 +161,9 @@ def main() -> None:
     ]
     text = f"{n:,} images of 32x32, medians of {rounds} interleaved rounds; ratios are medians of the rounds' ratios. Ours includes what an epoch's end costs, "
     text += "the writing of the trace, the log and the checkpoint.\n\n" + results.table(head, rows)
-    results.write("Recording, and the loop beside a bare one" + (" (GPU)" if options.full else ""), text)
+    results.write(
+        "Recording, and the loop next to a bare one" + (" (GPU)" if options.full else ""), text
+    )
 
 
 if __name__ == "__main__":

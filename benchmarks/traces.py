@@ -1,7 +1,9 @@
-"""Traces whose wrong labels are known: those that the shipped detectors are taught on, and those that they are tried on.
+"""Traces whose wrong labels are known: those that the shipped detectors are taught on, and those
+that they are tried on.
 
-`python benchmarks/traces.py teach --out DIR` takes about two hours on one core; a second call goes on where the first stopped.
-Teaching uses CIFAR-10's rows from 10,000 on, and noise that is made; trying uses the first 10,000 rows, in bf16, and `digits`.
+`python benchmarks/traces.py teach --out DIR` takes about two hours on one core; a second call goes
+on where the first stopped. Teaching uses CIFAR-10's rows from 10,000 on, and noise that is made;
+trying uses the first 10,000 rows, in bf16, and `digits`.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ EASY = [
     ("uniform", 0.1, 20, (0, 1, 6)), ("pair", 0.2, 16, (1, 6, 7)), ("instance", 0.1, 20, (1, 4, 8)), ("uniform", 0.3, 24, (0, 6, 7, 9)),
     ("pair", 0.1, 24, (2, 8, 9)), ("uniform", 0.05, 30, (0, 1, 6, 7, 8)), ("instance", 0.2, 16, (0, 1, 4, 5, 6)), ("uniform", 0.1, 16, (6, 9)),
 ]  # fmt: skip
-"""A few classes that are told apart easily: nets that are nearly always right leave other traces."""
+"""A few classes that are told apart easily: nets that are nearly always right leave other
+traces."""
 MANY = [
     ("uniform", 0.3, 20), ("instance", 0.3, 24), ("pair", 0.3, 20), ("uniform", 0.4, 24), ("instance", 0.4, 16),
     ("pair", 0.2, 16), ("uniform", 0.2, 30), ("instance", 0.2, 20),
@@ -42,7 +45,7 @@ TARGETS = ["uniform", "pair", "aggre", "random1", "worse", "digits"]
 @functools.cache
 def cifar(label: str = "label") -> db.Dataset:
     reading = db.Reading(label=label, truth="label" if label != "label" else None)
-    from datablame.reading import read
+    from datablame.verbs.reading import read
 
     data = read(str(results.SHARED / "train.parquet"), "train", reading)
     assert data is not None
@@ -50,10 +53,14 @@ def cifar(label: str = "label") -> db.Dataset:
 
 
 def divided(data: db.Dataset) -> db.Dataset:
-    """The set with each class cut into parts that look alike: k-means on small grey pictures and mean colours."""
+    """The set with each class cut into parts that look alike: k-means on small grey pictures and
+    mean colours.
+    """
     from sklearn.cluster import KMeans
 
-    images = torch.cat([data.batch(rows)[0].float() for rows in torch.arange(len(data)).split(4096)])
+    images = torch.cat(
+        [data.batch(rows)[0].float() for rows in torch.arange(len(data)).split(4096)]
+    )
     seen = torch.nn.functional.adaptive_avg_pool2d(images, 6).flatten(1)
     labels = torch.zeros(len(data), dtype=torch.long)
     for k in range(len(data.classes)):
@@ -79,26 +86,37 @@ def slice_of(data: db.Dataset, turn: int) -> db.Dataset:
 
 
 def recipe(epochs: int, width: float, seed: int) -> db.Recipe:
-    return db.Recipe(model=f"resnet9,width={width}", epochs=epochs, batch=128, folds=0, seed=seed, top=5)
+    return db.Recipe(
+        model=f"resnet9,width={width}", epochs=epochs, batch_size=128, folds=0, seed=seed, top_k=5
+    )
 
 
-def trained(data: db.Dataset, how: db.Recipe, out: Path, noise: str | None = None, amount: float = 0.0) -> db.Run:
+def trained(
+    data: db.Dataset, how: db.Recipe, out: Path, noise: str | None = None, amount: float = 0.0
+) -> db.Run:
     """The finished run of a recipe, made if it is not there."""
-    from datablame.reading import planted
+    from datablame.verbs.reading import planted
 
     data = planted(data, noise, amount, how.seed) if noise else data
     return db.train(data, recipe=how, test=data.take(torch.arange(64)), out=out)
 
 
-def teaching(out: Path, count: int | None = None, schools: Sequence[str] = ("few", "many")) -> dict[str, list[db.Run]]:
+def teaching(
+    out: Path, count: int | None = None, taught: Sequence[str] = ("few", "many")
+) -> dict[str, list[db.Run]]:
     """The first `count` runs of each school, trained if they are not there."""
     whole = cifar()
-    runs: dict[str, list[db.Run]] = {school: [] for school in schools}
-    for school in schools:
+    runs: dict[str, list[db.Run]] = {school: [] for school in taught}
+    for school in taught:
         sets = whole if school == "few" else divided(whole)
-        plan = [(slice_of(sets, turn), *each, turn) for turn, each in enumerate(FEW if school == "few" else MANY)]
+        plan = [
+            (slice_of(sets, turn), *each, turn)
+            for turn, each in enumerate(FEW if school == "few" else MANY)
+        ]
         if school == "few":
-            plan += [(between(whole, classes), *each, turn) for turn, (*each, classes) in enumerate(EASY)]
+            plan += [
+                (between(whole, classes), *each, turn) for turn, (*each, classes) in enumerate(EASY)
+            ]
         for data, noise, amount, epochs, turn in plan[:count]:
             runs[school].append(trained(data, recipe(epochs, 0.25, turn), out, noise, amount))
     return runs
@@ -107,7 +125,13 @@ def teaching(out: Path, count: int | None = None, schools: Sequence[str] = ("few
 def target(name: str, seed: int, out: Path, width: float, epochs: int) -> db.Run:
     """One run that detectors are tried on."""
     if name == "digits":
-        return db.train("digits", recipe=db.Recipe(folds=0, seed=seed, top=5), noise="uniform", amount=0.1, out=out)
+        return db.train(
+            "digits",
+            recipe=db.Recipe(folds=0, seed=seed, top_k=5),
+            noise="uniform",
+            amount=0.1,
+            out=out,
+        )
     how = recipe(epochs, width, seed).but(precision="bf16")
     if name in ("uniform", "pair"):
         return trained(cifar().take(torch.arange(FIRST)), how, out, name, 0.2)
@@ -122,10 +146,10 @@ def main() -> None:
     parser.add_argument("--width", type=float, default=0.5)
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--schools", nargs="+", default=["few", "many"])
+    parser.add_argument("--taught", nargs="+", default=["few", "many"])
     options = parser.parse_args()
     if options.what == "teach":
-        teaching(options.out, None, options.schools)
+        teaching(options.out, None, options.taught)
         return
     for seed in range(options.seeds):
         for name in TARGETS:

@@ -1,5 +1,6 @@
 """The command line: exit codes, JSON, one-sentence errors, and an answer at once."""
 
+import html
 import json
 import re
 import subprocess
@@ -12,8 +13,8 @@ import pytest
 from conftest import TINY, blobs
 
 from datablame import Recipe, Run, verbs
+from datablame.analyses.scoring import DEFAULT
 from datablame.cli import main
-from datablame.scoring import DEFAULT
 
 
 def call(capsys, *arguments):
@@ -43,7 +44,17 @@ def test_help_does_not_wait_for_torch(words):
 
 def test_an_audit_prints_a_card_of_eight_lines(audited, capsys):
     code, out, _ = call(
-        capsys, "audit", "digits", "--epochs", 15, "--noise", "uniform", "--amount", 0.1, "--out", audited.path.parent
+        capsys,
+        "audit",
+        "digits",
+        "--epochs",
+        15,
+        "--noise",
+        "uniform",
+        "--amount",
+        0.1,
+        "--out",
+        audited.path.parent,
     )
     assert code == 0
     lines = out.strip().splitlines()
@@ -127,7 +138,16 @@ def test_every_command_works_on_a_run(audited, capsys, tmp_path):
         (["report", path], "report.html"),
         (["export", path, "--to", tmp_path / "t.csv"], "t.csv"),
         (
-            ["corrupt", "digits", "--noise", "pair", "--amount", 0.1, "--out", tmp_path / "n.parquet"],
+            [
+                "corrupt",
+                "digits",
+                "--noise",
+                "pair",
+                "--amount",
+                0.1,
+                "--out",
+                tmp_path / "n.parquet",
+            ],
             "wrong_labels         180",
         ),
         (["train", "digits", "--epochs", 1, "--folds", 0, "--out", tmp_path], "digits-mlp"),
@@ -187,7 +207,7 @@ def test_a_failure_is_exit_code_1(capsys, monkeypatch, tmp_path):
     def fail(*_):
         raise RunError("the disk is full")
 
-    monkeypatch.setattr("datablame.evidence.training.fit", fail)
+    monkeypatch.setattr("datablame.training.fit.fit", fail)
     code, _, err = call(capsys, "train", "digits", "--out", tmp_path)
     assert (code, err.strip().splitlines()[-1]) == (1, "datablame: the disk is full")
 
@@ -200,15 +220,25 @@ def test_a_dry_run_only_estimates(capsys, tmp_path):
 
 
 def test_a_recipe_file_goes_under_the_options_beside_it(capsys, tmp_path):
-    (tmp_path / "r.yaml").write_text(Recipe(epochs=2, batch=50, folds=0).to_yaml())
+    (tmp_path / "r.yaml").write_text(Recipe(epochs=2, batch_size=50, folds=0).to_yaml())
     code, out, _ = call(
-        capsys, "train", "digits", "--recipe", tmp_path / "r.yaml", "--epochs", 1, "--out", tmp_path, "--json"
+        capsys,
+        "train",
+        "digits",
+        "--recipe",
+        tmp_path / "r.yaml",
+        "--epochs",
+        1,
+        "--out",
+        tmp_path,
+        "--json",
     )
     assert code == 0
     recipe = Run(json.loads(out)["run"]).recipe
-    assert (recipe.epochs, recipe.batch, recipe.model) == (1, 50, "mlp")
+    assert (recipe.epochs, recipe.batch_size, recipe.model) == (1, 50, "mlp")
 
 
+@pytest.mark.slow
 def test_an_interrupted_command_says_how_to_resume(tmp_path):
     import signal
 
@@ -223,7 +253,9 @@ def test_an_interrupted_command_says_how_to_resume(tmp_path):
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert f"Resume with:\n  datablame audit digits --epochs 60 --no-retrain --out {tmp_path}" in err
+    assert (
+        f"Resume with:\n  datablame audit digits --epochs 60 --no-retrain --out {tmp_path}" in err
+    )
     again = shell(*arguments)
     assert again.returncode == 0
     assert "resuming" in again.stderr
@@ -236,8 +268,11 @@ def wait_for(ready, seconds=60):
         time.sleep(0.02)
 
 
+@pytest.mark.slow
 def test_killed_runs_resume_to_the_same_bytes(tmp_path):
-    """SIGKILL in training, in the folds, and while scoring; the whole at 20 moments is benchmarks/resume.py."""
+    """SIGKILL in training, in the folds, and while scoring; the whole at 20 moments is
+    benchmarks/resume.py.
+    """
     arguments = ["audit", "digits", "--epochs", "8", "--no-retrain"]
     assert shell(*arguments, "--out", tmp_path / "whole").returncode == 0
     moments = ("digits-*/progress.safetensors", "digits-*/folds/1/trace", "digits-*/scores")
@@ -248,13 +283,20 @@ def test_killed_runs_resume_to_the_same_bytes(tmp_path):
             stderr=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )
-        wait_for(lambda out=out, moment=moment, process=process: list(out.glob(moment)) or process.poll() is not None)
+        wait_for(
+            lambda out=out, moment=moment, process=process: (
+                list(out.glob(moment)) or process.poll() is not None
+            )
+        )
         process.kill()
         process.wait()
         assert shell(*arguments, "--out", out).returncode == 0
         one, two = (next((tmp_path / name).glob("digits-*")) for name in ("whole", str(number)))
         for path in sorted((one / "scores").glob("*.npy")):
-            assert path.read_bytes() == (two / "scores" / path.name).read_bytes(), (moment, path.name)
+            assert path.read_bytes() == (two / "scores" / path.name).read_bytes(), (
+                moment,
+                path.name,
+            )
         assert (one / "verdict.csv").read_bytes() == (two / "verdict.csv").read_bytes()
 
 
@@ -268,7 +310,17 @@ def test_the_users_files_are_never_touched(tmp_path, png, capsys):
         for path in (tmp_path / "photos").rglob("*")
     }
     code, out, err = call(
-        capsys, "audit", tmp_path / "photos", "--epochs", 2, "--model", "mlp", "--folds", 2, "--out", tmp_path / "runs"
+        capsys,
+        "audit",
+        tmp_path / "photos",
+        "--epochs",
+        2,
+        "--model",
+        "mlp",
+        "--folds",
+        2,
+        "--out",
+        tmp_path / "runs",
     )
     assert code == 0, err
     assert "24" not in out.splitlines()[2]
@@ -281,6 +333,8 @@ def test_the_users_files_are_never_touched(tmp_path, png, capsys):
 
 def test_the_report_is_self_contained_and_looks_safe(audited):
     page = (audited.path / "report.html").read_text()
+    assert "default-src 'none'" in html.unescape(page)
+    assert "<script>" not in page, "no map of classes is on it"
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     for title in (
         "Summary",
@@ -293,7 +347,7 @@ def test_the_report_is_self_contained_and_looks_safe(audited):
     ):
         assert f"<h2>{title}" in page
     drawn = {path.stem for path in (audited.path / "figures").iterdir()}
-    assert drawn >= {"distribution", "training", "proof", "suspects", "found"}
+    assert drawn >= {"distribution", "training", "retraining", "suspects", "found"}
 
 
 def test_names_are_escaped_in_the_report(tmp_path):
@@ -303,7 +357,10 @@ def test_names_are_escaped_in_the_report(tmp_path):
     import pyarrow as pa
 
     evil = dataclasses.replace(
-        data, names=pa.array([f"<script>{i}</script>" for i in range(90)]), classes=("<b>a", "b", "c"), source="<i>set"
+        data,
+        names=pa.array([f"<script>{i}</script>" for i in range(90)]),
+        classes=("<b>a", "b", "c"),
+        source="<i>set",
     )
     run = verbs.audit(evil, recipe=TINY, retrain=False, out=tmp_path)
     page = (run.path / "report.html").read_text()

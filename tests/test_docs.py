@@ -1,4 +1,6 @@
-"""The documents are true: their commands and snippets run, and the run folder is what its page says."""
+"""The documents are true: their commands and snippets run, and the run folder is what its page
+says.
+"""
 
 import json
 import re
@@ -13,9 +15,12 @@ import pytest
 
 from datablame import Verdict, verbs
 from datablame.cli import main
-from datablame.faces import card
+from datablame.pages import card
 
 ROOT = Path(__file__).parents[1]
+
+
+PAGES = ["README.md", *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))]
 
 
 def blocks(name, language):
@@ -30,11 +35,14 @@ def workplace(tmp_path, monkeypatch, png):
     for name, red in (("cat", 220), ("dog", 40)):
         (tmp_path / "photos" / name).mkdir(parents=True)
         for i in range(15):
-            (tmp_path / "photos" / name / f"{i}.png").write_bytes(png((red, int(generator.integers(90)), 9), (24, 24)))
+            (tmp_path / "photos" / name / f"{i}.png").write_bytes(
+                png((red, int(generator.integers(90)), 9), (24, 24))
+            )
     for split in ("train", "test"):
         labels = np.arange(30) % 2
         images = [
-            {"bytes": png((200 * int(k), int(generator.integers(60)), 50), (24, 24)), "path": None} for k in labels
+            {"bytes": png((200 * int(k), int(generator.integers(60)), 50), (24, 24)), "path": None}
+            for k in labels
         ]
         table = {"img": images, "label": labels}
         if split == "train":
@@ -44,22 +52,28 @@ def workplace(tmp_path, monkeypatch, png):
 
 
 def commands(name):
-    return [line for block in blocks(name, "sh") for line in block.splitlines() if line.startswith("datablame")]
+    return [
+        line
+        for block in blocks(name, "sh")
+        for line in block.splitlines()
+        if line.startswith("datablame")
+    ]
 
 
-def test_the_readmes_commands_run(workplace, capsys):
-    every = commands("README.md")
-    assert len(every) >= 8
-    for line in every:
+@pytest.mark.slow
+@pytest.mark.parametrize("page", [page for page in PAGES if commands(page)])
+def test_the_commands_of_every_page_run(workplace, capsys, page):
+    for line in commands(page):
         code = main(shlex.split(line)[1:])
         out = capsys.readouterr()
         assert code == 0, f"{line}\n{out.err}"
         assert out.out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("page", "number"),
-    [(page, i) for page in ("README.md", "docs/guide.md") for i in range(len(blocks(page, "python")))],
+    [(page, i) for page in PAGES for i in range(len(blocks(page, "python")))],
 )
 def test_the_snippets_run(workplace, capsys, page, number):
     exec(compile(blocks(page, "python")[number], f"{page} snippet {number}", "exec"), {})
@@ -67,13 +81,17 @@ def test_the_snippets_run(workplace, capsys, page, number):
 
 
 def test_the_predictions_snippet_finds_its_nine(workplace, capsys):
-    snippet = next(block for block in blocks("docs/guide.md", "python") if "from_predictions" in block)
+    snippet = next(
+        block for block in blocks("docs/own-model.md", "python") if "from_predictions" in block
+    )
     exec(compile(snippet, "guide", "exec"), {})
     assert capsys.readouterr().out.strip() == str(list(range(9)))
 
 
 def test_the_run_folder_is_what_its_page_says(audited):
-    card.write(audited, Verdict.read(audited.path / "verdict.csv", audited.data))  # a test that judged took it away
+    card.write(
+        audited, Verdict.read(audited.path / "verdict.csv", audited.data)
+    )  # a test that judged took it away
     verbs.explain(audited, queries=2)
     verbs.explain(audited, queries=2, keep=3)
     verbs.index(audited, block=4)
@@ -83,19 +101,28 @@ def test_the_run_folder_is_what_its_page_says(audited):
         for row in re.findall(r"^\| (`.*?`) \|", page, re.MULTILINE)
         for path in row.replace("|", "").split("`")[1::2]
     }
-    patterns = {re.sub(r"folds/\d/$", r"folds/\\d/.*", re.sub("<.*?>", ".+", re.escape(path))) for path in said}
-    there = {str(path.relative_to(audited.path)) for path in audited.path.rglob("*") if path.is_file()}
-    unsaid = {path for path in there if not any(re.fullmatch(pattern, path) for pattern in patterns)}
+    patterns = {
+        re.sub(r"folds/\d/$", r"folds/\\d/.*", re.sub("<.*?>", ".+", re.escape(path)))
+        for path in said
+    }
+    there = {
+        str(path.relative_to(audited.path)) for path in audited.path.rglob("*") if path.is_file()
+    }
+    unsaid = {
+        path for path in there if not any(re.fullmatch(pattern, path) for pattern in patterns)
+    }
     assert not unsaid, f"docs/run-folder.md does not tell of {unsaid}"
-    missing = {pattern for pattern in patterns if not any(re.fullmatch(pattern, path) for path in there)}
-    unfinished = {"progress\\.safetensors", "links/.+\\-.+/progress\\.safetensors"}
+    missing = {
+        pattern for pattern in patterns if not any(re.fullmatch(pattern, path) for path in there)
+    }
+    unfinished = {"progress\\.safetensors", "attributions/.+\\-.+/progress\\.safetensors"}
     asked = {
         "checkpoints/.+\\.safetensors",
         "trace/top\\.npy",
         "trace/top_class\\.npy",
         "trace/clean\\.npy",
-        "trace/sigma\\.npy",
-        "class_sigma\\.npy",
+        "trace/temperature\\.npy",
+        "class_temperature\\.npy",
         "memory\\.npy",
         "test_features\\.npy",
         "evaluation\\-.+\\.json",
@@ -105,9 +132,10 @@ def test_the_run_folder_is_what_its_page_says(audited):
         "ablation\\.parquet",
         "ablation\\.csv",
         "ablation/.+\\.npy",
-        "matrix\\-.+\\.npz",
-        "test_probabilities\\-.+\\.npy",
-        "enrich/.+\\.parquet",
+        "memorization\\-.+\\.npz",
+        "probabilities\\.npy",
+        "probabilities\\-.+\\.npy",
+        "classes/.+\\.parquet",
         "class_medians\\.npy",
         "left_out\\-.+\\.npy",
     }
@@ -115,17 +143,9 @@ def test_the_run_folder_is_what_its_page_says(audited):
         "only unfinished work has progress, only a recipe that asks has more"
     )
     keys = re.search(r"`run.json`: (.*)\.", page)
-    assert re.findall(r"`(\w+)`", keys[1]) == list(json.loads((audited.path / "run.json").read_text()))
-
-
-def test_the_design_names_every_file():
-    page = (ROOT / "docs" / "design.md").read_text()
-    floors = page.split("## Floors")[1].split("## Nouns")[0]
-    tops = {path.stem for path in (ROOT / "src" / "datablame").glob("*.py")} - {"__init__"}
-    assert tops <= set(re.findall(r"\w+", floors))
-    for folder in ("ground", "evidence", "proof"):
-        names = {path.stem for path in (ROOT / "src" / "datablame" / folder).glob("*.py")} - {"__init__"}
-        assert names <= set(re.findall(r"\w+", floors)), folder
+    assert re.findall(r"`(\w+)`", keys[1]) == list(
+        json.loads((audited.path / "run.json").read_text())
+    )
 
 
 def test_the_package_says_what_it_is():

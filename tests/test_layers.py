@@ -1,4 +1,6 @@
-"""Layers in one shape: gradients of examples are autograd's, moments are plain products, factors are the Fisher where theory says so."""
+"""Layers in one shape: gradients of examples are autograd's, moments are plain products, factors
+are the Fisher where theory says so.
+"""
 
 import itertools
 
@@ -8,9 +10,9 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from datablame import InputError, RunError
-from datablame.evidence import covariance, kronecker
-from datablame.evidence.layers import Layer, Layers, Tap
-from datablame.ground import plug
+from datablame.base import methods
+from datablame.layers import kronecker, moments
+from datablame.layers.taps import Layer, Layers, Tap
 
 CONVOLUTIONS = [
     nn.Conv2d(4, 6, 3, padding=1),
@@ -53,7 +55,9 @@ def tapped(model, x, y):
 
 
 def as_rows(layer, module):
-    """The gradient that autograd left in a module, in the layer's order: row, column, channel, then the bias."""
+    """The gradient that autograd left in a module, in the layer's order: row, column, channel,
+    then the bias.
+    """
     g = module.weight.grad.flatten(0, 0)
     g = g.movedim(1, -1) if layer.conv else g
     g = g.reshape(layer.groups, layer.outputs, -1)
@@ -85,13 +89,18 @@ def check_against_autograd(model, x, y):
             model.zero_grad()
             cross_entropy(model(x[b : b + 1]), y[b : b + 1]).backward()
             assert torch.allclose(gradient[:, b], as_rows(layer, layer.module), atol=1e-5)
-        left, right = torch.randn(layer.groups, layer.outputs, 2), torch.randn(layer.groups, layer.inputs, 3)
+        left, right = (
+            torch.randn(layer.groups, layer.outputs, 2),
+            torch.randn(layer.groups, layer.inputs, 3),
+        )
         assert torch.allclose(layer.project(tap.x, right), tap.rows @ right[:, None], atol=1e-4)
         rotated = left.mT[:, None] @ gradient @ right[:, None]
         assert torch.allclose(tap.rotated(left, right), rotated, atol=1e-4)
         top, energy = tap.energies(left, right)
         assert torch.allclose(top, rotated, atol=1e-4)
-        assert torch.allclose(energy, (left.mT[:, None] @ gradient).square().sum(3), rtol=1e-3, atol=1e-5)
+        assert torch.allclose(
+            energy, (left.mT[:, None] @ gradient).square().sum(3), rtol=1e-3, atol=1e-5
+        )
         assert torch.allclose(tap.norm(), gradient.square().sum((0, 2, 3)), rtol=1e-4)
         assert torch.equal(torch.cat([part.x for part in tap.split()]), tap.x)
 
@@ -116,12 +125,21 @@ def check_against_autograd(model, x, y):
 )
 def test_second_moments_are_plain_products(conv, side, structured):
     torch.manual_seed(0)
-    shape = (side, side + 1) if isinstance(conv, nn.Conv2d) and side > 1 else (side,) * (len(conv.kernel_size))
+    shape = (
+        (side, side + 1)
+        if isinstance(conv, nn.Conv2d) and side > 1
+        else (side,) * (len(conv.kernel_size))
+    )
     layer = Layer("conv", conv)
-    taps = [Tap(layer, x, layer.returned(conv(x).detach())) for x in torch.randn(2, 3, conv.in_channels, *shape)]
-    assert covariance.Autocorrelation.fits(taps[0]) == structured
-    exact = sum(tap.rows.flatten(1, 2).double().mT @ tap.rows.flatten(1, 2).double() for tap in taps)
-    moment, triangle = covariance.Moment(layer), covariance.Triangle(layer)
+    taps = [
+        Tap(layer, x, layer.returned(conv(x).detach()))
+        for x in torch.randn(2, 3, conv.in_channels, *shape)
+    ]
+    assert moments.Autocorrelation.fits(taps[0]) == structured
+    exact = sum(
+        tap.rows.flatten(1, 2).double().mT @ tap.rows.flatten(1, 2).double() for tap in taps
+    )
+    moment, triangle = moments.Moment(layer), moments.Triangle(layer)
     for tap in taps:
         moment.update(tap)
         triangle.update(tap)
@@ -135,7 +153,7 @@ def made(a, g):
 
 
 def fitted(kind, taps, damping=1e-3):
-    curvature = plug.find("curvature", kind)(taps[0].layer)
+    curvature = methods.find("curvature", kind)(taps[0].layer)
     for _ in curvature.passes:
         for tap in taps:
             curvature.update(tap)
@@ -155,27 +173,37 @@ def matrix(curvature, like, damping):
     o, i = like.layer.outputs, like.layer.inputs
     unit = torch.eye(o * i).view(-1, o, i)
     probe = Tap(like.layer, unit, torch.eye(o).expand(1, o * i, o, o))
-    back = curvature.turn(torch.eye(o)[None, None])[0, 0]  # solved gradients are in the coordinates of turned ones
-    return torch.linalg.inv((back @ curvature.solve(probe)[0]).flatten(1).double()) - damping * torch.eye(o * i)
+    back = curvature.turn(torch.eye(o)[None, None])[
+        0, 0
+    ]  # solved gradients are in the coordinates of turned ones
+    return torch.linalg.inv(
+        (back @ curvature.solve(probe)[0]).flatten(1).double()
+    ) - damping * torch.eye(o * i)
 
 
 @pytest.mark.parametrize("kind", ["kfac", "ekfac", "ekfac,rank=none"])
 def test_one_example_gives_the_exact_fisher(kind):
     torch.manual_seed(0)
     tap = made(torch.randn(1, 1, 4), torch.randn(1, 1, 3))
-    assert torch.allclose(matrix(fitted(kind, [tap], 0.1), tap, 0.1).float(), fisher([tap]), atol=1e-4)
+    assert torch.allclose(
+        matrix(fitted(kind, [tap], 0.1), tap, 0.1).float(), fisher([tap]), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("kind", ["kfac", "ekfac,rank=none"])
 def test_one_shared_input_gives_the_exact_fisher(kind):
     torch.manual_seed(0)
     tap = made(torch.randn(4).expand(6, 1, 4).contiguous(), torch.randn(6, 1, 3))
-    assert torch.allclose(matrix(fitted(kind, [tap], 0.1), tap, 0.1).float(), fisher([tap]), atol=1e-4)
+    assert torch.allclose(
+        matrix(fitted(kind, [tap], 0.1), tap, 0.1).float(), fisher([tap]), atol=1e-4
+    )
 
 
 @pytest.mark.parametrize("kind", ["kfac", "ekfac,rank=none"])
 def test_independent_positions_give_the_exact_fisher(kind):
-    """All combinations of inputs and gradients of mean zero at two positions: independence that is exact, not only expected."""
+    """All combinations of inputs and gradients of mean zero at two positions: independence that
+    is exact, not only expected.
+    """
     u = torch.tensor([[1.0, 0.5, 0.2], [-0.3, 1.0, 0.4]])
     p = torch.tensor([[0.7, 0.1], [0.2, -0.9]])
     inputs, gradients = torch.cat([u, -u]), torch.cat([p, -p])
@@ -183,7 +211,9 @@ def test_independent_positions_give_the_exact_fisher(kind):
     a = torch.stack([torch.stack([inputs[i], inputs[j]]) for i, j, _, _ in every])
     g = torch.stack([torch.stack([gradients[k], gradients[m]]) for _, _, k, m in every])
     tap = made(a, g)
-    assert torch.allclose(matrix(fitted(kind, [tap], 0.1), tap, 0.1).float(), fisher([tap]), atol=1e-4)
+    assert torch.allclose(
+        matrix(fitted(kind, [tap], 0.1), tap, 0.1).float(), fisher([tap]), atol=1e-4
+    )
 
 
 def test_ekfac_is_never_farther_from_the_fisher_than_kfac():
@@ -193,7 +223,8 @@ def test_ekfac_is_never_farther_from_the_fisher_than_kfac():
         tap = made(a * g.norm(dim=2, keepdim=True), g)
         exact = fisher([tap]).double()
         far = {
-            kind: (matrix(fitted(kind, [tap], 0.1), tap, 0.1) - exact).norm() for kind in ("kfac", "ekfac,rank=none")
+            kind: (matrix(fitted(kind, [tap], 0.1), tap, 0.1) - exact).norm()
+            for kind in ("kfac", "ekfac,rank=none")
         }
         assert far["ekfac,rank=none"] <= far["kfac"] * (1 + 1e-6)
 
@@ -230,9 +261,14 @@ def test_grouped_convolutions_are_blocks():
     together = fitted("ekfac,rank=none", [Tap(layer, x, layer.returned(g))])
     for group in range(2):
         part = Layer("part", nn.Conv2d(2, 3, 3, bias=False))
-        tap = Tap(part, x[:, 2 * group : 2 * group + 2], part.returned(g[:, 3 * group : 3 * group + 3]))
+        tap = Tap(
+            part, x[:, 2 * group : 2 * group + 2], part.returned(g[:, 3 * group : 3 * group + 3])
+        )
         assert torch.allclose(
-            fitted("ekfac,rank=none", [tap]).kept["values"][0], together.kept["values"][group], rtol=1e-3, atol=1e-4
+            fitted("ekfac,rank=none", [tap]).kept["values"][0],
+            together.kept["values"][group],
+            rtol=1e-3,
+            atol=1e-4,
         )
 
 
@@ -290,7 +326,7 @@ def test_an_input_that_is_changed_in_place_later_is_copied():
 
 
 def test_rows_without_a_finite_gradient_are_named():
-    from datablame.evidence.layers import finite
+    from datablame.layers.taps import finite
 
     with pytest.raises(RunError, match="gradient of 1 queries is not finite, rows 7"):
         finite(torch.tensor([[1.0, torch.nan], [1.0, 0.0]]), torch.tensor([3, 7]), "queries")
@@ -308,4 +344,6 @@ def test_the_basis_counts_the_inputs_of_enumerated_labels_once():
     inputs = found["right"][0] @ torch.diag(found["right_values"][0]) @ found["right"][0].T
     outputs = found["left"][0] @ torch.diag(found["left_values"][0]) @ found["left"][0].T
     assert torch.allclose(inputs, a[:, 0].T @ a[:, 0] / 6, atol=1e-5)
-    assert torch.allclose(outputs, torch.einsum("kbo,kbp->op", g[:, :, 0], g[:, :, 0]) / 6, atol=1e-5)
+    assert torch.allclose(
+        outputs, torch.einsum("kbo,kbp->op", g[:, :, 0], g[:, :, 0]) / 6, atol=1e-5
+    )

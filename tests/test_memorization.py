@@ -1,4 +1,6 @@
-"""Memorization: frozen encoders, heads at their optimum, and what a head would say of an example that it was not trained on."""
+"""Memorization: frozen encoders, heads at their optimum, and what a head would say of an example
+that it was not trained on.
+"""
 
 import dataclasses
 import itertools
@@ -13,14 +15,14 @@ from scipy.stats import pearsonr, spearmanr
 from torch.nn.functional import cross_entropy
 
 from datablame import InputError, Recipe, Run, verbs
-from datablame.classifier import build
-from datablame.evidence.encoded import encoded, features
-from datablame.evidence.heatmap import integrated
-from datablame.evidence.leverage import Leverage, helmert, inverted
-from datablame.evidence.matrix import POOLS, Matrix, pooled
-from datablame.evidence.optimum import Basis, Problem, fitted, optimum
-from datablame.locating import Located
-from datablame.models.frozen import frozen
+from datablame.analyses.memorization import MemorizationMap
+from datablame.inference.features import encoded, features
+from datablame.inference.integrated_gradients import integrated
+from datablame.linear_probe.leverage import Leverage, helmert, inverted
+from datablame.linear_probe.memorization_map import POOLS, CellAttribution, pooled
+from datablame.linear_probe.optimum import Basis, Problem, fitted, optimum
+from datablame.network.classifier import build
+from datablame.network.frozen import published
 
 
 def toy(count, dim, classes, decay, seed=0, keep=None):
@@ -46,7 +48,7 @@ def by_autograd(problem, theta):
 
     def objective(t):
         loss = cross_entropy(x[kept] @ t.T, problem.labels[kept])
-        return loss + 0.5 * problem.decay * t[:, :-1].square().sum()
+        return loss + 0.5 * problem.weight_decay * t[:, :-1].square().sum()
 
     t = theta[0].double()
     functional = torch.autograd.functional
@@ -57,7 +59,10 @@ def test_gradient_and_hessian_are_those_of_autograd():
     keep = torch.rand(2, 40, generator=torch.Generator().manual_seed(1)) < 0.8
     problem = toy(40, 5, 3, 0.1, keep=keep)
     generator = torch.Generator().manual_seed(2)
-    theta, way = torch.randn(2, 3, 6, generator=generator), torch.randn(2, 3, 6, generator=generator)
+    theta, way = (
+        torch.randn(2, 3, 6, generator=generator),
+        torch.randn(2, 3, 6, generator=generator),
+    )
     value, slope, bend = by_autograd(problem, theta)
     mine, gradient = problem.gradient(theta)
     assert mine[0] == pytest.approx(float(value), abs=1e-5)
@@ -74,11 +79,14 @@ def test_the_optimum_is_where_the_gradient_ends():
     assert (slope < 2e-5 * problem.gradient(torch.zeros_like(theta))[1].norm(dim=(1, 2))).all()
     alone = optimum(dataclasses.replace(problem, keep=keep[3:4]))
     assert torch.allclose(theta[3], alone[0], atol=1e-3)
-    assert (theta.sum(1).abs() < 1e-3).all(), "the same change of all logits changes nothing, and is not made"
+    assert (theta.sum(1).abs() < 1e-3).all(), (
+        "the same change of all logits changes nothing, and is not made"
+    )
 
 
 @pytest.mark.parametrize(
-    ("count", "dim", "classes", "decay"), [(240, 12, 4, 2e-2), (150, 40, 5, 1e-3), (200, 6, 2, 2e-2)]
+    ("count", "dim", "classes", "decay"),
+    [(240, 12, 4, 2e-2), (150, 40, 5, 1e-3), (200, 6, 2, 2e-2)],
 )
 def test_leaving_out_is_retraining_without(count, dim, classes, decay):
     problem = toy(count, dim, classes, decay)
@@ -90,7 +98,9 @@ def test_leaving_out_is_retraining_without(count, dim, classes, decay):
     without = dataclasses.replace(problem, keep=~torch.eye(count, dtype=torch.bool))
     each = optimum(without, theta.expand(count, -1, -1).clone(), basis)
     x = torch.cat([torch.from_numpy(problem.features), torch.ones(count, 1)], 1)
-    logs = torch.einsum("nd,nkd->nk", x, each).log_softmax(1).gather(1, problem.labels[:, None])[:, 0]
+    logs = (
+        torch.einsum("nd,nkd->nk", x, each).log_softmax(1).gather(1, problem.labels[:, None])[:, 0]
+    )
     assert pearsonr(found[:, 1], logs.exp())[0] > 0.999
     assert spearmanr(found[:, 2], -logs)[0] > 0.999
     reduced = Leverage.of(problem, theta, basis, directions=dim // 2)
@@ -117,12 +127,16 @@ def test_many_classes_take_the_short_way(monkeypatch):
     problem = toy(400, 6, 5, 5e-2)
     basis = Basis.of(problem)
     theta = optimum(problem, basis=basis)
-    levers = {directions: Leverage.of(problem, theta, basis, directions) for directions in (0, 3, 7)}
+    levers = {
+        directions: Leverage.of(problem, theta, basis, directions) for directions in (0, 3, 7)
+    }
     solved = {directions: lever.left_out() for directions, lever in levers.items()}
-    monkeypatch.setattr("datablame.evidence.leverage.SOLVED", 2)
+    monkeypatch.setattr("datablame.linear_probe.leverage.SOLVED", 2)
     for directions, lever in levers.items():
         assert torch.allclose(lever.left_out(), solved[directions], rtol=1e-4, atol=1e-5)
-    assert torch.equal(Leverage.of(problem, theta, basis).left_out(), levers[0].left_out()), "all EK-FAC unless told"
+    assert torch.equal(Leverage.of(problem, theta, basis).left_out(), levers[0].left_out()), (
+        "all EK-FAC unless told"
+    )
 
 
 def test_an_orthonormal_basis_without_the_mean():
@@ -141,8 +155,17 @@ def test_a_singular_hessian_is_damped_and_said(capsys):
 @pytest.fixture(scope="module")
 def probed(run, tmp_path_factory):
     """The encoder of a run, frozen, with a head at its optimum."""
-    recipe = Recipe(model=f"frozen:{run.path}", trainer="newton", epochs=5, decay=1e-2, folds=0, precision="fp32")
-    return verbs.train(blobs(), recipe=recipe, out=tmp_path_factory.mktemp("frozen"), test=blobs(30, 1, ()))
+    recipe = Recipe(
+        model=f"frozen:{run.path}",
+        trainer="linear_probe",
+        epochs=5,
+        weight_decay=1e-2,
+        folds=0,
+        precision="fp32",
+    )
+    return verbs.train(
+        blobs(), recipe=recipe, out=tmp_path_factory.mktemp("frozen"), test=blobs(30, 1, ())
+    )
 
 
 def test_a_frozen_encoder_stays_as_it_is(run, probed):
@@ -153,7 +176,9 @@ def test_a_frozen_encoder_stays_as_it_is(run, probed):
     assert probed.about["test_accuracy"] > 0.95
     assert int(verbs.score(probed, "aum").values.argmax()) == 7
     assert int(verbs.score(probed, "loo").values.argmax()) == 7
-    assert [line["loss"] for line in probed.log] == sorted((line["loss"] for line in probed.log), reverse=True)
+    assert [line["loss"] for line in probed.log] == sorted(
+        (line["loss"] for line in probed.log), reverse=True
+    )
 
 
 def test_a_head_at_its_optimum_resumes_to_the_same(probed, run, tmp_path, interrupted):
@@ -168,7 +193,7 @@ def test_a_head_at_its_optimum_resumes_to_the_same(probed, run, tmp_path, interr
 
 def test_a_frozen_run_is_opened_from_anywhere(run, tmp_path, monkeypatch):
     monkeypatch.chdir(run.path.parent)
-    recipe = TINY.but(model=f"frozen:{run.path.name}", trainer="newton", folds=0)
+    recipe = TINY.but(model=f"frozen:{run.path.name}", trainer="linear_probe", folds=0)
     probe = verbs.train(blobs(), recipe=recipe, out=tmp_path, test=blobs(30, 1, ()))
     monkeypatch.chdir(tmp_path)
     assert probe.path.name.startswith(f"blobs-frozen_{run.path.name.replace('-', '_')}-")
@@ -182,7 +207,9 @@ def test_what_is_frozen_may_have_another_head_and_trainer(run, tmp_path):
     recipe = TINY.but(model=f"frozen:{run.path}", head="mlp,hidden=8", folds=0, checkpoints=0)
     seen = verbs.train(blobs(), recipe=recipe, out=tmp_path, test=blobs(30, 1, ()))
     assert seen.about["test_accuracy"] > 0.9
-    moved = verbs.train(blobs(), recipe=recipe.but(augment="crop"), out=tmp_path, test=blobs(30, 1, ()))
+    moved = verbs.train(
+        blobs(), recipe=recipe.but(augment="crop"), out=tmp_path, test=blobs(30, 1, ())
+    )
     assert moved.path != seen.path
 
 
@@ -195,11 +222,15 @@ def test_features_are_made_once_for_an_image(run, monkeypatch):
     counted = []
     features = type(model).features
     monkeypatch.setattr(
-        type(model), "features", lambda self, pixels: counted.append(len(pixels)) or features(self, pixels)
+        type(model),
+        "features",
+        lambda self, pixels: counted.append(len(pixels)) or features(self, pixels),
     )
     whole = encoded(model, data)
     assert sum(counted) == 57
-    assert torch.allclose(whole.at(torch.arange(60)), features(model, data.batch(torch.arange(60))[0]), atol=1e-2)
+    assert torch.allclose(
+        whole.at(torch.arange(60)), features(model, data.batch(torch.arange(60))[0]), atol=1e-2
+    )
     encoded(model, data)
     assert sum(counted) == 57
 
@@ -210,20 +241,25 @@ def test_a_net_of_torchvision_with_local_weights(tmp_path):
     torch.manual_seed(0)
     net = models.get_model("squeezenet1_1", weights=None)
     save_file(net.state_dict(), tmp_path / "squeeze.safetensors")
-    model = frozen((1, 8, 8), "squeezenet1_1", weights=str(tmp_path / "squeeze.safetensors"), size=64)
+    model = published(
+        (1, 8, 8), "squeezenet1_1", weights=str(tmp_path / "squeeze.safetensors"), size=64
+    )
     assert not any(p.requires_grad for p in model.parameters())
     assert model.train().training is False
     seen = model(torch.rand(2, 1, 8, 8))
     assert seen.shape == (2, model.dim)
     with pytest.raises(InputError, match="there is no weights file"):
-        frozen((3, 8, 8), "squeezenet1_1", weights=str(tmp_path / "squeeze.pth"))
+        published((3, 8, 8), "squeezenet1_1", weights=str(tmp_path / "squeeze.pth"))
 
 
 def test_both_ways_to_memorization_agree_in_order(run):
     head = verbs.score(run, "memorization").values
     net = verbs.score(run, "memorization,how=influence").values
     assert spearmanr(head, net)[0] > 0.3
-    assert spearmanr(verbs.score(run, "loo").values, verbs.score(run, "loo,how=influence").values)[0] > 0.5
+    assert (
+        spearmanr(verbs.score(run, "loo").values, verbs.score(run, "loo,how=influence").values)[0]
+        > 0.5
+    )
     with pytest.raises(InputError, match="no way to memorization 'hed'; did you mean head"):
         verbs.score(run, "memorization,how=hed")
     exact = verbs.score(run, "self_influence,how=head").values
@@ -239,7 +275,9 @@ def test_the_first_code_s_score_is_a_plain_gradient_product(run):
     wrong = p - torch.eye(3)[problem.labels]
     gradient = wrong[:, :, None] * x[:, None]
     expected = (
-        p.gather(1, problem.labels[:, None])[:, 0] * (gradient * (gradient + problem.pull(theta))).sum((1, 2)) / 50
+        p.gather(1, problem.labels[:, None])[:, 0]
+        * (gradient * (gradient + problem.pull(theta))).sum((1, 2))
+        / 50
     )
     found = verbs.score(run, "memorization,how=original").values
     assert pearsonr(found, expected)[0] > 0.999
@@ -247,9 +285,9 @@ def test_the_first_code_s_score_is_a_plain_gradient_product(run):
 
 
 def test_newton_says_what_it_cannot_do(run, tmp_path):
-    with pytest.raises(InputError, match="of a frozen encoder; ask for --model frozen:resnet50"):
-        verbs.train(blobs(), recipe=TINY.but(trainer="newton"), out=tmp_path)
-    still = TINY.but(trainer="newton", model=f"frozen:{run.path}")
+    with pytest.raises(InputError, match="of a frozen encoder; use --model frozen:resnet50"):
+        verbs.train(blobs(), recipe=TINY.but(trainer="linear_probe"), out=tmp_path)
+    still = TINY.but(trainer="linear_probe", model=f"frozen:{run.path}")
     with pytest.raises(InputError, match="of a frozen encoder"):
         verbs.train(blobs(), recipe=still.but(head="mlp"), out=tmp_path)
     with pytest.raises(InputError, match="--augment none instead of crop"):
@@ -258,25 +296,39 @@ def test_newton_says_what_it_cannot_do(run, tmp_path):
 
 def test_an_ablation_of_heads_is_that_of_their_optima(probed, monkeypatch):
     shares, seeds = (0.0, 0.2), (0, 1)
-    table = verbs.ablate(probed, "loo", shares=shares, seeds=seeds, noises=("pixel_normal",), strengths=(0.0, 2.0))
+    table = verbs.ablate(
+        probed, "loo", shares=shares, seeds=seeds, noises=("pixel_normal",), strengths=(0.0, 2.0)
+    ).to_json()
     assert set(table) == {"loo", "random"}
     rows = parquet.read_table(probed.path / "ablation.parquet").to_pylist()
     assert len(rows) == 2 * 2 * 2 * 3
-    by = {(row["signal"], row["share"], row["seed"], row["noise"], row["strength"]): row for row in rows}
+    by = {
+        (row["signal"], row["share"], row["seed"], row["noise"], row["strength"]): row
+        for row in rows
+    }
     for signal, share, seed in itertools.product(("loo", "random"), shares, seeds):
         clean = by[signal, share, seed, "none", 0.0]
-        assert by[signal, share, seed, "pixel_normal", 0.0]["test_accuracy"] == clean["test_accuracy"]
+        assert (
+            by[signal, share, seed, "pixel_normal", 0.0]["test_accuracy"] == clean["test_accuracy"]
+        )
     gone = verbs.score(probed, "loo").values.argsort(descending=True)[:18]
     kept = torch.ones(90, dtype=torch.bool)
     kept[gone] = False
     alone = verbs.train(
-        blobs().take(kept.nonzero()[:, 0]), recipe=probed.recipe, out=probed.path.parent, test=blobs(30, 1, ())
+        blobs().take(kept.nonzero()[:, 0]),
+        recipe=probed.recipe,
+        out=probed.path.parent,
+        test=blobs(30, 1, ()),
     )
-    assert by["loo", 0.2, 0, "none", 0.0]["test_accuracy"] == pytest.approx(alone.about["test_accuracy"], abs=1e-4)
+    assert by["loo", 0.2, 0, "none", 0.0]["test_accuracy"] == pytest.approx(
+        alone.about["test_accuracy"], abs=1e-4
+    )
     for name in ("ablation", "ablation-pixel_normal-2"):
         assert (probed.path / "figures" / f"{name}.png").stat().st_size > 5_000
-    monkeypatch.setattr("datablame.proof.ablation.optimum", None)  # what is fitted is not fitted again
-    assert verbs.ablate(probed, "loo", shares=shares, seeds=seeds) == table
+    monkeypatch.setattr(
+        "datablame.evaluation.ablation.optimum", None
+    )  # what is fitted is not fitted again
+    assert verbs.ablate(probed, "loo", shares=shares, seeds=seeds).to_json() == table
     with pytest.raises(InputError, match="would leave 2 examples for 3 classes"):
         verbs.ablate(probed, "loo", shares=(0.98,), seeds=(0,))
     with pytest.raises(InputError, match="uniform changes labels"):
@@ -292,7 +344,10 @@ def test_an_ablation_needs_a_signal_and_a_seed(run):
 def test_an_ablation_of_nets_looks_under_noise_too(run):
     verbs.ablate(run, "aum", shares=(0.0,), seeds=(0,), noises=("pixel_uniform",), strengths=(3.0,))
     rows = parquet.read_table(run.path / "ablation.parquet").to_pylist()
-    assert [(row["noise"], row["strength"]) for row in rows] == [("none", 0.0), ("pixel_uniform", 3.0)] * 2
+    assert [(row["noise"], row["strength"]) for row in rows] == [
+        ("none", 0.0),
+        ("pixel_uniform", 3.0),
+    ] * 2
     assert rows[1]["test_accuracy"] < rows[0]["test_accuracy"] + 1e-9
 
 
@@ -314,21 +369,32 @@ def test_integrated_gradients_are_complete_and_exact_on_polynomials():
 def pictured(tmp_path_factory):
     """A head on the frozen encoder of a small net whose features are means of a map."""
     out = tmp_path_factory.mktemp("pictured")
-    first = verbs.train(blobs(), recipe=TINY.but(model="resnet,depth=20,width=0.25", epochs=2, folds=0), out=out)
-    recipe = Recipe(model=f"frozen:{first.path}", trainer="newton", epochs=2, decay=1e-2, folds=0, precision="fp32")
+    first = verbs.train(
+        blobs(),
+        recipe=TINY.but(model="resnet,depth=20,width=0.25", epochs=2, folds=0, lr=0.01),
+        out=out,
+    )
+    recipe = Recipe(
+        model=f"frozen:{first.path}",
+        trainer="linear_probe",
+        epochs=2,
+        weight_decay=1e-2,
+        folds=0,
+        precision="fp32",
+    )
     return verbs.train(blobs(), recipe=recipe, out=out, test=blobs(30, 1, ()))
 
 
 def test_a_matrix_sums_to_the_first_order_of_memorization(pictured):
     rows = torch.tensor([7, 3, 20])
-    found = Matrix.of(pictured, rows)
+    found = CellAttribution.of(pictured, rows)
     kept = lever_of(pictured).left_out()[rows]
     first_order = kept[:, 0] * kept[:, 3] / len(pictured.data)
     assert torch.allclose(found.score, first_order, rtol=2e-2)
     nothing = found.again(torch.zeros_like(found.maps), torch.arange(3))
     assert torch.allclose(found.cells.sum((1, 2)), found.score - nothing, rtol=1e-2, atol=1e-6)
     assert found.error.max() < 1e-2
-    over = Matrix.of(pictured, rows, "pixels")
+    over = CellAttribution.of(pictured, rows, "pixels")
     assert over.cells.shape[1:] == (8, 8)
     assert torch.allclose(over.score, found.score, rtol=2e-2)
     assert torch.allclose(found.masked(1.0), (found.score - nothing) / found.score, rtol=1e-2)
@@ -349,24 +415,26 @@ def test_features_are_a_mean_or_a_maximum_of_a_map(pictured, run):
 
 
 def test_what_is_located_is_drawn_and_told(pictured, capsys):
-    facts = verbs.locate(pictured, top=12)
+    facts = verbs.memorization(pictured, top_k=12)
     assert facts["images"] == 12
     assert facts["largest_error"] < 0.01
-    verbs.locate(pictured, "left", "right", top=3, over="pixels")
+    verbs.memorization(pictured, "left", "right", top_k=3, over="pixels")
     home = pictured.path / "figures"
-    for name in ("matrix-features.png", "matrix-pixels.png", "matrix-features-masked.png", "matrix-features.pdf"):
-        assert (home / name).stat().st_size > 3_000
+    for name in ("features.png", "pixels.png", "features-masked.png", "features.pdf"):
+        assert (home / f"memorization-{name}").stat().st_size > 3_000
     page = verbs.report(pictured).read_text()
-    assert page.count('alt="matrices over') == 2
-    found = Located.read(pictured, "pixels")
+    assert page.count('alt="memorization over') == 2
+    found = MemorizationMap.read(pictured, "pixels")
     assert set(pictured.data.labels[found.rows].tolist()) == {0, 2}
-    order = verbs.score(pictured, "memorization").values[Located.read(pictured, "features").rows]
+    order = verbs.score(pictured, "memorization").values[
+        MemorizationMap.read(pictured, "features").rows
+    ]
     assert torch.equal(order, order.sort(descending=True).values)
     for options, words in (
         (("tiger",), "no class 'tiger'"),
         ((), "no place to look for memorization 'pixel'; did you mean pixels"),
     ):
         with pytest.raises(InputError, match=words):
-            verbs.locate(pictured, *options, over="pixel" if not options else "pixels")
-    with pytest.raises(InputError, match="--top 0 was asked"):
-        verbs.locate(pictured, top=0)
+            verbs.memorization(pictured, *options, over="pixel" if not options else "pixels")
+    with pytest.raises(InputError, match="--top-k is at least 1; got 0"):
+        verbs.memorization(pictured, top_k=0)

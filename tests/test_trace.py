@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from datablame import InputError, Run, Scores, blend
+from datablame.base.methods import find
 from datablame.dataset import Dataset
-from datablame.ground.plug import find
 from datablame.trace import observe
 
 LABELS = torch.tensor([0, 0, 1, 2])
@@ -41,11 +41,14 @@ def probability(logits, label):
 
 def test_channels_are_what_they_say(table):
     given = np.array(
-        [[probability(row.tolist(), y) for row, y in zip(epoch, LABELS.tolist(), strict=True)] for epoch in LOGITS]
+        [
+            [probability(row.tolist(), y) for row, y in zip(epoch, LABELS.tolist(), strict=True)]
+            for epoch in LOGITS
+        ]
     )
     assert np.allclose(table.trace["margin"], MARGIN)
     assert np.allclose(np.exp(-table.trace["loss"].astype("f4")), given, atol=1e-3)
-    assert np.array_equal(table.trace["guess"] == LABELS.numpy(), RIGHT)
+    assert np.array_equal(table.trace["prediction"] == LABELS.numpy(), RIGHT)
     p = LOGITS.softmax(2).numpy()
     assert np.allclose(table.trace["entropy"], -(p * np.log(p)).sum(2), atol=2e-3)
     wrong = p - np.eye(3)[LABELS.numpy()]
@@ -61,7 +64,9 @@ def test_signals_by_hand(table):
     assert np.allclose(find("signals", "loss,epoch=0")(table), loss[0])
     assert np.allclose(find("signals", "csl")(table), loss.sum(0))
     assert np.allclose(find("signals", "datamap")(table), 1 - given.mean(0), atol=1e-3)
-    assert np.allclose(find("signals", "datamap,of=variability")(table), given.std(0), atol=1e-3)
+    assert np.allclose(
+        find("signals", "datamap,statistic=variability")(table), given.std(0), atol=1e-3
+    )
     assert find("signals", "forgetting")(table).tolist() == [0, 1, 1, 1]
 
 
@@ -102,14 +107,21 @@ def test_an_unseen_example_is_refused_in_the_first_epoch_and_carried_on_later(tm
 
 
 def test_asking_for_what_was_not_recorded(table):
-    with pytest.raises(InputError, match="no 'sigma' in this trace \\(it has el2n, entropy, guess, loss, margin\\)"):
-        table.trace["sigma"]
-    with pytest.raises(InputError, match="epoch 7 was asked"):
+    with pytest.raises(
+        InputError,
+        match="no 'temperature' in this trace \\(it has el2n, entropy, loss, margin, "
+        "prediction\\); train with --trainer data_parameters",
+    ):
+        table.trace["temperature"]
+    with pytest.raises(InputError, match="got epoch 7"):
         find("signals", "loss,epoch=7")(table)
 
 
 def test_ranks_and_blend():
-    first, second = Scores("x", torch.tensor([1.0, 2.0, 2.0, 5.0])), Scores("y", torch.tensor([4.0, 3.0, 3.0, 9.0]))
+    first, second = (
+        Scores("x", torch.tensor([1.0, 2.0, 2.0, 5.0])),
+        Scores("y", torch.tensor([4.0, 3.0, 3.0, 9.0])),
+    )
     assert torch.allclose(first.ranks(), torch.tensor([0, 0.5, 0.5, 1]))
     values = blend([first, second]).values
     assert torch.allclose(values, (first.standard() + second.standard()) / 2)

@@ -4,36 +4,118 @@
     run = db.audit("photos/")
     print(run.card)
 
-Names are imported when they are first used, so that `import datablame` and `datablame --help` answer at once.
+Names are imported when they are first used, so that `import datablame` and `datablame --help`
+answer at once; type checkers and editors see them below.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datablame.attribution import Attribution
+    from datablame.base.errors import InputError, RunError
+    from datablame.base.progress import quiet
+    from datablame.data.subset import Subset
+    from datablame.dataset import Dataset
+    from datablame.dynamics.config import DetectorConfig, DetectorTraining
+    from datablame.network.memory_wrap import MemoryWrap
+    from datablame.recipe import Recipe
+    from datablame.run import Run
+    from datablame.scores import Scores, blend
+    from datablame.verbs import (
+        ablate,
+        agree,
+        audit,
+        classes,
+        clean,
+        compare,
+        corrupt,
+        detector,
+        explain,
+        export,
+        import_dynamics,
+        index,
+        judge,
+        load,
+        measure,
+        memorization,
+        memory,
+        report,
+        retrain,
+        score,
+        train,
+    )
+    from datablame.verbs.reading import Reading
+    from datablame.verdict import Act, Verdict
 
 __version__ = "0.1.0"
 
+__all__ = [
+    "Act",
+    "Attribution",
+    "Dataset",
+    "DetectorConfig",
+    "DetectorTraining",
+    "InputError",
+    "MemoryWrap",
+    "Reading",
+    "Recipe",
+    "Run",
+    "RunError",
+    "Scores",
+    "Subset",
+    "Verdict",
+    "ablate",
+    "agree",
+    "audit",
+    "blend",
+    "classes",
+    "clean",
+    "compare",
+    "corrupt",
+    "detector",
+    "explain",
+    "export",
+    "import_dynamics",
+    "index",
+    "judge",
+    "load",
+    "measure",
+    "memorization",
+    "memory",
+    "quiet",
+    "report",
+    "retrain",
+    "score",
+    "train",
+]
+
 HOMES = {
-    "verbs": "ablate adopt agree apply audit compare corrupt enrich evaluate explain export index judge load locate measure prove recall remember repeat report score teach train",
-    "reading": "Reading",
-    "wrap": "MemoryWrap",
-    "dataset": "Dataset",
-    "recipe": "Recipe",
-    "lesson": "Lesson Sight",
-    "subset": "Subset",
-    "run": "Run",
-    "scores": "Scores blend",
-    "pairs": "Links",
-    "verdict": "Verdict",
-    "ground.errors": "InputError RunError",
+    "Act": "verdict",
+    "Attribution": "attribution",
+    "Dataset": "dataset",
+    "DetectorConfig": "dynamics.config",
+    "DetectorTraining": "dynamics.config",
+    "InputError": "base.errors",
+    "MemoryWrap": "network.memory_wrap",
+    "Reading": "verbs.reading",
+    "Recipe": "recipe",
+    "Run": "run",
+    "RunError": "base.errors",
+    "Scores": "scores",
+    "Subset": "data.subset",
+    "Verdict": "verdict",
+    "blend": "scores",
+    "quiet": "base.progress",
 }
-WHERE = {name: home for home, names in HOMES.items() for name in names.split()}
+"""Where the names live that are no verbs."""
 
 
 def __getattr__(name: str) -> Any:
-    if name not in WHERE:
+    if name not in __all__:
         raise AttributeError(f"module 'datablame' has no attribute '{name}'")
-    return getattr(import_module(f"datablame.{WHERE[name]}"), name)
+    return getattr(import_module(f"datablame.{HOMES.get(name, 'verbs')}"), name)
 
 
 def __dir__() -> list[str]:
-    return [*WHERE, "__version__"]
+    return [*__all__, "__version__"]

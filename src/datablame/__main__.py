@@ -5,7 +5,8 @@ import sys
 
 
 def main() -> None:
-    # Threads that wait by spinning make a step many times slower as soon as anything else runs on the machine.
+    # Threads that wait by spinning make a step many times slower as soon as anything else runs on
+    # the machine.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from datablame.cli import main as run
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import shlex
 import sys
@@ -14,60 +15,75 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 
 from datablame import verbs
-from datablame.ground.errors import InputError, RunError
+from datablame.base.errors import InputError, RunError
 from datablame.recipe import Recipe, shipped
 
 app = App(
     name="datablame",
-    help="git blame for training data: find the labelled images that are wrong, show why, fix them, and prove that it helped.",
-    help_format="plaintext",
+    help="git blame for training data: find the labelled images that are wrong, show why, "
+    "fix them, and prove that it helped.",
+    help_format="markdown",
     suppress_keyboard_interrupt=False,
 )
 app.meta.suppress_keyboard_interrupt = False
 app.meta.group_parameters = Group("For every command", sort_key=90)
-for verb in (
-    verbs.audit,
-    verbs.load,
-    verbs.corrupt,
-    verbs.train,
-    verbs.adopt,
-    verbs.score,
-    verbs.explain,
-    verbs.index,
-    verbs.agree,
-    verbs.locate,
-    verbs.recall,
-    verbs.remember,
-    verbs.evaluate,
-    verbs.repeat,
-    verbs.judge,
-    verbs.apply,
-    verbs.prove,
-    verbs.ablate,
-    verbs.measure,
-    verbs.teach,
-    verbs.compare,
-    verbs.enrich,
-    verbs.report,
-    verbs.export,
-):
-    app.command(verb)
+START, STEPS, EXPLAIN, COMPARE, MORE = (
+    Group(title, sort_key=key)
+    for key, title in enumerate(
+        ("Start here", "Step by step", "Explain", "Compare and try", "Methods and machines")
+    )
+)
+GROUPS = {
+    START: (verbs.audit, verbs.report, verbs.clean),
+    STEPS: (
+        verbs.load,
+        verbs.corrupt,
+        verbs.train,
+        verbs.score,
+        verbs.judge,
+        verbs.retrain,
+        verbs.export,
+    ),
+    EXPLAIN: (verbs.explain, verbs.index, verbs.memorization, verbs.classes),
+    COMPARE: (verbs.measure, verbs.compare, verbs.agree, verbs.ablate),
+}
+for group, commands in GROUPS.items():
+    for verb in commands:
+        app.command(verb, group=group)
+app.command(verbs.import_dynamics, name="import", group=STEPS)
+memory = App(name="memory", help=verbs.memory.__doc__, help_format="markdown", group=EXPLAIN)
+for verb in (verbs.memory.show, verbs.memory.test, verbs.memory.replace):
+    memory.command(verb)
+detector = App(name="detector", help=verbs.detector.__doc__, help_format="markdown", group=MORE)
+detector.command(verbs.detector.teach)
+for each in (memory, detector):
+    app.command(each)
 
 
-@app.command
+@app.command(group=MORE)
 def methods() -> dict[str, dict[str, str]]:
-    """List every source, noise, model, head, trainer, curvature, signal, link and judge with its first line of documentation."""
-    from datablame.ground import plug
-    from datablame.sources.preset import presets
+    """List every source, noise, model, head, trainer, curvature, signal, attributor and judge, each
+    with a line of documentation.
+    """
+    from datablame.base import methods as finder
+    from datablame.methods.sources.preset import presets
 
-    rooms = {room: {name: plug.first_line(room, name) for name in plug.names(room)} for room in plug.ROOMS}
-    return rooms | {"presets": {name: facts["title"] for name, facts in presets().items()}, "recipes": shipped()}
+    rooms = {
+        room: {name: finder.first_line(room, name) for name in finder.names(room)}
+        for room in finder.ROOMS
+    }
+    return rooms | {
+        "presets": {name: facts["title"] for name, facts in presets().items()},
+        "recipes": shipped(),
+    }
 
 
-@app.command
+@app.command(group=MORE)
 def doctor() -> dict[str, Any]:
-    """Check this machine: versions, devices, memory, disk, and a torchvision that does not fit its torch."""
-    from datablame.doctor import doctor as examine
+    """Check this machine: versions, devices, memory, disk, and a torchvision that does not fit its
+    torch.
+    """
+    from datablame.base.doctor import doctor as examine
 
     return examine()
 
@@ -78,6 +94,7 @@ def launch(
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
     fail_over: str | None = None,
     recipe: Path | None = None,
+    quiet: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run one command.
 
@@ -86,12 +103,20 @@ def launch(
     as_json
         Print one JSON object on standard output; everything else goes to standard error.
     fail_over
-        Exit with 3 if more than this share of the examples (5% or 0.05) is suspect: for checks in CI.
+        Exit with 3 if more than this share of the examples (5% or 0.05) is suspect: for checks in
+        CI.
     recipe
-        YAML file of a recipe, such as a run's recipe.yaml, or a name that `datablame methods` lists; options given beside it go before it.
+        YAML file of a recipe, such as a run's recipe.yaml, or a name that `datablame methods`
+        lists; options on the command line override it.
+    quiet
+        Show no messages and no progress, only results and errors.
     """
+    logging.getLogger("datablame").setLevel(logging.WARNING if quiet else logging.INFO)
     if recipe:
-        fields = {f"--{name}": value for name, value in Recipe.read(recipe).to_json().items()}
+        fields = {
+            f"--{name.replace('_', '-')}": value
+            for name, value in Recipe.read(recipe).to_json().items()
+        }
         given = {token.partition("=")[0] for token in tokens}
         tokens += tuple(f"{name}={value}" for name, value in fields.items() if name not in given)
     limit = share(fail_over) if fail_over else None
@@ -99,26 +124,47 @@ def launch(
     result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     if result is None or isinstance(result, int):  # help or version was printed
         return 0
-    from datablame.faces import show
-    from datablame.ground import clock
-
-    facts = show.facts(result)
+    facts = facts_of(result)
     if limit is not None and "suspect_share" not in facts:
         raise InputError("--fail-over goes with audit and judge: this command finds no suspects")
+    shown = (
+        json.dumps(facts, ensure_ascii=False) if as_json else said(result, facts)
+    )  # by all ranks
     if main_process():
-        print(json.dumps(facts, ensure_ascii=False) if as_json else show.text(result, facts))
-        if time.perf_counter() - began > 2 and clock.profile.seconds:
-            print(f"\n{clock.profile}", end="", file=sys.stderr)
+        print(shown)
+        from datablame.base import progress
+
+        if time.perf_counter() - began > 2 and progress.profile().seconds and not quiet:
+            print(f"\n{progress.profile()}", end="", file=sys.stderr)
     if limit is not None and facts["suspect_share"] > limit:
-        print(f"{facts['suspect_share']:.2%} of the examples are suspect, more than {limit:.2%}", file=sys.stderr)
+        print(
+            f"{facts['suspect_share']:.2%} of the examples are suspect, more than {limit:.2%}",
+            file=sys.stderr,
+        )
         return 3
     return 0
 
 
-def main_process() -> bool:
-    from datablame.ground import world
+def facts_of(result: Any) -> dict[str, Any]:
+    """A command's result as plain values under stable names."""
+    if isinstance(result, dict):
+        return result
+    return {"path": str(result)} if isinstance(result, Path) else result.to_json()
 
-    return world.rank() == 0
+
+def said(result: Any, facts: dict[str, Any]) -> str:
+    """A command's result for a person."""
+    from datablame.base.results import text
+
+    if isinstance(result, dict):
+        return text(facts)
+    return str(result)
+
+
+def main_process() -> bool:
+    from datablame.base import processes
+
+    return processes.rank() == 0
 
 
 def share(text: str) -> float:
@@ -128,19 +174,28 @@ def share(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0 <= value <= 1:
-        raise InputError(f"--fail-over takes a share such as 5% or 0.05; '{text}' was given")
+        raise InputError(f"--fail-over takes a share such as 5% or 0.05; got '{text}'")
     return value
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; return the exit code: 0, 1 failure, 2 usage or input, 3 over --fail-over, 130 interrupted."""
+    """Run the command line; return the exit code: 0, 1 failure, 2 usage or input, 3 over
+    --fail-over, 130 interrupted.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
         with together():
-            return app.meta(arguments, exit_on_error=False, print_error=False, result_action="return_value") or 0
+            return (
+                app.meta(
+                    arguments, exit_on_error=False, print_error=False, result_action="return_value"
+                )
+                or 0
+            )
     except KeyboardInterrupt:
         print(
-            f"\ninterrupted; what is done is kept. Resume with:\n  datablame {shlex.join(arguments)}", file=sys.stderr
+            "\ninterrupted; what is done is saved. Resume with:\n  datablame "
+            f"{shlex.join(arguments)}",
+            file=sys.stderr,
         )
         return 130
     except (InputError, CycloptsError) as error:
@@ -160,10 +215,10 @@ def together() -> Any:
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
         return
-    from datablame.ground import world
+    from datablame.base import processes
 
-    world.start()
+    processes.start()
     try:
         yield
     finally:
-        world.stop()
+        processes.stop()

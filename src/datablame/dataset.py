@@ -7,54 +7,73 @@ import functools
 import hashlib
 import mmap
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Int, UInt8
 from pyarrow import parquet
 from torch import Tensor
 
-from datablame.ground import store, world
-from datablame.ground.draw import permutation
-from datablame.ground.errors import InputError
-from datablame.perturbation import Perturbation
+from datablame.base import files, processes, renames
+from datablame.base.errors import InputError
+from datablame.base.hashing import permutation
+from datablame.base.pixel_noise import Perturbation
+from datablame.base.results import Result, text
+from datablame.base.shapes import Bool, Int, UInt8
 
 LARGE, PIECE = 1 << 30, 64
-"""Bytes of a memory map from which on its pages are handed back after every so many images read: a page fault maps up to
-a megabyte around an image, so that a batch taken at once would make the whole file resident."""
+"""Bytes of a memory map from which on its pages are handed back after every so many images read: a
+page fault maps up to a megabyte around an image, so that a batch taken at once would make the whole
+file resident."""
 
 
 class Packed:
-    """Images as one uint8 array `[n,C,H,W]`, in memory or mapped from a `.npy` file; noise on their pixels is drawn as they are read."""
+    """Images as one uint8 array `[n,C,H,W]`, in memory or mapped from a `.npy` file; noise on their
+    pixels is drawn as they are read.
+    """
 
     def __init__(
-        self, array: np.ndarray, digest: str = "", path: Path | None = None, noise: Perturbation | None = None
+        self,
+        array: np.ndarray,
+        digest: str = "",
+        path: Path | None = None,
+        noise: Perturbation | None = None,
     ):
         self.array = array
         self.path = path
         self.noise = noise
-        self.digest = digest or hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
+        self.digest = (
+            digest or hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
+        )
 
     @classmethod
     def open(cls, path: Path, digest: str, noise: Perturbation | None = None) -> Packed:
         if not path.exists():
-            raise InputError(f"the images of this set are no longer at {path}; load it again from its source")
+            raise InputError(
+                f"the images of this set are no longer at {path}; load it again from its source"
+            )
         return cls(np.load(path, mmap_mode="c", allow_pickle=False), digest, path, noise)
 
     def perturbed(self, noise: Perturbation) -> Packed:
         """The same images with noise on them. Raises InputError where there is some already."""
         if self.noise is not None:
-            raise InputError(f"these images have noise on them already ({self.noise.kind}, {self.noise.amount:g})")
+            raise InputError(
+                f"these images have noise on them already ({self.noise.kind}, "
+                f"{self.noise.amount:g})"
+            )
         return Packed(self.array, self.digest, self.path, noise)
 
     @property
     def mark(self) -> str:
         """What these images are: the digest of the array, and the noise."""
-        return self.digest if self.noise is None else f"{self.digest}+{store.digest(repr(self.noise).encode())}"
+        return (
+            self.digest
+            if self.noise is None
+            else f"{self.digest}+{files.digest(repr(self.noise).encode())}"
+        )
 
     def one(self, row: int) -> UInt8[np.ndarray, "C H W"]:
         """A single image."""
@@ -69,7 +88,7 @@ class Packed:
     def held(self) -> Tensor:
         """The array as a tensor: on the GPU where it takes at most a quarter of the free memory."""
         tensor = torch.from_numpy(self.array)
-        device = world.device()
+        device = processes.device()
         if device.type == "cuda" and self.array.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
             return tensor.to(device)
         return tensor
@@ -77,11 +96,15 @@ class Packed:
     def batch(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
         """The images of these rows, on the device."""
         rows = rows.to(self.held.device)
-        if isinstance(self.array, np.memmap) and self.array.nbytes > LARGE and self.held.device.type == "cpu":
+        if (
+            isinstance(self.array, np.memmap)
+            and self.array.nbytes > LARGE
+            and self.held.device.type == "cpu"
+        ):
             images = torch.cat([self.read(part) for part in rows.split(PIECE)])
         else:
             images = self.held[rows]
-        images = images.to(world.device(), non_blocking=True)
+        images = images.to(processes.device(), non_blocking=True)
         if self.noise is None:
             return images
         parts = zip(images.split(PIECE), rows.split(PIECE), strict=True)
@@ -95,12 +118,13 @@ class Packed:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Dataset:
+class Dataset(Result):
     """Labelled images.
 
-    `images` are shared between copies; `rows[i]` says which of them example `i` is. `names` are stable ids.
-    `truth` holds the right labels where they are known, for measuring only. `mean` and `std` normalise
-    pixels in [0, 1], a channel each. `split` and `source` say where the set came from.
+    `images` are shared between copies; `rows[i]` says which of them example `i` is. `names` are
+    stable ids. `truth` holds the right labels where they are known, for measuring only. `mean` and
+    `std` normalise pixels in [0, 1], a channel each. `split` and `source` say where the set came
+    from.
     """
 
     images: Packed | None
@@ -113,7 +137,14 @@ class Dataset:
     split: str = "train"
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
-    extra: dict[str, Any] = field(default_factory=dict)
+    root: str | None = None
+    """The folder that `names` are paths in, where the images are files of the user's."""
+    noise: str | None = None
+    """The spec of the label noise that was planted."""
+    flipped: int | None = None
+    """How many labels it changed."""
+    predictions: str | None = None
+    """Digest of the predictions that stand for the images, where they were made elsewhere."""
 
     @classmethod
     def from_arrays(
@@ -126,30 +157,46 @@ class Dataset:
         source: str = "arrays",
         split: str = "train",
     ) -> Dataset:
-        """A set from arrays in memory: `images` uint8 `[N,C,H,W]` (or None), `labels` integers `[N]`.
+        """A set from arrays in memory: `images` uint8 `[N,C,H,W]` (or None), `labels` integers
+        `[N]`.
 
         Raises InputError where shapes, types or labels do not fit.
         """
-        labels = whole_numbers(labels, "labels")
+        labels = _whole_numbers(labels, "labels")
         if images is not None:
             images = np.asarray(images)
             if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1] not in (1, 3):
                 raise InputError(
-                    f"images must be uint8 [N,C,H,W] with 1 or 3 channels; these are {images.dtype} {list(images.shape)}"
+                    "images must be uint8 [N,C,H,W] with 1 or 3 channels; these are "
+                    f"{images.dtype} {list(images.shape)}"
                 )
             if len(images) != len(labels):
                 raise InputError(f"{len(images)} images, but {len(labels)} labels")
         classes = unique(map(str, range(int(labels.max()) + 1) if classes is None else classes))
-        names = [f"{split}/{i:06d}" for i in range(len(labels))] if names is None else [str(name) for name in names]
+        names = (
+            [f"{split}/{i:06d}" for i in range(len(labels))]
+            if names is None
+            else [str(name) for name in names]
+        )
         if len(names) != len(labels) or len(set(names)) != len(names):
             raise InputError(
-                f"names must be one of a kind, one an example; {len(set(names))} different for {len(labels)} examples"
+                f"names must be one of a kind, one an example; {len(set(names))} different "
+                f"for {len(labels)} examples"
             )
         images = Packed(images) if images is not None else None
         mean, std = statistics(images) if images else ((0.5,), (0.25,))
-        truth = None if truth is None else whole_numbers(truth, "truth")
+        truth = None if truth is None else _whole_numbers(truth, "truth")
         return cls(
-            images, labels, classes, pa.array(names), torch.arange(len(labels)), truth, source, split, mean, std
+            images,
+            labels,
+            classes,
+            pa.array(names),
+            torch.arange(len(labels)),
+            truth,
+            source,
+            split,
+            mean,
+            std,
         ).checked()
 
     def checked(self) -> Dataset:
@@ -158,26 +205,69 @@ class Dataset:
         if bad.any():
             row = int(bad.nonzero()[0])
             raise InputError(
-                f"label {int(self.labels[row])} of {self.name(row)} is outside the {len(self.classes)} classes of {self.source} "
+                f"label {int(self.labels[row])} of {self.name(row)} is outside the "
+                f"{len(self.classes)} classes of {self.source} "
                 f"({int(bad.sum())} such rows); a set with unlabelled rows needs them removed first"
             )
-        if self.truth is not None and (len(self.truth) != len(self) or int(self.truth.max()) >= len(self.classes)):
+        if self.truth is not None and (
+            len(self.truth) != len(self) or int(self.truth.max()) >= len(self.classes)
+        ):
             raise InputError(
-                f"the truth of {self.source} must be one of its {len(self.classes)} classes for every example"
+                f"the truth of {self.source} must be one of its {len(self.classes)} "
+                "classes for every example"
             )
         if len(self.labels.unique()) < 2:
             raise InputError(
-                f"{self.source} has one class only ({self.classes[int(self.labels[0])]}); at least two are needed to tell labels apart"
+                f"{self.source} has one class only ({self.classes[int(self.labels[0])]}); "
+                "at least two are needed to tell labels apart"
             )
         return self
 
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __getitem__(self, row: int) -> tuple[UInt8[Tensor, "C H W"], int]:
+        """(image, label) of one example, as a torch data set gives them; `take` gives several."""
+        if not isinstance(row, int) or not -len(self) <= row < len(self):
+            raise IndexError(
+                f"row {row} of {len(self)} examples; for several use take([0, 1, ...])"
+            )
+        images, labels = self.batch(torch.tensor([row % len(self)]))
+        return images[0], int(labels[0])
+
+    def to_json(self) -> dict[str, Any]:
+        known = {} if self.wrong is None else {"wrong_labels": int(self.wrong.sum())}
+        counts = self.labels.bincount(minlength=len(self.classes)).tolist()
+        facts = {
+            "source": self.source,
+            "split": self.split,
+            "examples": len(self),
+            "shape": list(self.shape),
+        }
+        return facts | {"classes": dict(zip(self.classes, counts, strict=True))} | known
+
+    def columns(self) -> dict[str, Any]:
+        """A row for each example: name, label, class, and truth where it is known."""
+        known = {} if self.truth is None else {"truth": self.truth.numpy()}
+        classes = [self.classes[k] for k in self.labels.tolist()]
+        return {
+            "name": self.names.to_pylist(),
+            "label": self.labels.numpy(),
+            "class": classes,
+        } | known
+
+    def __str__(self) -> str:
+        return text(self.to_json())
+
     def __repr__(self) -> str:
         c, h, w = self.shape
-        known = "" if self.wrong is None else f", truth known ({int(self.wrong.sum()):,} labels differ)"
-        return f"{self.source} ({self.split}): {len(self):,} images {c}x{h}x{w} in {len(self.classes)} classes{known}"
+        known = (
+            "" if self.wrong is None else f", truth known ({int(self.wrong.sum()):,} labels differ)"
+        )
+        return (
+            f"{self.source} ({self.split}): {len(self):,} images {c}x{h}x{w} "
+            f"in {len(self.classes)} classes{known}"
+        )
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -194,32 +284,46 @@ class Dataset:
 
     def batch(self, index: Int[Tensor, " B"]) -> tuple[UInt8[Tensor, "B C H W"], Int[Tensor, " B"]]:
         """Images and labels of these examples, on the device: the only door to pixels."""
-        return self.pixels.batch(self.rows[index]), self.labels[index].to(world.device())
+        return self.pixels.batch(self.rows[index]), self.labels[index].to(processes.device())
 
     @property
     def pixels(self) -> Packed:
         """The images. Raises InputError where there are none."""
         if self.images is None:
-            raise InputError(f"{self.source} has labels but no images; methods that need pixels cannot run on it")
+            raise InputError(
+                f"{self.source} has labels but no images; methods that need pixels cannot run on it"
+            )
         return self.images
 
-    def take(self, index: Int[Tensor, " n"]) -> Dataset:
-        """The examples of `index`, in its order."""
+    def take(
+        self, index: Int[Tensor, " n"] | Bool[Tensor, " N"] | Sequence[int] | np.ndarray
+    ) -> Dataset:
+        """The examples of `index`, in its order. Raises InputError for a row that there is not."""
+        index = torch.as_tensor(np.asarray(index))
+        index = index.nonzero()[:, 0] if index.dtype == torch.bool else index.long()
+        if len(index) and not (-len(self) <= int(index.min()) and int(index.max()) < len(self)):
+            raise InputError(
+                f"rows go from 0 to {len(self) - 1}; got {int(index.min())} to {int(index.max())}"
+            )
         truth = None if self.truth is None else self.truth[index]
         return dataclasses.replace(
             self,
             labels=self.labels[index],
             rows=self.rows[index],
-            names=self.names.take(pa.array(index.numpy())),
+            names=self.names.take(pa.array(index.numpy() % max(1, len(self)))),
             truth=truth,
         )
 
     def relabel(self, labels: Int[Tensor, " N"], truth: Int[Tensor, " N"] | None = None) -> Dataset:
         """The same examples with other labels; `truth` replaces the known truth if given."""
-        return dataclasses.replace(self, labels=labels, truth=self.truth if truth is None else truth)
+        return dataclasses.replace(
+            self, labels=labels, truth=self.truth if truth is None else truth
+        )
 
     def holdout(self, share: float, seed: int = 0) -> tuple[Dataset, Dataset]:
-        """A stratified part held out: `(train, test)`; every class of two or more keeps at least one on each side."""
+        """A stratified part held out: `(train, test)`; every class of two or more keeps at least
+        one on each side.
+        """
         held = torch.zeros(len(self), dtype=torch.bool)
         for k in range(len(self.classes)):
             mine = (self.labels == k).nonzero()[:, 0]
@@ -227,46 +331,65 @@ class Dataset:
             held[mine[permutation(len(mine), "holdout", seed, k)[:count]]] = True
         if not held.any():
             raise InputError(
-                f"{self.source} has no class with two examples, so none can be held out; name a test set with --test"
+                f"{self.source} has no class with two examples, so none can be held out; "
+                "name a test set with --test"
             )
         train, test = self.take((~held).nonzero()[:, 0]), self.take(held.nonzero()[:, 0])
         return train, dataclasses.replace(test, split="held-out")
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Sixteen hexadecimal digits of images, rows, labels, truth, classes and names: what a run's results depend on."""
+        """Sixteen hexadecimal digits of images, rows, labels, truth, classes and names: what a
+        run's results depend on.
+        """
         digest = hashlib.blake2b(digest_size=8)
-        digest.update((self.images.mark if self.images else str(self.extra.get("predictions"))).encode())
+        digest.update((self.images.mark if self.images else str(self.predictions)).encode())
         for part in (self.rows, self.labels, *([] if self.truth is None else [self.truth])):
             digest.update(np.ascontiguousarray(part.numpy()).data)
         digest.update("\0".join([*self.classes, "", *self.names.to_pylist()]).encode())
         return digest.hexdigest()
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """Where the set came from, apart from its source."""
+        return {name: getattr(self, name) for name in ("root", "noise", "flipped", "predictions")}
+
     def save(self, folder: Path) -> None:
-        """Write names, labels, truth and rows as `<folder>.parquet`, the rest as `<folder>.json`; images stay where they are."""
+        """Write names, labels, truth and rows as `<folder>.parquet`, the rest as `<folder>.json`;
+        images stay where they are.
+        """
         images = None
         if self.images:
-            path = self.images.path or store.cache() / "arrays" / f"{self.images.digest}.npy"
-            if not world.agree(path.exists()):
-                store.write_array(path, self.images.array)
+            path = self.images.path or files.cache() / "arrays" / f"{self.images.digest}.npy"
+            if not processes.agree(path.exists()):
+                files.write_array(path, self.images.array)
             noise = self.images.noise and dataclasses.asdict(self.images.noise)
             images = {"path": str(path.absolute()), "digest": self.images.digest, "noise": noise}
         columns = {"name": self.names, "label": self.labels.numpy(), "row": self.rows.numpy()}
         if self.truth is not None:
             columns["truth"] = self.truth.numpy()
-        store.write_table(folder.with_suffix(".parquet"), columns)
-        about = {"images": images, "classes": self.classes, "source": self.source, "split": self.split}
-        store.write_json(folder.with_suffix(".json"), about | {"mean": self.mean, "std": self.std, "extra": self.extra})
+        files.write_table(folder.with_suffix(".parquet"), columns)
+        about = {
+            "images": images,
+            "classes": self.classes,
+            "source": self.source,
+            "split": self.split,
+        }
+        files.write_json(
+            folder.with_suffix(".json"), about | {"mean": self.mean, "std": self.std} | self.origin
+        )
 
     @classmethod
     def restore(cls, folder: Path) -> Dataset:
         """What `save` wrote."""
-        about = store.read_json(folder.with_suffix(".json"))
+        about = files.read_json(folder.with_suffix(".json"))
         table = parquet.read_table(folder.with_suffix(".parquet"))
         column = {name: table[name].combine_chunks() for name in table.column_names}
         images = about["images"]
         if images:
-            noise = images.get("noise") and Perturbation(**images["noise"] | {"std": tuple(images["noise"]["std"])})
+            noise = images.get("noise") and Perturbation(
+                **images["noise"] | {"std": tuple(images["noise"]["std"])}
+            )
             images = Packed.open(Path(images["path"]), images["digest"], noise)
         return cls(
             images,
@@ -279,28 +402,44 @@ class Dataset:
             about["split"],
             tuple(about["mean"]),
             tuple(about["std"]),
-            about["extra"],
+            **renames.origin(about),
         )
 
 
-def whole_numbers(values: Any, what: str) -> Int[Tensor, " N"]:
-    """Class numbers from numpy, pandas, torch or lists. Raises InputError for words, fractions or an empty list."""
+def _whole_numbers(values: Any, what: str) -> Int[Tensor, " N"]:
+    """Class numbers from numpy, pandas, torch or lists.
+
+    Raises InputError for words, fractions or an empty list.
+    """
     array = np.asarray(values.detach().cpu() if isinstance(values, Tensor) else values)
-    if array.ndim != 1 or not len(array) or array.dtype.kind not in "iufb" or (array != np.floor(array)).any():
+    if (
+        array.ndim != 1
+        or not len(array)
+        or array.dtype.kind not in "iufb"
+        or (array != np.floor(array)).any()
+    ):
         raise InputError(
-            f"{what} must be a list of whole numbers, one an example; this is {array.dtype} {list(array.shape)}"
+            f"{what} must be a list of whole numbers, one an example; this is "
+            f"{array.dtype} {list(array.shape)}"
         )
     return torch.from_numpy(array.astype("int64"))
 
 
 def unique(names: Iterable[str]) -> tuple[str, ...]:
-    """Class names, those that stand more than once told apart by their number: `crane (134)`, `crane (517)`."""
+    """Class names, those that stand more than once told apart by their number: `crane (134)`,
+    `crane (517)`.
+    """
     names = tuple(names)
-    return tuple(name if names.count(name) == 1 else f"{name} ({number})" for number, name in enumerate(names))
+    return tuple(
+        name if names.count(name) == 1 else f"{name} ({number})"
+        for number, name in enumerate(names)
+    )
 
 
 def statistics(images: Packed) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel in [0, 1], over at most 4,096 images spread over the set."""
+    """Mean and standard deviation of each channel in [0, 1], over at most 4,096 images spread over
+    the set.
+    """
     rows = np.unique(np.linspace(0, len(images.array) - 1, 4096).astype(int))
     sums = np.zeros((2, images.shape[0]))
     for part in np.array_split(rows, -(-len(rows) // 64)):

@@ -7,16 +7,22 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
-from datablame.ground.errors import InputError, at_least, unknown
+from datablame.base import renames
+from datablame.base.errors import InputError, at_least, unknown
+from datablame.base.methods import current
+from datablame.base.options import Kept, Number, Real, Text, Way
 
-SHIPPED = Path(__file__).parent / "recipes"
+SHIPPED = Path(__file__).parent / "methods" / "recipes"
 
 
 def shipped() -> dict[str, str]:
     """The recipes that come with the package: name, and what the first line of the file says."""
-    return {path.stem: path.read_text().partition("\n")[0].lstrip("# ") for path in sorted(SHIPPED.glob("*.yaml"))}
+    return {
+        path.stem: path.read_text().partition("\n")[0].lstrip("# ")
+        for path in sorted(SHIPPED.glob("*.yaml"))
+    }
 
 
 @dataclass(frozen=True)
@@ -24,51 +30,73 @@ class Recipe:
     """How a model is trained and what is recorded of it."""
 
     model: str = "auto"
-    """Encoder: a name from `datablame methods` with its options (resnet9,width=0.5), any torchvision classifier by name, frozen:resnet50, or auto."""
-    head: str = "linear"
+    """Encoder: a name from `datablame methods` with its options (resnet9,width=0.5), any
+    torchvision classifier by name, frozen:resnet50, or auto."""
+    head: Text = "linear"
     """What turns features into classes."""
-    trainer: str = "plain"
-    """How the weights are found: plain, or a name from `datablame methods` (dividemix, which bears many wrong labels, temper, newton)."""
+    trainer: Text = "plain"
+    """How the weights are found: plain, or a name from `datablame methods` (dividemix,
+    data_parameters, linear_probe)."""
     epochs: int = 0
     """Passes over the training set; 0 chooses by the size of the set."""
-    batch: int = 0
+    batch_size: Number = 0
     """Examples a step, over all processes; 0 chooses by the size of the set."""
-    rate: float = 0.0
+    lr: Real = 0.0
     """Peak learning rate; 0 chooses by the model."""
-    momentum: float = 0.9
+    momentum: Real = 0.9
     """Nesterov momentum of SGD."""
-    decay: float = 5e-4
+    weight_decay: Real = 5e-4
     """Weight decay, on matrices and filters only."""
-    schedule: str = "onecycle"
-    """Learning rate over time: onecycle, triangular, cosine, step,at=0.5+0.75,by=0.1 or constant."""
-    augment: str = "auto"
-    """Random changes of the training images, joined by +: crop, flip, zoom, randaugment; none; or auto (crop+flip for colour, crop for grey)."""
-    precision: str = "auto"
+    schedule: Text = "onecycle"
+    """Learning rate over time: onecycle, triangular, cosine, step,at=0.5+0.75,by=0.1 or
+    constant."""
+    augment: Text = "auto"
+    """Random changes of the training images, joined by +: crop, flip, zoom, randaugment; none; or
+    auto (crop+flip for colour, crop for grey)."""
+    precision: Text = "auto"
     """fp32, bf16 or fp16; auto is bf16 on a GPU and fp32 elsewhere."""
-    look: str = "pass"
-    """What is recorded: `pass`, what the model said in the training pass (free), or `clean`, in a pass without augmentation at each epoch's end."""
-    top: int = 0
-    """How many likeliest classes are recorded of each example at each epoch, with their probabilities; 0 for none."""
-    validate: int = 0
-    """Log error, top-5 error and loss on the test images every so many epochs; 0 for never. Nothing is chosen by them."""
-    checkpoints: int = 0
+    record: Way = "train"
+    """What is recorded: `train`, the model's outputs in the training pass (free), or `eval`, in a
+    pass of its own in eval mode, without augmentation."""
+    top_k: Kept = 0
+    """How many likeliest classes are recorded of each example at each epoch, with their
+    probabilities; 0 for none."""
+    validate: Kept = 0
+    """Log error, top-5 error and loss on the test images every so many epochs; 0 for never. Nothing
+    is chosen by them."""
+    checkpoints: Kept = 0
     """Epochs whose weights are kept, evenly spread, the last among them: what `tracin` needs."""
-    folds: int = -1
-    """Models that each leave out a part of the training set, for held-out probabilities; 0 for none, -1 chooses."""
+    folds: Kept = -1
+    """Models that each leave out a part of the training set, for held-out probabilities; 0 for
+    none, -1 chooses."""
     seed: int = 0
     """Of weights, order and augmentation."""
 
     def __post_init__(self) -> None:
-        at_least(0, epochs=self.epochs, batch=self.batch, rate=self.rate, momentum=self.momentum, decay=self.decay)
-        at_least(0, top=self.top, validate=self.validate, checkpoints=self.checkpoints)
+        at_least(
+            0,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            momentum=self.momentum,
+            weight_decay=self.weight_decay,
+        )
+        at_least(0, top_k=self.top_k, validate=self.validate, checkpoints=self.checkpoints)
         at_least(-1, folds=self.folds)
         if self.momentum >= 1:
-            raise InputError(f"momentum is a share below 1; {self.momentum} was asked")
-        if self.batch == 1:
-            raise InputError("a batch of one image cannot be normalised; ask for --batch 2 or more")
+            raise InputError(f"momentum is a share below 1; got {self.momentum}")
+        if self.batch_size == 1:
+            raise InputError(
+                "a batch of one image cannot be normalised; use --batch-size 2 or more"
+            )
         if self.folds == 1:
-            raise InputError("one fold would leave nothing to train on; ask for --folds 2 or more, or 0 for none")
-        for name, allowed in (("precision", ("auto", "fp32", "bf16", "fp16")), ("look", ("pass", "clean"))):
+            raise InputError(
+                "one fold would leave nothing to train on; ask for --folds 2 or more, or 0 for none"
+            )
+        for name, allowed in (
+            ("precision", ("auto", "fp32", "bf16", "fp16")),
+            ("record", ("train", "eval")),
+        ):
             if getattr(self, name) not in allowed:
                 raise unknown(name, getattr(self, name), allowed)
 
@@ -82,13 +110,15 @@ class Recipe:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Recipe:
         """Raises InputError for a field that there is not."""
-        known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+        known = get_type_hints(cls)
+        fields = renames.recipe(fields)
         for name in fields:
             if name not in known:
                 raise unknown("field of a recipe", name, known)
-        kinds = {"int": int, "float": float, "str": str}
+        if isinstance(fields.get("trainer"), str):
+            fields["trainer"] = current("trainers", fields["trainer"])
         try:
-            return cls(**{name: kinds[known[name]](value) for name, value in fields.items()})
+            return cls(**{name: known[name](value) for name, value in fields.items()})
         except InputError:
             raise
         except (TypeError, ValueError) as error:
@@ -96,7 +126,9 @@ class Recipe:
 
     @classmethod
     def read(cls, path: Path) -> Recipe:
-        """A recipe from a YAML file, or one of those that come with the package by its name; fields left out keep their defaults."""
+        """A recipe from a YAML file, or one of those that come with the package by its name; fields
+        left out keep their defaults.
+        """
         import yaml
 
         if not path.exists() and str(path) in shipped():
@@ -106,10 +138,13 @@ class Recipe:
             fields = yaml.safe_load(path.read_text()) or {}
         except (OSError, yaml.YAMLError) as error:
             raise InputError(
-                f"cannot read the recipe {path}: {error}; recipes that come with the package: {', '.join(shipped())}"
+                f"cannot read the recipe {path}: {error}; recipes that come with the "
+                f"package: {', '.join(shipped())}"
             ) from None
         if not isinstance(fields, dict):
-            raise InputError(f"{path} is not a recipe: a mapping of fields such as 'epochs: 20' is expected")
+            raise InputError(
+                f"{path} is not a recipe: a mapping of fields such as 'epochs: 20' is expected"
+            )
         return cls.from_json(fields)
 
     def to_yaml(self) -> str:

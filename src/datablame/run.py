@@ -1,4 +1,7 @@
-"""Run: a folder whose recipe and data never change, so an artifact is valid if it exists. That is resuming."""
+"""Run: a folder whose recipe and data never change, so an artifact is valid if it exists.
+
+That is resuming.
+"""
 
 from __future__ import annotations
 
@@ -7,34 +10,45 @@ import functools
 import itertools
 import re
 import tempfile
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from datablame.classifier import Classifier, Prepared, build, unit
+from datablame.base import files, processes
+from datablame.base.errors import InputError
+from datablame.base.results import Result
+from datablame.base.shapes import Float, Int
 from datablame.dataset import Dataset
-from datablame.ground import store, world
-from datablame.ground.errors import InputError
+from datablame.network.classifier import Classifier, Prepared, trained, unit
 from datablame.recipe import Recipe
 from datablame.trace import Recorder, Trace
+from datablame.verdict import Verdict
 
 
-class Run:
-    """What one training left behind, and what was read from it since. docs/run-folder.md specifies the folder."""
+class Run(Result):
+    """What one training left behind, and what was read from it since. docs/run-folder.md specifies
+    the folder.
+    """
 
     def __init__(self, path: Path | str):
-        self.path = the_run(Path(path))
+        self.path = _the_run(Path(path))
         self.recorder: Recorder | None = None
-        self.epoch, self.unseen = 0, 0
+        self.epoch = 0
+        self.read: tuple[str, Verdict] | None = None
 
     @classmethod
     def create(
-        cls, data: Dataset, recipe: Recipe, test: Dataset | None = None, out: Path | str = "runs", name: str = ""
+        cls,
+        data: Dataset,
+        recipe: Recipe,
+        test: Dataset | None = None,
+        out: Path | str = "runs",
+        name: str = "",
     ) -> Run:
         """The run of this recipe on this data under `out`, made if it is not there.
 
@@ -45,32 +59,42 @@ class Run:
         kind, _, encoder = recipe.model.partition(",")[0].rpartition(":")
         model = f"{kind}_{Path(encoder).name}"
         path = Path(out) / (name or f"{plain(data.source)}-{plain(model)}-{mark}")
-        if world.agree((path / "run.json").exists()):
+        if processes.agree((path / "run.json").exists()):
             run = cls(path)
+            if (run.about["fingerprint"], run.recipe) != (fingerprint, recipe):
+                what = "other data" if run.recipe == recipe else "another recipe"
+                raise InputError(f"{path} holds a run of {what}; name another folder with --out")
             if run.images_are_gone:
                 data.save(path / "data" / "train")
                 if test is not None:
                     test.save(path / "data" / "test")
-            if (run.about["fingerprint"], run.recipe) != (fingerprint, recipe):
-                what = "other data" if run.recipe == recipe else "another recipe"
-                raise InputError(f"{path} holds a run of {what}; name another folder with --out")
             return run
         data.save(path / "data" / "train")
         if test is not None:
             test.save(path / "data" / "test")
-        store.write_text(path / "recipe.yaml", recipe.to_yaml())
-        about = {"format": 1, "recipe": recipe.to_json(), "fingerprint": fingerprint, "started": now()}
-        store.write_json(path / "run.json", about | {"finished": None, "test_accuracy": None, "made_with": versions()})
+        files.write_text(path / "recipe.yaml", recipe.to_yaml())
+        about = {
+            "format": 1,
+            "recipe": recipe.to_json(),
+            "fingerprint": fingerprint,
+            "started": now(),
+        }
+        files.write_json(
+            path / "run.json",
+            about | {"finished": None, "test_accuracy": None, "made_with": _versions()},
+        )
         return cls(path)
 
     @classmethod
-    def record(cls, data: Dataset, epochs: int, out: Path | str = "runs", test: Dataset | None = None) -> Run:
-        """A run to be filled by `observe` from a training loop of one's own, in a folder that is not there yet."""
+    def record(
+        cls, data: Dataset, epochs: int, out: Path | str = "runs", test: Dataset | None = None
+    ) -> Run:
+        """Start a run in a new folder, to be filled by calling `observe` in your own loop."""
         recipe = Recipe(model="own", epochs=epochs, folds=0)
         name = f"{plain(data.source)}-own-{recipe.hash(data.fingerprint)}"
         names = (name if turn == 1 else f"{name}-{turn}" for turn in itertools.count(1))
         fresh = next(name for name in names if not (Path(out) / name).exists())
-        return cls.create(data, recipe, test, out, world.agree(fresh))
+        return cls.create(data, recipe, test, out, processes.agree(fresh))
 
     @classmethod
     def from_predictions(
@@ -84,48 +108,60 @@ class Run:
         names: Any = None,
         out: Path | str | None = None,
     ) -> Run:
-        """A run from what people already have, without training: signals, judges, reports and exports work on it.
+        """A run from what people already have, without training: signals, judges, reports and
+        exports work on it.
 
-        `labels` [N] integers; `pred_probs` [N,K], probabilities by a model that did not train on the example (held out);
-        `features` [N,D] of any encoder, for `knn`; `images` uint8 [N,C,H,W], for pictures. Without `out` the run lies in a
-        temporary folder. Raises InputError where shapes do not fit or rows are not probabilities.
+        `labels` [N] integers; `pred_probs` [N,K], probabilities by a model that did not train on
+        the example (held out); `features` [N,D] of any encoder, for `knn`; `images` uint8
+        [N,C,H,W], for pictures. Without `out` the run lies in a temporary folder, which is deleted
+        with the run. Raises InputError where shapes do not fit or rows are not probabilities.
         """
         p = tensor(pred_probs).float()
         if p.ndim != 2 or len(p) != len(labels) or p.shape[1] < 2:
             raise InputError(
-                f"pred_probs must be [N,K] beside {len(labels)} labels, K at least 2; these are {list(p.shape)}"
+                f"pred_probs must be [N,K] for {len(labels)} labels, K at least 2; "
+                f"these are {list(p.shape)}"
             )
         if not torch.isfinite(p).all() or (p < 0).any() or (p.sum(1) - 1).abs().max() > 1e-2:
             row = int(((p.sum(1) - 1).abs().nan_to_num(9) + 9 * (p < 0).any(1)).argmax())
             raise InputError(
-                f"pred_probs must be probabilities that sum to 1 in each row; row {row} is {p[row].tolist()[:5]}"
+                f"pred_probs must be probabilities that sum to 1 in each row; row {row} is "
+                f"{p[row].tolist()[:5]}"
             )
         classes = tuple(map(str, range(p.shape[1]) if classes is None else classes))
         if len(classes) != p.shape[1]:
-            raise InputError(f"pred_probs have {p.shape[1]} columns, but there are {len(classes)} classes")
+            raise InputError(
+                f"pred_probs have {p.shape[1]} columns, but there are {len(classes)} classes"
+            )
         if features is not None:
             features = tensor(features).float()
             if features.ndim != 2 or len(features) != len(p) or not features.isfinite().all():
                 raise InputError(
-                    f"features must be finite [N,D] beside {len(p)} labels; these are {list(features.shape)}"
+                    f"features must be finite [N,D] for {len(p)} labels; these are "
+                    f"{list(features.shape)}"
                 )
-            features = (features / max(1.0, float(features.abs().max()) / 6e4)).numpy()  # float16 ends at 65,504
+            features = (
+                features / max(1.0, float(features.abs().max()) / 6e4)
+            ).numpy()  # float16 ends at 65,504
         data = Dataset.from_arrays(images, labels, classes, names, source="predictions")
-        data = dataclasses.replace(data, extra={"predictions": store.digest(p.numpy(), features)})
-        out = out or world.agree(tempfile.mkdtemp(prefix="datablame-"))
+        data = dataclasses.replace(data, predictions=files.digest(p.numpy(), features))
+        home = None if out else processes.agree(tempfile.mkdtemp(prefix="datablame-"))
+        out = out or str(home)
         run = cls.create(
             data,
             Recipe(model="own", epochs=1, folds=0),
             None,
             out,
-            f"predictions-{data.extra['predictions']}-{data.fingerprint[:8]}",
+            f"predictions-{data.predictions}-{data.fingerprint[:8]}",
         )
         if not run.finished:
-            store.write_array(run.path / "heldout.npy", p.numpy())
+            files.write_array(run.path / "heldout.npy", p.numpy())
             if features is not None:
-                store.write_array(run.path / "features.npy", np.asarray(features, np.float16))
+                files.write_array(run.path / "features.npy", np.asarray(features, np.float16))
             run.observe(0, torch.arange(len(p)), p.clamp_min(1e-7).log(), data.labels)
             run.finish()
+        if home:
+            weakref.finalize(run, files.drop, Path(home))
         return run
 
     @classmethod
@@ -137,24 +173,27 @@ class Run:
         prepare: Callable[[Tensor], Tensor] = unit,
         out: Path | str = "runs",
     ) -> Run:
-        """A run of a trained module of one's own, for `score`, `explain` and everything that asks a model; the module is left as it is.
+        """Wrap your trained `nn.Module` as a run, for `score`, `explain` and all else; it is not
+        modified.
 
-        `prepare` turns uint8 pixels `[B,C,H,W]` into what the module takes; without it they are floats in [0, 1]. What the module says
-        of every training example is recorded as one epoch. Weights stay with the caller: to come back to the run, call this again.
-        Raises InputError where the module does not give one logit a class.
+        `prepare` turns uint8 pixels `[B,C,H,W]` into what the module takes; without it they are
+        floats in [0, 1]. What the module says of every training example is recorded as one epoch.
+        Weights stay with the caller: to come back to the run, call this again. Raises InputError
+        where the module does not give one logit a class.
         """
-        prepared = Prepared(model.to(world.device()), prepare)
-        mark = store.digest(*(t.detach().cpu().numpy() for t in model.state_dict().values()))
+        prepared = Prepared(model.to(processes.device()), prepare)
+        mark = files.digest(*(t.detach().cpu().numpy() for t in model.state_dict().values()))
         recipe = Recipe(model=f"own,weights={mark}", epochs=1, folds=0)
         run = cls.create(data, recipe, test, out)
-        run.__dict__["model"] = prepared.eval()  # where the cached property keeps it
+        vars(run)["model"] = prepared.eval()  # where the cached property keeps it
         for index in torch.arange(len(data)).split(256) if not run.finished else ():
             images, labels = data.batch(index)
             with torch.inference_mode():
                 logits = run.model(images)
             if logits.shape != (len(index), len(data.classes)):
                 raise InputError(
-                    f"the model must give [B,K] logits of {len(data.classes)} classes; it gave {list(logits.shape)} for a batch of {len(index)}"
+                    f"the model must give [B,K] logits of {len(data.classes)} classes; it "
+                    f"gave {list(logits.shape)} for a batch of {len(index)}"
                 )
             run.observe(0, index, logits, labels)
         return run if run.finished else run.finish()
@@ -162,11 +201,64 @@ class Run:
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r})"
 
-    def _repr_html_(self) -> str:
-        """The card of the run, where a notebook shows it."""
-        from html import escape
+    def __str__(self) -> str:
+        return self.card.rstrip("\n")
 
-        return f"<pre>{escape(self.card)}</pre>"
+    def to_json(self) -> dict[str, Any]:
+        out: dict[str, Any] = {
+            "run": str(self.path),
+            "table": str(self.path / "examples.parquet"),
+            "report": str(self.path / "report.html"),
+            "examples": len(self.data),
+            "test_accuracy": self.about["test_accuracy"],
+        }
+        if self.verdict:
+            out |= self.verdict.to_json()
+        if (self.path / "measures.json").exists():
+            out |= (self.measures or {}) | {"signals": files.read_json(self.path / "measures.json")}
+        if self.comparison:
+            out["comparison"] = self.comparison
+        return out
+
+    def columns(self) -> dict[str, Any]:
+        """The table of examples: as it was judged, or names and labels until then."""
+        from pyarrow import parquet
+
+        path = self.path / "examples.parquet"
+        return parquet.read_table(path).to_pydict() if path.exists() else self.data.columns()
+
+    def pictures(self) -> list[Path]:
+        return [self.path / "figures" / "suspects.png"]
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """What verdict.csv says, parsed once as long as it does not change; None before the run is
+        judged.
+        """
+        path = self.path / "verdict.csv"
+        if not path.exists():
+            return None
+        mark = files.digest_of(path)
+        if self.read is None or self.read[0] != mark:
+            self.read = mark, Verdict.read(path, self.data)
+        return self.read[1]
+
+    @property
+    def measures(self) -> dict[str, float | None] | None:
+        """The metrics of the scores that the run was judged by, where they were measured."""
+        measures, judged = self.path / "measures.json", self.path / "verdict.json"
+        if not (measures.exists() and judged.exists()):
+            return None
+        return files.read_json(measures).get(files.read_json(judged)["scores"])
+
+    @property
+    def comparison(self) -> dict[str, Any] | None:
+        """What retraining showed, if it is of the verdict that now stands there."""
+        path, verdict = self.path / "comparison.json", self.path / "verdict.csv"
+        if not (path.exists() and verdict.exists()):
+            return None
+        facts = files.read_json(path)
+        return facts if facts["verdict"] == files.digest_of(verdict) else None
 
     @property
     def card(self) -> str:
@@ -176,13 +268,14 @@ class Run:
         return (
             path.read_text()
             if path.exists()
-            else f"{self.path}\n{self.data!r}\n{tested}not judged yet: datablame judge {self.path}\n"
+            else f"{self.path}\n{self.data!r}\n{tested}not judged yet: datablame judge "
+            f"{self.path}\n"
         )
 
     @property
     def about(self) -> dict[str, Any]:
         """run.json."""
-        return store.read_json(self.path / "run.json")
+        return files.read_json(self.path / "run.json")
 
     @functools.cached_property
     def recipe(self) -> Recipe:
@@ -194,17 +287,21 @@ class Run:
 
     @functools.cached_property
     def test(self) -> Dataset | None:
-        return Dataset.restore(self.path / "data" / "test") if (self.path / "data" / "test.json").exists() else None
+        return (
+            Dataset.restore(self.path / "data" / "test")
+            if (self.path / "data" / "test.json").exists()
+            else None
+        )
 
     @property
     def images_are_gone(self) -> bool:
-        """Was the cache cleaned, so that the images must be put there again?"""
-        kept = (store.read_json(path)["images"] for path in (self.path / "data").glob("*.json"))
-        return not world.agree(all(Path(images["path"]).exists() for images in kept if images))
+        """Whether the cached images are missing."""
+        kept = (files.read_json(path)["images"] for path in (self.path / "data").glob("*.json"))
+        return not processes.agree(all(Path(images["path"]).exists() for images in kept if images))
 
     @property
     def own(self) -> bool:
-        """Is this the run of a module of one's own, made by `from_model`?"""
+        """Whether this run wraps the user's own module, by `from_model`."""
         return self.recipe.model.startswith("own,weights=")
 
     @property
@@ -212,15 +309,17 @@ class Run:
         return self.about["finished"] is not None
 
     @property
-    def unfinished(self) -> InputError:
-        """What to say to whoever asks a run for what it will have at its end."""
-        return InputError(f"{self.path} has not finished training; train it again, by the same command, to resume")
+    def _unfinished(self) -> InputError:
+        """Error for results requested before training has finished."""
+        return InputError(
+            f"{self.path} has not finished training; train it again, by the same command, to resume"
+        )
 
     @property
     def trace(self) -> Trace:
         """What was recorded. Raises InputError while the run is unfinished."""
         if not self.finished:
-            raise self.unfinished
+            raise self._unfinished
         return Trace(self.path / "trace", self.recipe.epochs)
 
     @property
@@ -234,32 +333,37 @@ class Run:
     @functools.cached_property
     def model(self) -> Classifier | Prepared:
         """The trained model, in eval mode, on the device."""
-        from safetensors.torch import load_file
-
         path = self.path / "model.safetensors"
         if self.own:
-            raise InputError(f"{self.path} is of a model of your own; open it with Run.from_model(data, model)")
+            raise InputError(
+                f"{self.path} is of a model of your own; open it with Run.from_model(data, model)"
+            )
         if not path.exists():
             if not self.finished:
-                raise self.unfinished
+                raise self._unfinished
             raise InputError(f"{self.path} has no model: its predictions were recorded elsewhere")
-        with torch.inference_mode(False):  # whoever asks first, the weights can be differentiated through later
-            model = build(self.recipe, self.data)
-            model.load_state_dict(load_file(path))
-        return model.eval()
+        with torch.inference_mode(
+            False
+        ):  # whoever asks first, the weights can be differentiated through later
+            return trained(self.recipe, self.data, path)
 
     def keep(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         """The array `<name>.npy` of this run, made if it is not there."""
-        return store.keep(self.path / f"{name}.npy", make)
+        return files.keep(self.path / f"{name}.npy", make)
 
     def change(self, **facts: Any) -> None:
         """Set facts in run.json."""
-        store.write_json(self.path / "run.json", self.about | facts)
+        files.write_json(self.path / "run.json", self.about | facts)
 
     def observe(
-        self, epoch: int, index: Int[Tensor, " B"], logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"]
+        self,
+        epoch: int,
+        index: Int[Tensor, " B"],
+        logits: Float[Tensor, "B K"],
+        labels: Int[Tensor, " B"],
     ) -> None:
-        """Record what a model of one's own says of these examples (positions in `data`) in this epoch.
+        """Record what your model says of these examples (positions in `data`) in this
+        epoch.
 
         Epochs come in order, from 0; each example once an epoch. `finish` closes the record.
         """
@@ -267,7 +371,8 @@ class Run:
             self.recorder = Recorder(self.path / "trace", self.recipe.epochs, len(self.data))
         if not 0 <= epoch < self.recipe.epochs or epoch not in (self.epoch, self.epoch + 1):
             raise InputError(
-                f"epoch {epoch} cannot follow epoch {self.epoch} in a record of {self.recipe.epochs} epochs"
+                f"epoch {epoch} cannot follow epoch {self.epoch} in a record of "
+                f"{self.recipe.epochs} epochs"
             )
         if epoch > self.epoch:
             self.recorder.write(self.epoch)
@@ -275,31 +380,50 @@ class Run:
         self.recorder.put(index, logits, labels)
 
     def finish(self, **facts: Any) -> Run:
-        """Close a run: its trace is complete from here on. Raises InputError if epochs are missing."""
+        """Close a run: its trace is complete from here on.
+
+        Raises InputError if epochs are missing.
+        """
         if self.recorder is not None:
             if self.epoch + 1 != self.recipe.epochs:
-                raise InputError(f"{self.recipe.epochs} epochs were announced, {self.epoch + 1} observed")
+                raise InputError(
+                    f"{self.recipe.epochs} epochs were announced, {self.epoch + 1} observed"
+                )
             self.recorder.write(self.epoch)
         self.change(finished=now(), **facts)
         return self
 
 
-def the_run(path: Path) -> Path:
-    """The folder of a run: the path itself, or the one run that lies in it. Raises InputError for none or several."""
+def _the_run(path: Path) -> Path:
+    """The folder of a run: the path itself, or the one run that lies in it.
+
+    Raises InputError for none or several.
+    """
     if (path / "run.json").exists():
         return path
     inside = sorted(file.parent for file in path.glob("*/run.json"))
     if not inside:
-        raise InputError(f"{path} is not a run: it has no run.json; make one with: datablame train SOURCE")
+        raise InputError(
+            f"{path} is not a run: it has no run.json; make one with: datablame train SOURCE"
+        )
     if len(inside) > 1:
-        raise InputError(f"{path} holds {len(inside)} runs; name one of them: {', '.join(map(str, inside[:4]))}")
+        raise InputError(
+            f"{path} holds {len(inside)} runs; name one of them: {', '.join(map(str, inside[:4]))}"
+        )
     return inside[0]
 
 
 def tensor(values: Any) -> Tensor:
-    """Numbers of numpy, pandas, torch or lists as a tensor of their own. Raises InputError for anything else."""
+    """Numbers of numpy, pandas, torch or lists as a tensor of their own.
+
+    Raises InputError for anything else.
+    """
     try:
-        return values.detach().cpu() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+        return (
+            values.detach().cpu()
+            if isinstance(values, Tensor)
+            else torch.as_tensor(np.asarray(values))
+        )
     except (TypeError, ValueError) as error:
         raise InputError(f"an array of numbers was expected: {error}") from None
 
@@ -315,7 +439,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def versions() -> dict[str, Any]:
+def _versions() -> dict[str, Any]:
     """Of what a result depends on."""
     import platform
     from importlib.metadata import version
@@ -323,7 +447,7 @@ def versions() -> dict[str, Any]:
     packages = {name: version(name) for name in ("datablame", "torch", "torchvision", "numpy")}
     return packages | {
         "python": platform.python_version(),
-        "device": str(world.device()),
-        "processes": world.size(),
+        "device": str(processes.device()),
+        "processes": processes.size(),
         "threads": torch.get_num_threads(),
     }

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from datablame.ground import store, world
-from datablame.ground.errors import InputError
+from datablame.base import files, processes, renames
+from datablame.base.errors import InputError
+from datablame.base.shapes import Float, Int, Shaped
 
-CHANNELS = {"loss": "float16", "margin": "float16", "entropy": "float16", "el2n": "float16", "guess": "int16"}
-"""Name and type on disk of what is recorded. Classes beyond 32,767 would need a wider `guess`."""
+CHANNELS = {
+    "loss": "float16",
+    "margin": "float16",
+    "entropy": "float16",
+    "el2n": "float16",
+    "prediction": "int16",
+}
+"""Name and type on disk of what is recorded. Classes beyond 32,767 would need a wider
+`prediction`."""
 
 BEST = {"top": "float16", "top_class": "int16"}
-"""Recorded where asked: the probabilities of the likeliest classes, and which they are, `[T,N,k]`."""
+"""Recorded where asked: the probabilities of the likeliest classes, and which they are,
+`[T,N,k]`."""
 
-ASKED = {"top": "--top 5", "top_class": "--top 5", "clean": "--trainer dividemix", "sigma": "--trainer temper"}
+ASKED = {
+    "top": "--top 5",
+    "top_class": "--top 5",
+    "clean": "--trainer dividemix",
+    "temperature": "--trainer data_parameters",
+}
 """Channels that are there only where they were asked for, and how."""
 
 BLOCK = 1 << 22
@@ -29,8 +42,9 @@ BLOCK = 1 << 22
 def observe(
     logits: Float[Tensor, "B K"], labels: Int[Tensor, " B"], top: int = 0
 ) -> dict[str, Shaped[Tensor, "B ..."]]:
-    """Every channel of one batch: cross-entropy in nats, `z_y - max_{k != y} z_k`, entropy in nats, `|p - e_y|`, the predicted class;
-    if asked, the probabilities of the `top` likeliest classes and which they are."""
+    """Every channel of one batch: cross-entropy in nats, `z_y - max_{k != y} z_k`, entropy in nats,
+    `|p - e_y|`, the predicted class; if asked, the probabilities of the `top` likeliest classes and
+    which they are."""
     z = logits.detach().float()
     z_y = z.gather(1, labels[:, None])[:, 0]
     log_p = z.log_softmax(1)
@@ -43,7 +57,7 @@ def observe(
         "margin": z_y - other,
         "entropy": -(p * log_p).sum(1),
         "el2n": (p.square().sum(1) - 2 * p_y + 1).clamp_min(0).sqrt(),
-        "guess": best.indices[:, 0].float(),
+        "prediction": best.indices[:, 0].float(),
     }
     if top:
         which = best.indices[:, :top]
@@ -52,17 +66,21 @@ def observe(
 
 
 class Recorder:
-    """Gathers one epoch's rows on the device; one copy to the host an epoch. `top`: how many likeliest classes are kept besides;
-    `more`: names of channels of the trainer's own, float16."""
+    """Gathers one epoch's rows on the device; one copy to the host an epoch. `top`: how many
+    likeliest classes are kept besides; `more`: names of channels of the trainer's own, float16."""
 
-    def __init__(self, folder: Path, epochs: int, rows: int, top: int = 0, more: Sequence[str] = ()):
+    def __init__(
+        self, folder: Path, epochs: int, rows: int, top: int = 0, more: Sequence[str] = ()
+    ):
         self.top = top
         kinds = CHANNELS | (BEST if top else {}) | dict.fromkeys(more, "float16")
         shapes = {name: (rows, top) if name in BEST else (rows,) for name in kinds}
-        self.held = {name: torch.zeros(shape, device=world.device()) for name, shape in shapes.items()}
-        self.seen = torch.zeros(rows, dtype=torch.bool, device=world.device())
+        self.held = {
+            name: torch.zeros(shape, device=processes.device()) for name, shape in shapes.items()
+        }
+        self.seen = torch.zeros(rows, dtype=torch.bool, device=processes.device())
         self.files = {
-            name: store.open_array(folder / f"{name}.npy", (epochs, *shapes[name]), kind)
+            name: files.open_array(folder / f"{name}.npy", (epochs, *shapes[name]), kind)
             for name, kind in kinds.items()
         }
 
@@ -76,21 +94,28 @@ class Recorder:
         """Keep what the model says of these examples, and the trainer's own channels."""
         device = self.seen.device
         index = index.to(device)
-        for name, values in (observe(logits.to(device), labels.to(device), self.top) | more).items():
+        for name, values in (
+            observe(logits.to(device), labels.to(device), self.top) | more
+        ).items():
             self.held[name][index] = values.to(device)
         self.seen[index] = True
 
     def write(self, epoch: int) -> None:
-        """Put the epoch's row on disk. Raises InputError if an example was never seen in the first epoch; later the last row stands."""
-        seen = world.total(self.seen.int())
+        """Put the epoch's row on disk.
+
+        Raises InputError if an example was never seen in the first epoch; later the last row
+        stands.
+        """
+        seen = processes.total(self.seen.int())
         if epoch == 0 and not seen.all():
             raise InputError(
-                f"{int((seen == 0).sum()):,} examples were not observed in the first epoch; every example must be seen"
+                f"{int((seen == 0).sum()):,} examples were not observed in the first "
+                "epoch; every example must be seen"
             )
         new = (seen > 0).cpu().numpy()
         for name, file in self.files.items():
             turn = (slice(None), *[None] * (file.ndim - 2))
-            held = world.total(torch.where(self.seen[turn], self.held[name], 0.0))
+            held = processes.total(torch.where(self.seen[turn], self.held[name], 0.0))
             row = (held / seen[turn].clamp_min(1)).cpu().numpy()  # some samplers show a row twice
             limits = np.iinfo(file.dtype) if file.dtype.kind == "i" else np.finfo(file.dtype)
             values = np.clip(row, limits.min, limits.max).astype(file.dtype)
@@ -100,20 +125,24 @@ class Recorder:
 
 
 class Trace(Mapping[str, np.ndarray]):
-    """Channels `[T,N]`, memory-mapped: `loss` (its exp(-loss) is the probability of the given label), `margin`, `entropy`, `el2n`, `guess`;
-    where they were asked for, `top` and `top_class` `[T,N,k]`, and what a trainer records besides."""
+    """Channels `[T,N]`, memory-mapped: `loss` (its exp(-loss) is the probability of the given
+    label), `margin`, `entropy`, `el2n`, `prediction`; where they were asked for, `top` and
+    `top_class` `[T,N,k]`, and what a trainer records besides."""
 
     def __init__(self, folder: Path, epochs: int):
         self.folder, self.epochs = folder, epochs
 
     def __iter__(self):
-        return (path.stem for path in sorted(self.folder.glob("*.npy")))
+        now = {before: name for name, before in renames.CHANNELS.items()}
+        return iter(sorted(now.get(path.stem, path.stem) for path in self.folder.glob("*.npy")))
 
     def __len__(self) -> int:
         return len(list(iter(self)))
 
     def __getitem__(self, channel: str) -> np.ndarray:
         path = self.folder / f"{channel}.npy"
+        if not path.exists() and channel in renames.CHANNELS:
+            path = self.folder / f"{renames.CHANNELS[channel]}.npy"
         if not path.exists():
             how = f"; train with {ASKED[channel]}" if channel in ASKED else ""
             raise InputError(f"no '{channel}' in this trace (it has {', '.join(self)}){how}")
@@ -123,13 +152,25 @@ class Trace(Mapping[str, np.ndarray]):
         """One epoch's row."""
         return torch.from_numpy(self[channel][epoch].astype(np.float32))
 
-    def reduce(self, channel: str, function, since: float = 0.0, until: float = 1.0) -> Float[Tensor, " N"]:  # noqa: ANN001 - [t,n] -> [n]
-        """`function([t,n]) -> [n]` over a window of the epochs (shares of their number), a block of rows at a time."""
+    def reduce(
+        self,
+        channel: str,
+        function: Callable[[Tensor], Tensor],
+        since: float = 0.0,
+        until: float = 1.0,
+    ) -> Float[Tensor, " N"]:
+        """`function([t,n]) -> [n]` over a window of the epochs (shares of their number), a block of
+        rows at a time.
+        """
         if not 0 <= since < 1:
-            raise InputError(f"since is a share of the training, from 0 to less than 1; {since} was asked")
+            raise InputError(
+                f"since is a share of the training, from 0 to less than 1; got {since}"
+            )
         values = self[channel]
         first = min(int(since * self.epochs), self.epochs - 1)
         values = values[first : max(first + 1, round(until * self.epochs))]
         step = max(1, BLOCK // len(values))
         blocks = range(0, values.shape[1], step)
-        return torch.cat([function(torch.from_numpy(values[:, n : n + step].astype(np.float32))) for n in blocks])
+        return torch.cat(
+            [function(torch.from_numpy(values[:, n : n + step].astype(np.float32))) for n in blocks]
+        )

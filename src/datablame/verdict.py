@@ -4,51 +4,87 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from enum import IntEnum
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
-from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from datablame.base import files, processes, renames
+from datablame.base.errors import InputError, unknown
+from datablame.base.results import Result
+from datablame.base.shapes import Bool, Float, Int
 from datablame.dataset import Dataset
-from datablame.ground import store, world
-from datablame.ground.errors import InputError, unknown
 from datablame.scores import Scores
 
-pc = store.compute()
-
-ACTS = ("keep", "ask", "drop", "fix")
-KEEP, ASK, DROP, FIX = range(4)
-COLUMNS = ("name", "given", "proposed", "chance", "act", "score", "by")
+pc = files.compute()
 
 
-@dataclass(frozen=True, eq=False)
-class Verdict:
-    """An act for every example: keep it, ask a person (hard, not clearly wrong), drop it, or fix its label.
+class Act(IntEnum):
+    """What to do with an example: keep it, ask a person, drop it, or fix its label."""
 
-    `proposed` is the label that held-out or late predictions support, -1 where they support none other than the given
-    one; `chance` is its probability by them; `suspicion` the scores it was judged by, `cut` the least suspicion of those
-    held to be wrong, `wrong` an estimate of how many labels are wrong with the ends of its 95 % interval, and `scores`
-    the name of what it was judged by.
+    KEEP = 0
+    ASK = 1
+    DROP = 2
+    FIX = 3
+
+
+KEEP, ASK, DROP, FIX = Act
+ACTS = tuple(act.name.lower() for act in Act)
+COLUMNS = ("name", "given", "proposed", "probability", "act", "score", "by")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Verdict(Result):
+    """An act for every example: keep it, ask a person (hard, not clearly wrong), drop it, or fix
+    its label.
+
+    `proposed` is the label that held-out or late predictions support, -1 where they support none
+    other than the given one; `probability` is its probability by them; `suspicion` the scores it
+    was judged by, `cut` the lowest score among examples judged mislabelled, `estimate` how many
+    labels are wrong with the ends of its 95 % interval, and `scores` the name of what it was judged
+    by.
     """
 
     act: Int[Tensor, " N"]
     proposed: Int[Tensor, " N"]
-    chance: Float[Tensor, " N"]
+    probability: Float[Tensor, " N"]
     suspicion: Float[Tensor, " N"]
     by: str
     cut: float
-    wrong: tuple[float, float, float]
+    estimate: tuple[float, float, float]
     scores: str = "blend"
+
+    def to_json(self) -> dict[str, Any]:
+        suspects, (estimate, low, high) = self.count(DROP, FIX), self.estimate
+        return {
+            "suspects": suspects,
+            "suspect_share": suspects / len(self.act),
+            "acts": {act: self.count(code) for code, act in enumerate(ACTS)},
+            "by": self.by,
+            "wrong_estimate": estimate,
+            "wrong_low": low,
+            "wrong_high": high,
+        }
+
+    def columns(self) -> dict[str, Any]:
+        """A row for each example: act, proposed class (-1 for none), its probability, suspicion."""
+        return {
+            "act": [ACTS[act] for act in self.act.tolist()],
+            "proposed": self.proposed.numpy(),
+            "probability": self.probability.numpy(),
+            "suspicion": self.suspicion.numpy(),
+        }
 
     def count(self, *acts: int) -> int:
         return int(torch.isin(self.act, torch.tensor(acts)).sum())
 
     @property
     def suspects(self) -> Int[Tensor, " s"]:
-        """Rows held to be wrong, the most suspect first."""
+        """Rows judged mislabelled, the most suspect first."""
         order = self.suspicion.argsort(descending=True, stable=True)
         return order[torch.isin(self.act[order], torch.tensor([DROP, FIX]))]
 
@@ -58,71 +94,96 @@ class Verdict:
         return data.relabel(fixed).take((self.act != DROP).nonzero()[:, 0])
 
     def save(self, path: Path, data: Dataset) -> Path:
-        """verdict.csv, one row an example, the most suspect first: a table that people can edit and give back."""
+        """verdict.csv, one row an example, the most suspect first: a table that people can edit and
+        give back.
+        """
         order = self.suspicion.argsort(descending=True, stable=True).numpy()
-        names, known = np.array([*data.classes, ""], dtype=object), (self.proposed >= 0).numpy()[order]
+        names, known = (
+            np.array([*data.classes, ""], dtype=object),
+            (self.proposed >= 0).numpy()[order],
+        )
         columns = {
             "name": data.names.take(pa.array(order)),
             "given": pa.array(names[data.labels.numpy()[order]]),
             "proposed": pa.array(names[self.proposed.numpy()[order]]),
-            "chance": pa.array(self.chance.numpy()[order].round(3), mask=~known),
+            "probability": pa.array(self.probability.numpy()[order].round(3), mask=~known),
             "act": pa.array(np.array(ACTS, dtype=object)[self.act.numpy()[order]]),
             "score": self.suspicion.numpy()[order],
             "by": pa.array([self.by] * len(data)),
         }
-        store.write_csv(path, columns)
-        facts = {"cut": self.cut, "wrong": self.wrong, "by": self.by, "scores": self.scores}
-        store.write_json(path.with_suffix(".json"), facts | {"digest": store.digest_of(path)})
+        files.write_csv(path, columns)
+        facts = {"cut": self.cut, "estimate": self.estimate, "by": self.by, "scores": self.scores}
+        files.write_json(path.with_suffix(".json"), facts | {"digest": files.digest_of(path)})
         return path
 
     @staticmethod
     def edited(path: Path) -> bool:
         """Has a person changed this verdict.csv since it was written?"""
         about = path.with_suffix(".json")
-        return world.agree(
-            path.exists() and about.exists() and store.read_json(about)["digest"] != store.digest_of(path)
+        return processes.agree(
+            path.exists()
+            and about.exists()
+            and files.read_json(about)["digest"] != files.digest_of(path)
         )
 
     @classmethod
     def read(cls, path: Path, data: Dataset) -> Verdict:
-        """What `save` wrote, perhaps edited by a person. Raises InputError for a name, class or act that there is not."""
+        """What `save` wrote, perhaps edited by a person.
+
+        Raises InputError for a name, class or act that there is not.
+        """
         if not path.exists() or not path.with_suffix(".json").exists():
             raise InputError(f"no verdict at {path}; make one with: datablame judge {path.parent}")
-        table = read_text_csv(path, COLUMNS)
+        table = _read_text_csv(path, COLUMNS)
         place = numbers(table["name"], data.names, path, f"example of {data.source}")
         act = numbers(table["act"], pa.array(ACTS), path, "act")
         proposed = numbers(table["proposed"], pa.array(data.classes), path, "class", empty=-1)
         if (lost := (act == FIX) & (proposed < 0)).any():
-            raise InputError(f"{path}, line {int(lost.int().argmax()) + 2}: 'fix' needs a proposed label")
-        facts = store.read_json(path.with_suffix(".json"))
+            raise InputError(
+                f"{path}, line {int(lost.int().argmax()) + 2}: 'fix' needs a proposed label"
+            )
+        facts = files.read_json(path.with_suffix(".json"))
         every = cls(
             act,
             proposed,
-            real(table["chance"]),
-            real(table["score"]),
+            _real(table["probability"]),
+            _real(table["score"]),
             facts["by"] + ", edited by hand" * cls.edited(path),
             facts["cut"],
-            tuple(facts["wrong"]),
+            tuple(facts["estimate"] if "estimate" in facts else facts["wrong"]),
             facts["scores"],
         )
         return every.spread(place, len(data))
 
     def spread(self, place: Int[Tensor, " n"], rows: int) -> Verdict:
-        """The same judgements at other rows; rows that are not judged are kept."""
+        """Scatter these judgements into a set of `rows`; the rest are KEEP."""
 
         def put(values: Tensor, fill: float) -> Tensor:
             return torch.full((rows,), fill, dtype=values.dtype).index_copy(0, place, values)
 
         fields = {"act": put(self.act, KEEP), "proposed": put(self.proposed, -1)}
-        return dataclasses.replace(self, **fields, chance=put(self.chance, 0), suspicion=put(self.suspicion, 0))
+        return dataclasses.replace(
+            self, **fields, probability=put(self.probability, 0), suspicion=put(self.suspicion, 0)
+        )
 
 
-def read_text_csv(path: Path, columns: tuple[str, ...]) -> dict[str, pa.Array]:
-    """Columns of a CSV as text, without the quote that keeps spreadsheets from reading a formula."""
+def _read_text_csv(path: Path, columns: tuple[str, ...]) -> dict[str, pa.Array]:
+    """Columns of a CSV as text, without the quote that keeps spreadsheets from reading a
+    formula.
+    """
     from pyarrow import csv
 
+    there = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+    before = {
+        name: old
+        for name, old in renames.COLUMNS.items()
+        if f'"{name}"' not in there and old in there
+    }
+    columns = tuple(before.get(name, name) for name in columns)
     options = csv.ConvertOptions(
-        column_types=dict.fromkeys(columns, pa.string()), include_columns=list(columns), strings_can_be_null=False
+        column_types=dict.fromkeys(columns, pa.string()),
+        include_columns=list(columns),
+        strings_can_be_null=False,
     )
     try:
         table = csv.read_csv(path, convert_options=options)
@@ -130,33 +191,48 @@ def read_text_csv(path: Path, columns: tuple[str, ...]) -> dict[str, pa.Array]:
         raise InputError(
             f"{path} is not a verdict: {str(error).splitlines()[0]} (columns: {', '.join(columns)})"
         ) from None
+    now = {old: name for name, old in before.items()}
     return {
-        name: pc.replace_substring_regex(table[name].combine_chunks(), r"^'([=+\-@\t\r])", r"\1") for name in columns
+        now.get(name, name): pc.replace_substring_regex(
+            table[name].combine_chunks(), r"^'([=+\-@\t\r])", r"\1"
+        )
+        for name in columns
     }
 
 
-def numbers(cells: pa.Array, known: pa.Array, path: Path, what: str, empty: int | None = None) -> Int[Tensor, " n"]:
+def numbers(
+    cells: pa.Array, known: pa.Array, path: Path, what: str, empty: int | None = None
+) -> Int[Tensor, " n"]:
     """The place of each cell in `known`; InputError, with the line, for one that is not there."""
     found = pc.index_in(cells, value_set=known)
-    lost = pc.is_null(found) if empty is None else pc.and_(pc.is_null(found), pc.not_equal(cells, ""))
+    lost = (
+        pc.is_null(found) if empty is None else pc.and_(pc.is_null(found), pc.not_equal(cells, ""))
+    )
     if pc.any(lost).as_py():
         line = pc.index(lost, True).as_py()
         there = known.to_pylist() if len(known) <= 1000 else known[:3].to_pylist()
         raise unknown(f"{what} in line {line + 2} of {path}:", cells[line].as_py(), there)
     return torch.from_numpy(
-        found.fill_null(-1 if empty is None else empty).to_numpy(zero_copy_only=False).astype("int64")
+        found.fill_null(-1 if empty is None else empty)
+        .to_numpy(zero_copy_only=False)
+        .astype("int64")
     )
 
 
-def real(cells: pa.Array) -> Float[Tensor, " n"]:
+def _real(cells: pa.Array) -> Float[Tensor, " n"]:
     text = pc.if_else(pc.equal(cells, ""), "0", cells)
     return torch.from_numpy(pc.cast(text, pa.float32()).to_numpy(zero_copy_only=False).copy())
 
 
-def most_suspect(scores: Scores, share: float) -> tuple[Bool[Tensor, " N"], tuple[float, float, float]]:
-    """(the most suspect share, how many that is as an estimate without an interval of its own). Raises InputError for no share."""
+def most_suspect(
+    scores: Scores, share: float
+) -> tuple[Bool[Tensor, " N"], tuple[float, float, float]]:
+    """(the most suspect share, how many that is as an estimate without an interval of its own).
+
+    Raises InputError for no share.
+    """
     if not 0 <= share <= 1:
-        raise InputError(f"a share is between 0 and 1; {share} was asked")
+        raise InputError(f"a share is between 0 and 1; got {share}")
     count = round(share * len(scores.values))
     suspect = torch.zeros(len(scores.values), dtype=torch.bool)
     suspect[scores.values.argsort(descending=True, stable=True)[:count]] = True
@@ -164,7 +240,7 @@ def most_suspect(scores: Scores, share: float) -> tuple[Bool[Tensor, " N"], tupl
 
 
 def least(scores: Scores, held: Bool[Tensor, " N"]) -> float:
-    """The least suspicion among those that are held to be wrong; the greatest of all where none is."""
+    """Lowest suspect score, or the maximum score if nothing is suspect."""
     return float(scores.values[held].min() if held.any() else scores.values.max())
 
 
@@ -175,20 +251,25 @@ def decide(
     opinion: Float[Tensor, "N K"],
     sure: float,
     by: str,
-    wrong: tuple[float, float, float],
+    estimate: tuple[float, float, float],
 ) -> Verdict:
     """From suspects and a second opinion to acts: wrong and hard are told apart here.
 
-    A suspect whose given label the opinion still ranks first is hard: a person is asked. One for which another class has
-    at least the probability `sure` gets that label. The others are dropped.
+    A suspect whose given label the opinion still ranks first is hard: a person is asked. One for
+    which another class has at least the probability `sure` gets that label. The others are dropped.
     """
     own = opinion.gather(1, data.labels[:, None])[:, 0]
-    chance, other = opinion.scatter(1, data.labels[:, None], -1.0).max(1)
-    contradicted = chance > own
+    probability, other = opinion.scatter(1, data.labels[:, None], -1.0).max(1)
+    contradicted = probability > own
     act = torch.full((len(data),), KEEP)
     act[suspect] = ASK
     act[suspect & contradicted] = DROP
-    act[suspect & contradicted & (chance >= sure)] = FIX
+    act[suspect & contradicted & (probability >= sure)] = FIX
     held = suspect & contradicted
-    proposed, chance = torch.where(contradicted, other, -1), torch.where(contradicted, chance, 0.0)
-    return Verdict(act, proposed, chance, scores.values, by, least(scores, held), wrong, scores.name)
+    proposed, probability = (
+        torch.where(contradicted, other, -1),
+        torch.where(contradicted, probability, 0.0),
+    )
+    return Verdict(
+        act, proposed, probability, scores.values, by, least(scores, held), estimate, scores.name
+    )

@@ -1,40 +1,38 @@
-"""The library on a page: each verb finds a method, calls it, and keeps what it returns.
+"""The library on a page: each verb finds a method, calls it, and returns an object.
 
-The command line has the same words; options are read off these signatures and docstrings. What is heavy is imported
-where it is used.
+The command line has the same words; options are read off these signatures and docstrings. What is
+heavy is imported where it is used. `memory` and `detector` are groups of their own.
 """
 
+from datablame.verbs import detector, memory
 from datablame.verbs.auditing import audit
-from datablame.verbs.explaining import agree, explain, index, locate
+from datablame.verbs.datasets import clean, corrupt, export, load
+from datablame.verbs.explaining import agree, classes, explain, index, memorization
 from datablame.verbs.judging import judge, measure, score
-from datablame.verbs.making import adopt, apply, corrupt, load, teach, train
-from datablame.verbs.proving import ablate, compare, prove
-from datablame.verbs.recalling import evaluate, recall, remember, repeat
-from datablame.verbs.showing import enrich, export, report
+from datablame.verbs.reporting import report
+from datablame.verbs.retraining import ablate, compare, retrain
+from datablame.verbs.training import import_dynamics, train
 
 __all__ = [
     "ablate",
-    "adopt",
     "agree",
-    "apply",
     "audit",
+    "classes",
+    "clean",
     "compare",
     "corrupt",
-    "enrich",
-    "evaluate",
+    "detector",
     "explain",
     "export",
+    "import_dynamics",
     "index",
     "judge",
     "load",
-    "locate",
     "measure",
-    "prove",
-    "recall",
-    "remember",
-    "repeat",
+    "memorization",
+    "memory",
     "report",
+    "retrain",
     "score",
-    "teach",
     "train",
 ]

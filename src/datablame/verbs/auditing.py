@@ -8,22 +8,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from datablame.ground.errors import InputError
-from datablame.reading import AMOUNT, Reading, splits
+from datablame.base.errors import InputError
 from datablame.recipe import Recipe
-from datablame.verbs.holding import Source, held
-from datablame.verbs.judging import judged, measure, score
-from datablame.verbs.making import train
-from datablame.verbs.proving import prove
-from datablame.verbs.showing import report
+from datablame.verbs.judging import judged, measured, score
+from datablame.verbs.opening import Source, fields_as_keywords, flat, held
+from datablame.verbs.reading import AMOUNT, Reading, splits
+from datablame.verbs.reporting import report
+from datablame.verbs.retraining import proved
+from datablame.verbs.training import made
 
 if TYPE_CHECKING:
-    from datablame.evidence.tuning import Estimate
     from datablame.run import Run
+    from datablame.training.auto import Estimate
 else:
     Estimate = Run = Any
 
 
+@fields_as_keywords
 def audit(
     source: Source,
     *,
@@ -41,18 +42,23 @@ def audit(
 ) -> Run | Estimate:
     """Find the wrong labels of an image set: train, score, judge, clean, retrain, compare, report.
 
+    Returns the run; with `dry_run`, an estimate of what it would take. Raises InputError for a
+    source, method or option that does not fit, before anything is trained.
+
     Parameters
     ----------
     source
-        `digits`, a folder of class folders, a Parquet file, a preset (`datablame methods`), or a name on the Hugging Face hub.
+        `digits`, a folder of class folders, a Parquet file, a preset (`datablame methods`), or a
+        name on the Hugging Face hub; in Python also a Dataset, or (images, labels).
     signals
-        What to score by; names from `datablame methods`. Without it, the blend that was chosen by measurement.
+        What to score by; names from `datablame methods`. By default, the blend that was chosen by
+        measurement.
     judge
         mixture, confident or top,share=0.05.
     seeds
         How many times to retrain before, after and with a random control.
     minutes
-        Pick epochs and width of the net so that the whole audit takes about this long.
+        Choose epochs and width of the net so that the whole audit takes about this long.
     retrain
         Retrain on the cleaned set and compare.
     noise
@@ -64,27 +70,35 @@ def audit(
     dry_run
         Only say what it would take: minutes, memory, disk.
     """
-    from datablame.evidence import tuning
-    from datablame.faces import card
-    from datablame.ground import plug
+    from datablame.base import methods
+    from datablame.pages import card
+    from datablame.training import auto
 
     if seeds < 1:
-        raise InputError(f"--seeds must be at least 1; {seeds} was asked (--no-retrain leaves the comparison out)")
+        raise InputError(
+            f"--seeds must be at least 1; got {seeds} (--no-retrain leaves the comparison out)"
+        )
+    signals = flat(signals)
     for room, names in (("signals", signals), ("judges", [judge])):
         for name in names:
-            plug.find(room, name)
+            if isinstance(name, str):
+                methods.find(room, name)
     data, test = splits(source, reading, noise, amount, recipe.seed)
     again = seeds if retrain else 0
-    recipe = tuning.within(minutes, recipe, data, test, again, Path(out)) if minutes else tuning.settle(recipe, data)
+    settled = (
+        auto.within(minutes, recipe, data, test, again, Path(out))
+        if minutes
+        else auto.settle(recipe, data)
+    )
     if dry_run:
-        return tuning.estimate(recipe, data, test, again)
-    with held(train(data, recipe=recipe, out=out, test=test)) as run:
-        score(run, *signals)
-        verdict = judged(run, judge, signals[0] if len(signals) == 1 else "blend")
+        return auto.estimate(settled, data, test, again)
+    with held(made(settled, data, test, out)) as run:
+        by = score(run, *signals).name
+        verdict = judged(run, judge, by)
         if run.data.wrong is not None and run.data.wrong.any():
-            measure(run)
+            measured(run)
         if retrain:
-            prove(run, seeds=seeds)
+            proved(run, verdict, seeds)
         report(run)
         card.write(run, verdict)
     return run

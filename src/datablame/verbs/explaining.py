@@ -1,142 +1,193 @@
-"""Verbs that say why: which training images made an answer."""
+"""Verbs that say why: which training images made an answer, which are memorised, what each class is
+made of.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from cyclopts import Parameter
-
-from datablame.verbs.holding import RunLike, held
+from datablame.base.errors import unknown
+from datablame.verbs.opening import RunLike, held
 
 if TYPE_CHECKING:
+    from datablame.analyses.agreement import Agreement
+    from datablame.analyses.classes import Classes
+    from datablame.analyses.memorization import MemorizationMap
+    from datablame.attribution import Attribution
     from datablame.dataset import Dataset
-    from datablame.pairs import Links
+    from datablame.influence.index import Index
+
+    Queries = int | Dataset
 else:
-    Dataset = Links = Any
+    Agreement = Attribution = Classes = Index = MemorizationMap = Any
+    Queries = int
+
+USES = ("auto", "never", "only")
 
 
 def explain(
     run: RunLike,
-    *images: Path,
-    link: str = "influence",
+    *images: Path | str,
+    method: str = "influence",
     label: str | None = None,
-    queries: int = 16,
+    queries: Queries = 16,
     pick: str = "first",
     keep: int | None = None,
-    exact: bool = False,
+    index: Literal["auto", "never", "only"] = "auto",
     rerank: int = 0,
-    asked: Annotated[Dataset | None, Parameter(parse=False)] = None,
-) -> Links:
-    """Say which training images pushed the model towards an image's label (of a picture of yours: its answer), and which against.
+) -> Attribution:
+    """Say which training images pushed the model towards an image's label, and which away from it.
+
+    Returns the attribution; its `facts` say whether the index answered. Raises InputError for
+    pictures that cannot be read, and for `--index only` where there is no index.
 
     Parameters
     ----------
     run
         Folder of a run.
     images
-        Pictures to explain; without any, test images. Where `datablame index` was run, a picture is answered at once.
-    link
-        influence, tracin or similarity, with options: influence,kind=kfac,damping=1e-3.
+        Pictures to explain; by default, test images.
+    method
+        influence, tracin, similarity or memory_wrap, with options:
+        influence,kind=kfac,damping=1e-3.
     label
-        Class of the pictures whose causes are asked; without it, the one that the model answers.
+        Class of the pictures whose causes are asked; by default, the one that the model predicts.
     queries
-        How many test images.
+        How many test images; in Python also a Dataset of queries.
     pick
-        Which test images: `first`, or `mistakes`, those that the model gets wrong, the surest first.
+        Which test images: `first`, or `mistakes`, those that the model gets wrong, the surest
+        first.
     keep
-        Keep only so many highest and lowest scores of each query; without it all.
-    exact
-        Meet every training image, even where there is an index.
+        Keep only so many highest and lowest scores of each query; by default all, and 10 by the
+        index.
+    index
+        auto: answer from the index (`datablame index`) for pictures where there is one, exactly
+        elsewhere; never: compare with every training image; only: answer from the index or not at
+        all.
     rerank
-        How many of the index's highest, and as many lowest, are scored again exactly; 0: a hundredth of the set, at least 64.
-    asked
-        The queries as a Dataset.
+        How many of the index's highest, and an equal number of lowest, are scored again exactly; 0:
+        a hundredth of the set, at least 64.
     """
-    from datablame import asking, linking
-    from datablame.faces import explained
+    from datablame.analyses import attribute
+    from datablame.analyses.queries import from_test, pictures
+    from datablame.pages import attribution
 
+    if index not in USES:
+        raise unknown("use of the index", index, USES)
     with held(run) as run:
-        if asked is None:
-            asked = asking.pictures(run, images, label) if images else asking.of_test(run, queries, pick)
-        index, of = linking.index_of(run, link) if images and not exact and link.startswith("influence") else (None, "")
-        if index:
-            found = linking.searched(run, asked, index, of, keep or 10, rerank)
+        if not isinstance(queries, int):
+            asked = queries
         else:
-            found = linking.linked(run, asked, link, keep)
-        explained.sheet(found)
+            asked = pictures(run, images, label) if images else from_test(run, queries, pick)
+        found = attribute.answered(run, asked, method, keep, index, rerank, bool(images))
+        attribution.sheet(found)
     return found
 
 
-def locate(run: RunLike, *classes: str, top: int = 40, over: str = "features") -> dict[str, Any]:
-    """Show where in its most memorised images a run's memorization lies, and check it by masking.
+def index(run: RunLike, *, method: str = "influence", block: int = 64) -> Index:
+    """Make the index from which `explain` answers at once, and say how closely it agrees with exact
+    scores.
 
-    The pictures are in figures/ (PNG and PDF), and in report.html after `datablame report`.
-
-    Parameters
-    ----------
-    run
-        Folder of a run.
-    classes
-        Classes to look at; without any, the whole set.
-    top
-        How many of the most memorised images, of each class.
-    over
-        features: cells of the encoder's last map; pixels: the image itself, finer and slower.
-    """
-    from datablame import locating
-    from datablame.faces import located
-
-    with held(run) as run:
-        found = locating.located(run, classes, top, over)
-        located.draw(found)
-    return {
-        "picture": str(run.path / "figures" / f"matrix-{over}.png"),
-        "images": len(found.rows),
-        "largest_error": round(float(found.error.max()), 5),
-        "lost_by_masking_a_tenth": round(float(found.highest[0]), 4),
-        "lost_at_random": round(float(found.random[0]), 4),
-    }
-
-
-def index(run: RunLike, *, link: str = "influence", block: int = 64, rerank: int = 0) -> dict[str, Any]:
-    """Make the index from which `explain` answers for a new picture at once, and say how closely it agrees with the full scores.
+    Returns the index. Raises InputError for a method that it is not made for.
 
     Parameters
     ----------
     run
         Folder of a run.
-    link
+    method
         The influence that it should answer for, with its options.
     block
-        Directions of each layer's inputs and outputs that are kept: more agree better and take more room.
-    rerank
-        How many of the index's highest, and as many lowest, are scored again exactly; 0: a hundredth of the set, at least 64.
+        Directions of each layer's inputs and outputs that are kept: more agree better and take more
+        space.
     """
-    from datablame import linking
+    from datablame.analyses import attribute
 
     with held(run) as run:
-        made, of = linking.index_of(run, link, block)
+        made, _ = attribute.index_of(run, method, block)
         assert made is not None
-        facts = {"examples": len(made.codes), "bytes_an_example": made.codes.shape[1], "index": str(made.folder)}
-        return facts | made.agreement(of, rerank)
+        made.to_json()  # makes it, and measures how closely it agrees
+        return made
 
 
-def agree(run: RunLike, *names: str, queries: int = 16, rows: int = 1000) -> dict[str, dict[str, float]]:
-    """Correlate signals, or links, with the first named: another kind of curvature, a lower precision, a lower rank.
+def agree(run: RunLike, *names: str, queries: int = 16, rows: int = 1000) -> Agreement:
+    """Correlate signals, or attribution methods, with the first: another curvature, precision or
+    rank.
+
+    Returns the correlations. Raises InputError for fewer than two names.
 
     Parameters
     ----------
     run
         Folder of a run.
     names
-        Two or more signals (self_influence self_influence,activations=bf16), or two or more links.
+        Two or more signals (self_influence self_influence,activations=bf16), or two or more methods
+        of attribution.
     queries
-        Test images on which links are compared.
+        Test images on which attributions are compared.
     rows
-        Training images on which links are compared.
+        Training images on which attributions are compared.
     """
-    from datablame import agreeing
+    from datablame.analyses.agreement import agreement
 
     with held(run) as run:
-        return agreeing.agreement(run, names, queries, rows)
+        return agreement(run, names, queries, rows)
+
+
+def memorization(
+    run: RunLike, *classes: str, top_k: int = 40, over: str = "features"
+) -> MemorizationMap:
+    """Show where in the most memorised images their memorization lies, and check it by masking.
+
+    Returns the map. The pictures are in figures/ (PNG and PDF), and in report.html after `datablame
+    report`. Raises InputError for a class that there is not, or an encoder without a map.
+
+    Parameters
+    ----------
+    run
+        Folder of a run.
+    classes
+        Classes to look at; by default, the whole set.
+    top_k
+        How many of the most memorised images, of each class.
+    over
+        features: cells of the encoder's last map; pixels: the image itself, finer and slower.
+    """
+    from datablame.analyses.memorization import memorization_map
+    from datablame.pages import memorization as page
+
+    with held(run) as run:
+        found = memorization_map(run, classes, top_k, over)
+        page.draw(found)
+    return found
+
+
+def classes(run: RunLike, *names: str, rule: str = "adaptive", least: int = 0) -> Classes:
+    """Show each class by its temperature curves: easy, hard, need review, a map, and its groups.
+
+    Of a run trained with `--trainer data_parameters`. Returns a view of each class. The pictures
+    are in figures/, and in report.html after `datablame report`. Raises InputError for another run.
+
+    Parameters
+    ----------
+    run
+        Folder of a run.
+    names
+        Classes to look at; by default, all.
+    rule
+        adaptive, or rows or map, two rules with fixed thresholds: see `datablame methods`, judge
+        trajectory.
+    least
+        Fewest images that make a group; 0: a hundredth of the class, and at least 5.
+    """
+    from datablame.analyses.classes import Classes, divided
+    from datablame.base import progress
+    from datablame.pages.classes import draw
+
+    with held(run) as run:
+        found = divided(run, names, rule, least)
+        if run.data.images is not None:
+            with progress.stage("draw"):
+                for each in found:
+                    draw(each)
+        return Classes(found)

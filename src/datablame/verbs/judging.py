@@ -7,120 +7,166 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from datablame.ground.errors import InputError
-from datablame.verbs.holding import RunLike, held
+from datablame.base.errors import InputError
+from datablame.verbs.opening import RunLike, SignalLike, flat, held
 
 if TYPE_CHECKING:
+    from datablame.evaluation.metrics import Measures
     from datablame.run import Run
     from datablame.scores import Scores
     from datablame.verdict import Verdict
+
+    ScoresLike = str | Scores | Any
 else:
-    Run = Scores = Verdict = Any
+    Measures = Run = Scores = Verdict = Any
+    ScoresLike = str
 
 
-def score(run: RunLike, *signals: str, name: str = "blend") -> Scores:
+def score(run: RunLike, *signals: SignalLike, name: str | None = None) -> Scores:
     """Score every training example by one or more signals, and blend them.
+
+    Returns the scores of the signal, or of the blend of several. Raises InputError for a signal
+    that there is not, or that needs what this run has not recorded.
 
     Parameters
     ----------
     run
         Folder of a run.
     signals
-        Names from `datablame methods`, with options: aum,since=0.5 knn,k=10. None means those of the default blend.
+        Names from `datablame methods`, with options: aum,since=0.5 knn,k=10; in Python also
+        functions `run -> [N]`. By default, those of the default blend.
     name
-        Name of the blend, where there are several signals.
+        Name of the blend; by default `blend` for the default signals, and `blend(aum+loss)` for
+        others.
     """
-    from datablame import scoring
+    from datablame.analyses import scoring
 
     with held(run) as run:
-        return scoring.blended(run, signals, name)
+        return scoring.blended(run, flat(signals), name)
 
 
 def judge(
-    run: RunLike,
-    scores: Annotated[Scores | None, Parameter(parse=False)] = None,
-    *,
-    judge: str = "mixture",
-    by: str = "blend",
-    oracle: bool = False,
+    run: RunLike, by: ScoresLike = "blend", *, judge: str = "mixture", oracle: bool = False
 ) -> Verdict:
     """Decide what should be done with every example, and write verdict.csv and examples.parquet.
 
-    A verdict.csv that a person has edited is not overwritten: move it away to judge anew.
+    Returns the verdict. A verdict.csv that a person has edited is not overwritten: move it away to
+    judge anew. Raises InputError then, and for scores or a judge that there are not.
 
     Parameters
     ----------
     run
         Folder of a run.
-    scores
-        The scores to judge by; without them those that `by` names.
-    judge
-        mixture, confident, top,share=0.05; remove,share=0.2 drops and relabel,share=0.1 relabels so many without asking.
     by
-        The scores to judge by: a file name in the run's scores folder, without .npy; the default blend is made if it is not there.
+        The scores to judge by: a name that `score` gave; the default blend is made if it is not
+        there. In Python also Scores, or numbers [N], higher for more suspect.
+    judge
+        mixture, confident, top,share=0.05; remove,share=0.2 drops and relabel,share=0.1 relabels so
+        many without asking.
     oracle
-        Whoever is to be dropped or fixed gets the label that is known to be right: what a person would do, for trials.
+        Give every example that is to be dropped or fixed the label that is known to be right: what
+        a person would do, for trials.
     """
-    from datablame import exporting, scoring
-    from datablame.ground import clock, plug, store
-    from datablame.proof.oracle import truthful
+    from datablame.base import files, methods, progress
+    from datablame.evaluation.oracle import truthful
+    from datablame.exchange import tables
     from datablame.verdict import Verdict
 
-    method = plug.find("judges", judge)
-    with held(run) as run, clock.stage(f"judge {judge}"):
+    if (
+        isinstance(by, str)
+        and judge == "mixture"
+        and methods.parse(by)[0] in methods.names("judges")
+    ):
+        by, judge = "blend", by  # judge(run, "mixture")
+    method = methods.find("judges", judge)
+    with held(run) as run, progress.stage(f"judge {judge}"):
         path = run.path / "verdict.csv"
         if Verdict.edited(path):
             raise InputError(f"{path} was edited by hand; move it away to judge anew")
-        verdict = method(run, scores or scoring.wanted(run, by))
+        verdict = method(run, scores_of(run, by))
         verdict = truthful(verdict, run.data) if oracle else verdict
         verdict.save(path, run.data)
-        exporting.examples(run, verdict)
-        store.remove(run.path / "card.txt")
+        tables.examples(run, verdict)
+        files.remove(run.path / "card.txt")
     return verdict
+
+
+def scores_of(run: Run, by: ScoresLike) -> Scores:
+    """Scores by name, as they are, or of numbers [N].
+
+    Raises InputError where they are not one per example.
+    """
+    import torch
+
+    from datablame.analyses import scoring
+    from datablame.run import tensor
+    from datablame.scores import Scores
+
+    if isinstance(by, str):
+        return scoring.wanted(run, by)
+    values = by.values if isinstance(by, Scores) else tensor(by).float()
+    if values.shape != (len(run.data),):
+        raise InputError(
+            f"a run of {len(run.data)} examples is judged by as many scores; got "
+            f"{list(values.shape)}"
+        )
+    return by if isinstance(by, Scores) else Scores("given", values.to(torch.float32))
 
 
 def judged(run: Run, method: str, by: str) -> Verdict:
     """Judge a run, or keep the verdict that a person has edited."""
-    from datablame import exporting
-    from datablame.ground import clock
+    from datablame.base import progress
+    from datablame.exchange import tables
     from datablame.verdict import Verdict
 
     path = run.path / "verdict.csv"
     if not Verdict.edited(path):
-        return judge(run, judge=method, by=by)
-    clock.say(f"keeping {path}, which was edited by hand")
+        return judge(run, by, judge=method)
+    progress.say(f"keeping {path}, which was edited by hand")
     verdict = Verdict.read(path, run.data)
-    exporting.examples(run, verdict)
+    tables.examples(run, verdict)
     return verdict
 
 
 def measure(
-    *runs: RunLike, signals: Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())] = ()
-) -> dict[str, Any]:
-    """Compare every score of a run with the truth, or of several runs, with mean and standard deviation over them.
+    *runs: RunLike,
+    signals: Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())] = (),
+) -> Measures:
+    """Compare every score of a run with the truth, or of several runs, with mean and standard
+    deviation.
 
-    ROC-AUC, average precision, F1 and accuracy at one half (for signals that are chances), the share missed when as many are
-    inspected as are wrong, and the shares found in the most suspect 10 % and 20 %.
+    ROC-AUC, average precision, F1 and accuracy at one half (for signals that are probabilities),
+    the share of the wrong labels missed when an equal number is inspected, and the shares found in
+    the most suspect 10 % and 20 %. Returns the table. Raises InputError where the truth is not
+    known.
 
     Parameters
     ----------
     runs
         Folders of runs whose truth is known.
     signals
-        Score these first; without it, what has been scored is measured.
+        Score these first; by default, what has been scored is measured.
     """
-    from datablame import scoring
-    from datablame.ground import store
-    from datablame.proof.metrics import against_truth, over
+    from datablame.analyses import scoring
+    from datablame.evaluation.metrics import Measures
 
     if not runs:
         raise InputError("name one run or more")
     tables = []
     for each in runs:
         with held(each) as run:
-            for signal in signals:
+            for signal in flat(signals):
                 scoring.scored(run, signal)
-            table = {name: against_truth(scoring.kept(run, name), run.data) for name in scoring.names(run)}
-            store.write_json(run.path / "measures.json", table)
-            tables.append(table)
-    return tables[0] if len(tables) == 1 else over(tables)
+            tables.append(measured(run))
+    return tables[0] if len(tables) == 1 else Measures.over(tables)
+
+
+def measured(run: Run) -> Measures:
+    """The metrics of every score of a run, kept in measures.json."""
+    from datablame.analyses import scoring
+    from datablame.base import files
+    from datablame.evaluation.metrics import Measures, against_truth
+
+    rows = {name: against_truth(scoring.kept(run, name), run.data) for name in scoring.names(run)}
+    files.write_json(run.path / "measures.json", rows)
+    return Measures(rows)

@@ -1,0 +1,267 @@
+"""Attributing: one sweep of queries against training rows for every method, in blocks, resumed
+where it was interrupted.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datablame.attribution import Attribution, Attributor
+from datablame.base import files, methods, processes, progress
+from datablame.base.errors import InputError, at_least
+from datablame.base.hashing import batches
+from datablame.base.shapes import Float, Int
+from datablame.data.matching import matched
+from datablame.dataset import Dataset
+from datablame.influence.factors import Factors, Fisher
+from datablame.influence.index import Index
+from datablame.run import Run
+
+BLOCK = 1024
+"""Training rows a block: what is done again after an interruption."""
+
+
+def answered(
+    run: Run,
+    queries: Dataset,
+    method: str,
+    keep: int | None,
+    index: str,
+    rerank: int,
+    pictures: bool,
+) -> Attribution:
+    """From the index or exactly, as `index` says: `auto` (for pictures, where there is one),
+    `never`, `only`.
+
+    Raises InputError for `only` where no index answers.
+    """
+    made, measure = None, ""
+    if index == "only" or (
+        index == "auto" and pictures and methods.parse(method)[0] == "influence"
+    ):
+        made, measure = index_of(run, method)
+    if index == "only" and made is None:
+        raise InputError(
+            f"{run.path} has no index for {method}; make it with: datablame index "
+            f"{run.path} --method {method}"
+        )
+    if made is not None:
+        return _searched(run, queries, made, measure, keep or 10, rerank)
+    return attributed(run, queries, method, keep)
+
+
+def attributed(
+    run: Run, queries: Dataset, method: str = "influence", keep: int | None = None
+) -> Attribution:
+    """Scores of every query against every training row, or of the `keep` highest and lowest of
+    each; computed once.
+
+    Raises InputError for queries of another size, other classes, or none.
+    """
+    make = methods.find("attributors", method)
+    at_least(1, keep=keep)
+    queries = _suited(queries, run.data)
+    keep = keep if keep is not None and 2 * keep < len(run.data) else None
+    folder = (
+        run.path
+        / "attributions"
+        / f"{method}{f',keep={keep}' if keep else ''}-{queries.fingerprint[:8]}"
+    )
+    if not processes.agree((folder / "attribution.json").exists()):
+        attributor = make(run, queries)
+        Sweep(folder, attributor, len(queries), len(run.data), keep).work()
+        queries.save(folder / "queries")
+        files.write_json(
+            folder / "attribution.json",
+            {"method": method, "keep": keep, "predictions": said(run, queries)} | attributor.facts,
+        )
+        files.remove(folder / "progress.safetensors")
+    return opened(run, folder)
+
+
+def _searched(
+    run: Run, queries: Dataset, index: Index, measure: str, keep: int, rerank: int
+) -> Attribution:
+    """The `keep` highest and lowest training examples of each query, found by the index and ranked
+    again exactly.
+    """
+    queries = _suited(queries, run.data)
+    folder = (
+        run.path
+        / "attributions"
+        / f"index,{index.folder.name},{measure},keep={keep}-{queries.fingerprint[:8]}"
+    )
+    if not processes.agree((folder / "attribution.json").exists()):
+        began = time.perf_counter()
+        rows, values = index.search(queries, measure, keep, rerank)
+        seconds = time.perf_counter() - began
+        files.write_array(folder / "rows.npy", rows.astype("int32"))
+        files.write_array(folder / "values.npy", values)
+        queries.save(folder / "queries")
+        facts = {
+            "method": "influence",
+            "keep": keep,
+            "measure": measure,
+            "seconds": round(seconds, 3),
+        }
+        agreement = index.agreement(measure, rerank)
+        files.write_json(
+            folder / "attribution.json",
+            facts | {"predictions": said(run, queries), "index": agreement},
+        )
+    return opened(run, folder)
+
+
+def _suited(queries: Dataset, data: Dataset) -> Dataset:
+    """The queries with their classes numbered as the training set's.
+
+    Raises InputError where there are none, or they do not fit.
+    """
+    if not len(queries):
+        raise InputError("there are no queries; name images, or ask for --queries of the test set")
+    bad = (queries.labels < 0) | (queries.labels >= len(queries.classes))
+    if bad.any():
+        row = int(bad.nonzero()[0])
+        raise InputError(
+            f"label {int(queries.labels[row])} of query {queries.name(row)} is outside the "
+            f"{len(queries.classes)} classes"
+        )
+    return matched(queries, data, "query images")
+
+
+def index_of(run: Run, method: str, block: int = 0) -> tuple[Index | None, str]:
+    """(the index that answers for an influence link, the scalar of its queries): of this block, or
+    the one that was made; None if none was.
+
+    Raises InputError for links that no index answers for.
+    """
+    if methods.parse(method)[0] != "influence":
+        raise InputError(f"an index answers for influence; got {method}")
+    bound = methods.find("attributors", method).keywords  # type: ignore[attr-defined]  # a partial
+    fisher, measure = bound.get("fisher", Fisher()), bound.get("measure", "margin")
+    made = sorted(
+        int(path.parent.name.rpartition("-")[2]) for path in run.path.glob("index/*/codes.npy")
+    )[::-1]
+    for size in [block] if block else made:
+        index = Index(Factors(run, fisher).fit(), size)
+        if block or (index.folder / "codes.npy").exists():
+            return index, measure
+    return None, measure
+
+
+def said(run: Run, queries: Dataset, count: int = 64) -> list[tuple[int, float]]:
+    """(predicted class, its probability) of the first queries."""
+    images, _ = queries.batch(torch.arange(min(count, len(queries))))
+    with torch.inference_mode():
+        probability, best = run.model(images).softmax(1).max(1)
+    return [(int(k), round(float(p), 4)) for k, p in zip(best, probability, strict=True)]
+
+
+def opened(run: Run, folder: Path) -> Attribution:
+    """Attribution that lie in a folder of the run."""
+    facts = files.read_json(folder / "attribution.json")
+    rows = np.load(folder / "rows.npy", mmap_mode="r") if (folder / "rows.npy").exists() else None
+    values = np.load(folder / "values.npy", mmap_mode="r")
+    return Attribution(
+        facts["method"], folder, run.data, Dataset.restore(folder / "queries"), values, rows, facts
+    )
+
+
+class Sweep:
+    """Groups of queries, as many as memory holds, each against all training rows a block at a
+    time.
+    """
+
+    def __init__(
+        self, folder: Path, attributor: Attributor, queries: int, rows: int, keep: int | None
+    ):
+        self.folder, self.attributor, self.keep = folder, attributor, keep
+        self.group, self.done, self.state = self.resume(queries)
+        self.groups = torch.arange(queries).split(self.group)
+        self.blocks = batches(torch.arange(rows), BLOCK)
+        width = 2 * keep if keep else rows
+        self.values = files.open_array(folder / "values.npy", (queries, width), "float32")
+        self.rows = (
+            files.open_array(folder / "rows.npy", (queries, width), "int32") if keep else None
+        )
+
+    def resume(self, queries: int) -> tuple[int, int, dict[str, Tensor]]:
+        """(queries a group, blocks that are done, the best of the group so far)."""
+        from safetensors import safe_open
+
+        path = self.folder / "progress.safetensors"
+        if processes.agree(path.exists()):
+            with safe_open(path, "pt") as file:
+                facts = file.metadata()
+                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            progress.say(f"resuming {self.folder} after {facts['done']} blocks")
+            return int(facts["group"]), int(facts["done"]), state
+        fit = max(1, processes.free() // 2 // max(1, self.attributor.size))
+        passes = -(-queries // fit)  # of about as many queries each
+        return processes.agree(-(-queries // passes)), 0, {}
+
+    def work(self) -> None:
+        """Every block that is not done yet."""
+        total = len(self.groups) * len(self.blocks)
+        ticker = progress.Ticker(total - self.done, "attributing", "blocks")
+        for number, queries in enumerate(self.groups):
+            if (number + 1) * len(self.blocks) <= self.done:
+                continue
+            held = self.attributor.prepare(queries)
+            for turn, rows in enumerate(self.blocks, number * len(self.blocks)):
+                if turn < self.done:
+                    continue
+                self.put(queries, rows, self.shared(held, len(queries), rows))
+                self.done = turn + 1
+                self.save(last=rows is self.blocks[-1])
+                ticker.tick()
+        ticker.close()
+        for array in (self.values, self.rows):
+            if array is not None and processes.rank() == 0:
+                array.flush()
+
+    def shared(self, held: Any, count: int, rows: Int[Tensor, " b"]) -> Float[Tensor, "q b"]:
+        """One block's scores, each process doing its part of the rows."""
+        mine = processes.shard(rows)
+        whole = torch.zeros(count, len(rows), device=processes.device())
+        if len(mine):
+            start = int(mine[0] - rows[0])
+            whole[:, start : start + len(mine)] = self.attributor.score(held, mine)
+        return processes.total(whole).cpu()
+
+    def put(
+        self, queries: Int[Tensor, " q"], rows: Int[Tensor, " b"], scores: Float[Tensor, "q b"]
+    ) -> None:
+        """Write a block, or merge it into the highest and lowest of each query."""
+        first, last = int(queries[0]), int(queries[-1]) + 1
+        if processes.rank() != 0:
+            return
+        if self.keep is None:
+            self.values[first:last, int(rows[0]) : int(rows[-1]) + 1] = scores.numpy()
+            return
+        index = rows.int().expand_as(scores)
+        for side, sign in (("high", 1), ("low", -1)):
+            values = torch.cat([self.state.get(side, scores[:, :0]), scores], 1)
+            where = torch.cat([self.state.get(f"{side} rows", index[:, :0]), index], 1)
+            best = (sign * values).argsort(dim=1, descending=True, stable=True)[:, : self.keep]
+            self.state |= {side: values.gather(1, best), f"{side} rows": where.gather(1, best)}
+        if rows is self.blocks[-1]:
+            assert self.rows is not None
+            self.values[first:last] = torch.cat(
+                [self.state["high"], self.state["low"].flip(1)], 1
+            ).numpy()
+            self.rows[first:last] = torch.cat(
+                [self.state["high rows"], self.state["low rows"].flip(1)], 1
+            ).numpy()
+
+    def save(self, last: bool) -> None:
+        """What a resumed sweep needs; a finished group's best are in the arrays."""
+        self.state = {} if last else self.state
+        facts = {"group": str(self.group), "done": str(self.done)}
+        files.write_tensors(self.folder / "progress.safetensors", self.state, facts)

@@ -1,0 +1,121 @@
+"""Scoring: each signal is called once for a run and kept; blends are made of what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datablame.base import files, methods, processes, progress
+from datablame.base.errors import InputError, unknown
+from datablame.inference.predictions import has_features
+from datablame.label_quality.out_of_sample import has_heldout
+from datablame.run import Run
+from datablame.scores import Scores, blend, name_of, place
+
+DEFAULT = ("aum", "aum,since=0.5", "knn", "confident")
+"""The default blend, chosen by measurement: benchmarks/RESULTS.md, "The default blend"."""
+BLEND = "blend"
+"""The name of the default blend; another is named by its parts: `blend(aum+loss)`."""
+Signal = str | Callable[..., Tensor]
+"""A spec, or a function `run -> [N]` of the caller's own, higher for more suspect."""
+HAS = {"heldout": has_heldout, "features": has_features}
+"""What a signal may declare that it NEEDS of a run."""
+
+
+def defaults(run: Run) -> list[str]:
+    """The signals of the default blend that this run has what they need for."""
+    needs = {name: methods.declared("signals", name, "NEEDS") for name in DEFAULT}
+    return [name for name in DEFAULT if needs[name] is None or HAS[needs[name]](run)]
+
+
+def scored(run: Run, signal: Signal) -> Scores:
+    """One signal's scores, computed once; again where a file that they were read off has changed.
+
+    The scores of the caller's own functions are computed at each call: their code may have changed.
+    """
+    if callable(signal):
+        name = f"{signal.__module__}.{getattr(signal, '__qualname__', type(signal).__name__)}"
+        return _written(run, _checked(run, name, signal))
+    function = methods.find("signals", signal)
+    if "." in methods.parse(signal)[0]:
+        return _written(run, _checked(run, signal, function))
+    path = place(run.path, signal)
+    if reads := methods.declared("signals", signal, "reads", run):
+        mark, facts = {"reads": files.digest_of(reads)}, path.with_suffix(".json")
+        if processes.agree(not facts.exists() or files.read_json(facts) != mark):
+            files.remove(path)
+            files.write_json(facts, mark)
+    values = files.keep(path, lambda: _checked(run, signal, function).values.numpy())
+    return Scores(signal, torch.from_numpy(values.copy()))
+
+
+def _checked(run: Run, name: str, function: Callable[..., Any]) -> Scores:
+    """What a signal returns, as scores.
+
+    Raises InputError where it is not one number per example.
+    """
+    with progress.stage(f"signal {name}"):
+        values = torch.as_tensor(function(run)).float()
+    if values.shape != (len(run.data),):
+        raise InputError(
+            f"a signal returns one number per example, [{len(run.data)}]; {name} returned "
+            f"{list(values.shape)}"
+        )
+    return Scores(name, values)
+
+
+def _written(run: Run, scores: Scores) -> Scores:
+    files.write_array(place(run.path, scores.name), scores.values.numpy())
+    return scores
+
+
+def blended(run: Run, signals: Sequence[Signal], name: str | None = None) -> Scores:
+    """The blend of several signals, saved under `name`; a single signal as it is.
+
+    Without a name, the default blend is `blend`, and others are named by their parts.
+    """
+    each = [scored(run, signal) for signal in signals or defaults(run)]
+    if len(each) == 1:
+        return each[0]
+    own, parts = name, "+".join(scores.name for scores in each)
+    name = own or (f"{BLEND}({parts})" if signals else BLEND)
+    if methods.parse(name)[0] in methods.names("signals"):
+        raise InputError(f"'{name}' is a signal; give the blend another name")
+    if own and place(run.path, own).name != f"{own}.npy":
+        raise InputError(f"'{name}' is not the name of a file; a blend's name has no / in it")
+    if name == BLEND and signals:
+        raise InputError(f"'{BLEND}' is the default blend; give this one another name, or none")
+    return _written(run, blend(each, name))
+
+
+def names(run: Run) -> list[str]:
+    """The scores that are in the run's folder. Raises InputError where there are none."""
+    there = sorted(map(name_of, (run.path / "scores").glob("*.npy")))
+    if not there:
+        raise InputError(
+            f"{run.path} has no scores yet; make them with: datablame score {run.path}"
+        )
+    return there
+
+
+def wanted(run: Run, name: str) -> Scores:
+    """Scores to judge by: the default blend is made if it is not there, others must have been."""
+    return (
+        blended(run, ())
+        if name == BLEND and not place(run.path, name).exists()
+        else kept(run, name)
+    )
+
+
+def kept(run: Run, name: str) -> Scores:
+    """Scores that are in the run's folder.
+
+    Raises InputError where they are not, with those that are.
+    """
+    if name not in names(run):
+        raise unknown("scores", name, names(run))
+    return Scores(name, torch.from_numpy(np.load(place(run.path, name))))

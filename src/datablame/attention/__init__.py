@@ -1,0 +1,4 @@
+"""Sparse attention over a memory of training images.
+
+It knows features and weights; it must not know runs.
+"""

@@ -1,0 +1,110 @@
+"""Decode images once, in parallel, into one memory-mapped uint8 array."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from datablame.base import files, progress
+from datablame.base.errors import InputError
+
+SMALL = 96
+"""Images of one common size up to this are kept as they are; others are brought to one size."""
+
+CHUNK = 128
+
+UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+"""What Pillow raises for files that are no image, or a broken one."""
+
+
+def pack(
+    path: Path, read: Callable[[int], bytes], count: int, size: int | None, photo: int
+) -> tuple[str, list[int]]:
+    """Write `count` images to the `.npy` file `path`; return its digest and the rows that could not
+    be decoded.
+
+    `read(i)` gives the encoded bytes of image i. `size` is the side in pixels; without it, images
+    of one common small size keep it and all others get the side `photo`. Unreadable images leave a
+    black row, for the caller to drop.
+    """
+    first = [_peek(read(i)) for i in np.linspace(0, count - 1, min(count, 64)).astype(int)]
+    seen = [look for look in first if look]
+    if not seen:
+        raise InputError("none of these files can be read as an image")
+    channels = 1 if all(grey for _, grey in seen) else 3
+    sizes = {extent for extent, _ in seen}
+    native = len(sizes) == 1 and max(next(iter(sizes))) <= SMALL
+    width, height = next(iter(sizes)) if native and size is None else (size or photo,) * 2
+    array = files.open_array(path, (count, channels, height, width), "uint8")
+    digest, broken = hashlib.blake2b(digest_size=16), []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        starts = range(0, count, CHUNK)
+        for start in progress.track(starts, len(starts), "decoding", f"x {CHUNK:,} images"):
+            stop = min(start + CHUNK, count)
+            jobs = pool.map(lambda i: decode(read(i), channels, width, height), range(start, stop))
+            for row, pixels in enumerate(jobs, start):
+                if pixels is None:
+                    broken.append(row)
+                else:
+                    array[row] = pixels
+            digest.update(np.ascontiguousarray(array[start:stop]).data)
+    array.flush()
+    return digest.hexdigest(), broken
+
+
+def _peek(data: bytes) -> tuple[tuple[int, int], bool] | None:
+    """((width, height), is it grey) of an encoded image; None where it cannot be read."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            return ImageOps.exif_transpose(image).size, image.mode in (
+                "1",
+                "L",
+                "F",
+            ) or image.mode.startswith("I")
+    except UNREADABLE:
+        return None
+
+
+def decode(data: bytes, channels: int, width: int, height: int) -> np.ndarray | None:
+    """Encoded bytes as uint8 `[C,H,W]`: turned upright, shorter side resized, centre cropped; None
+    where unreadable.
+    """
+    mode = "L" if channels == 1 else "RGB"
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.draft(mode, (2 * width, 2 * height))
+            upright = _eight_bits(ImageOps.exif_transpose(image)).convert(mode)
+    except UNREADABLE:
+        return None
+    if upright.size != (width, height):
+        upright = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(upright)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """Pictures of 16 bits, whole numbers or floats brought to the range of a byte, which Pillow
+    would only clip.
+    """
+    if not image.mode.startswith(("I", "F")):
+        return image
+    values = np.asarray(image, dtype="float64")
+    top = 65535 if image.mode.startswith("I") else max(float(values.max()), 1e-9)
+    return Image.fromarray((values / top * 255).clip(0, 255).astype("uint8"))
+
+
+def key(*parts: object) -> str:
+    """The name of a packed set in the cache."""
+    return hashlib.blake2b(repr(parts).encode(), digest_size=10).hexdigest()
+
+
+def stamp(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
+    """Name, size and time of change of files: what the cache goes by."""
+    return [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths]

@@ -1,0 +1,77 @@
+"""Doctor: does this machine have what it takes?"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import Any
+
+from datablame.base import files
+
+
+def doctor() -> dict[str, Any]:
+    """Versions, devices, memory, disk; `problems` is empty where all is well."""
+    import torch
+
+    from datablame.base import processes
+
+    problems = []
+    if clash := _torchvision_clash():
+        problems.append(clash)
+    free = shutil.disk_usage(files.nearest(Path.cwd())).free
+    if free < 2e9:
+        problems.append(
+            f"only {files.human(free)} of disk are free here; runs and decoded images need some"
+        )
+    packages = {
+        name: _known(name)
+        for name in (
+            "datablame",
+            "torch",
+            "torchvision",
+            "numpy",
+            "pyarrow",
+            "scikit-learn",
+            "datasets",
+        )
+    }
+    return packages | {
+        "python": platform.python_version(),
+        "device": str(processes.device())
+        + (f" ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else ""),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "memory": files.human(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        "disk free here": files.human(free),
+        "cache": f"{files.cache()}",
+        "problems": problems or "none",
+    }
+
+
+def _known(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _torchvision_clash() -> str | None:
+    """What is wrong with torchvision, if it does not fit its torch."""
+    wanted = next(
+        (need for need in requires("torchvision") or [] if need.startswith("torch==")), ""
+    ).partition("==")[2]
+    have = version("torch")
+    fix = "reinstall both together: pip install --force-reinstall torch torchvision"
+    if wanted and have.partition("+")[0] != wanted:
+        return (
+            f"torchvision {version('torchvision')} was built for torch {wanted}, "
+            f"but torch {have} is installed; {fix}"
+        )
+    try:
+        import torchvision  # noqa: F401 - does it load?
+    except Exception as error:  # a mismatched build fails in many ways
+        return f"torchvision does not load ({error}); {fix}"
+    return None

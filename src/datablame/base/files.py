@@ -1,0 +1,315 @@
+"""Files: the only place that opens one for writing. Everything is written to a temporary name and
+renamed.
+
+Under several processes rank 0 writes and the others wait, so that afterwards all see the same
+folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import io
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from datablame.base import processes
+from datablame.base.errors import InputError, RunError
+
+T = TypeVar("T")
+
+HELD: set[Path] = set()
+"""Folders that this process holds for writing."""
+
+
+def write(path: Path, save: Callable[[Path], None]) -> Path:
+    """Let `save` fill a temporary file, or make a folder of that name, next to `path`, then rename
+    it into place.
+    """
+    if processes.rank() == 0:
+        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            save(part)
+            os.replace(part, path)
+        except OSError as error:
+            raise _failed(path, error) from None
+        finally:
+            drop(part)
+    processes.wait()
+    return path
+
+
+def copy(old: Path, new: Path) -> Path:
+    """A file, or a folder with all that is in it."""
+
+    def save(part: Path) -> None:
+        shutil.copytree(old, part) if old.is_dir() else shutil.copyfile(old, part)
+
+    return write(new, save)
+
+
+def drop(part: Path) -> None:
+    """Delete a partially written file or folder, if any."""
+    if part.is_dir():
+        shutil.rmtree(part)
+    else:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            part.unlink()
+
+
+def _failed(path: Path, error: OSError) -> Exception:
+    """A sentence for a file that could not be written."""
+    if error.errno == errno.ENOSPC:
+        return RunError(
+            f"the disk is full: could not write {path}; free some space and run the same "
+            "command again to resume"
+        )
+    if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
+        return InputError(f"cannot write {path}: {error.strerror}; name another folder with --out")
+    return error
+
+
+def write_text(path: Path, text: str) -> Path:
+    return write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    def save(part: Path) -> None:
+        part.write_bytes(data)
+
+    return write(path, save)
+
+
+def write_json(path: Path, value: object) -> Path:
+    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_array(path: Path, array: np.ndarray) -> Path:
+    def save(part: Path) -> None:
+        with open(part, "wb") as file:
+            np.save(file, array, allow_pickle=False)
+
+    return write(path, save)
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> Path:
+    """Several arrays by name as one `.npz`."""
+
+    def save(part: Path) -> None:
+        with part.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the names for flags
+
+    return write(path, save)
+
+
+def compute() -> Any:
+    """pyarrow.compute, whose functions are made at run time, where no type checker sees them."""
+    import pyarrow.compute
+
+    return pyarrow.compute
+
+
+def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> Path:
+    """A new folder with these files, (name in it, content)."""
+
+    def save(part: Path) -> None:
+        for name, content in files:
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).write_bytes(content)
+
+    return write(path, save)
+
+
+def write_csv(path: Path, columns: dict[str, Any]) -> Path:
+    return write_bytes(path, spreadsheet(columns))
+
+
+def spreadsheet(columns: dict[str, Any]) -> bytes:
+    """A CSV that is safe to open in a spreadsheet: text that would start a formula gets a quote
+    before it.
+    """
+    import pyarrow as pa
+    from pyarrow import csv
+
+    pc = compute()
+
+    def harmless(column: pa.ChunkedArray) -> pa.ChunkedArray:
+        if not pa.types.is_string(column.type):
+            return column
+        risky = pc.match_substring_regex(column, r"^[=+\-@\t\r]")
+        return pc.if_else(risky, pc.binary_join_element_wise("'", column, ""), column)
+
+    table = pa.table(columns)
+    file = io.BytesIO()
+    csv.write_csv(
+        pa.table([harmless(column) for column in table.columns], table.column_names), file
+    )
+    return file.getvalue()
+
+
+def write_table(path: Path, columns: dict[str, Any]) -> Path:
+    """A Parquet file of named columns."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    return write(path, lambda part: parquet.write_table(pa.table(columns), part))
+
+
+def write_tensors(
+    path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None
+) -> Path:
+    """A safetensors file; shared or strided tensors are laid out plainly first."""
+    from safetensors.torch import save
+
+    return write_bytes(
+        path,
+        save(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata
+        ),
+    )
+
+
+def open_array(path: Path, shape: tuple[int, ...], kind: str) -> np.memmap:
+    """A `.npy` memory map for writing in place, made if it is not there.
+
+    Only rank 0's writes reach the disk.
+    """
+    if processes.rank() != 0:
+        return np.zeros(shape, kind)  # type: ignore[return-value]  # never written: a stand-in of the same shape
+    with contextlib.suppress(
+        ValueError, FileNotFoundError
+    ):  # not there, or cut off before its header was whole
+        array = np.lib.format.open_memmap(path, mode="r+")
+        if array.shape == shape and array.dtype == np.dtype(kind):
+            return array
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
+        with open(
+            path, "r+b"
+        ) as file:  # claim the space now: a full disk would end the process at a later write
+            if sys.platform == "linux":
+                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise _failed(path, error) from None
+    return array
+
+
+def nearest(path: Path) -> Path:
+    """The path itself, or its first parent that exists."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+
+
+def human(count: float) -> str:
+    """Bytes as people read them."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} TB"
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def keep(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
+    """The array at `path`; made, written and returned if it is not there.
+
+    This is all that resuming needs.
+    """
+    if not processes.agree(path.exists()):
+        write_array(path, make())
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+@contextlib.contextmanager
+def alone(folder: Path, patient: bool = False) -> Iterator[None]:
+    """Hold a folder for writing; a second program gets an InputError, or waits if it is
+    patient.
+    """
+    if processes.rank() != 0 or folder.absolute() in HELD:
+        yield
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        file = open(folder / ".lock", "a+")  # noqa: SIM115 - closed below, once it is known to have opened
+    except OSError as error:
+        raise _failed(folder, error) from None
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
+        except OSError:
+            file.seek(0)
+            raise InputError(
+                f"{folder} is being written by another datablame (process "
+                f"{file.read().strip() or 'unknown'}); wait for it, or use another --out"
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        HELD.add(folder.absolute())
+        for part in folder.rglob(".*.part"):  # left by a program that was killed
+            drop(part)
+        try:
+            yield
+        finally:
+            HELD.discard(folder.absolute())
+
+
+def cache() -> Path:
+    """Where decoded images are kept: `DATABLAME_CACHE`, else the user's cache folder."""
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("DATABLAME_CACHE") or Path(home) / "datablame")
+
+
+def fill(path: Path, shape: tuple[int, ...], kind: str, blocks: Iterable[np.ndarray]) -> np.ndarray:
+    """`keep` for an array that comes in blocks of rows and need not fit in memory."""
+    if not processes.agree(path.exists()):
+
+        def save(part: Path) -> None:
+            array, row = open_array(part, shape, kind), 0
+            for block in blocks:
+                array[row : row + len(block)] = block
+                row += len(block)
+            array.flush()
+
+        if processes.rank() == 0:
+            write(path, save)
+        else:
+            for _ in blocks:  # the blocks are made together
+                pass
+            processes.wait()
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def digest(*arrays: Any) -> str:
+    """Eight hexadecimal digits of the content of arrays."""
+    import hashlib
+
+    total = hashlib.blake2b(digest_size=4)
+    for array in arrays:
+        total.update(b"none" if array is None else np.ascontiguousarray(array).data)
+    return total.hexdigest()
+
+
+def digest_of(path: Path) -> str:
+    """Eight hexadecimal digits of the content of a file."""
+    return digest(np.frombuffer(path.read_bytes(), "uint8"))
+
+
+def remove(path: Path) -> None:
+    """Delete a file of ours, if it is there."""
+    if processes.rank() == 0:
+        path.unlink(missing_ok=True)
+    processes.wait()

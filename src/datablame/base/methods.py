@@ -1,0 +1,175 @@
+"""Find a method by name: the file's name in its room is the registry.
+
+`find("signals", "knn,k=20")` is `datablame.methods.signals.knn.knn` with `k=20` bound. A dotted
+name (`mylab.scores.gradnorm`) is a function elsewhere. The same string is the command-line
+argument, the column and the file name of the result.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import functools
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+import sys
+import types
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from datablame.base import renames
+from datablame.base.errors import InputError, unknown
+
+ROOMS = (
+    "sources",
+    "noises",
+    "models",
+    "heads",
+    "trainers",
+    "curvature",
+    "signals",
+    "attributors",
+    "judges",
+)
+
+
+ROOT = Path(__file__).parent.parent / "methods"
+
+
+def names(room: str) -> list[str]:
+    """The methods of a room, sorted."""
+    return sorted(found.name for found in pkgutil.iter_modules([str(folder(room))]))
+
+
+def folder(room: str) -> Path:
+    return ROOT / room
+
+
+def first_line(room: str, name: str) -> str:
+    """The first docstring line of a method, and the rest of its sentence, read without importing
+    what it needs.
+    """
+    tree = ast.parse((folder(room) / f"{name}.py").read_text())
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
+            text = (ast.get_docstring(node) or "").partition("\n\n")[0]
+            line = text.partition("\n")[0]
+            whole, stop, _ = (
+                text.replace("\n", " ").partition(". ")
+                if not line.endswith(".")
+                else (line, "", "")
+            )
+            return whole + stop.strip()
+    return ""
+
+
+def parse(spec: str) -> tuple[str, dict[str, str]]:
+    """`"knn,k=20"` -> `("knn", {"k": "20"})`."""
+    name, *options = (part.strip() for part in spec.split(","))
+    pairs = {key: value for key, _, value in (option.partition("=") for option in options)}
+    if not name or not all(key and value for key, value in pairs.items()):
+        raise InputError(f"'{spec}' is not of the form name,option=value,...")
+    return name, pairs
+
+
+def declared(room: str, spec: str, what: str, *arguments: Any) -> Any:
+    """What a method's module declares under a name (`PROBABILITY = True`); None where it does not.
+
+    A function is called, with `arguments` and the spec's options.
+    """
+    name, options = renames.method(room, *parse(spec))
+    if name in names(room):
+        module = importlib.import_module(f"datablame.methods.{room}.{name}")
+    else:  # elsewhere: what was imported when it was found, never more
+        module = sys.modules.get(name.rpartition(".")[0])
+    found = getattr(module, what, None)
+    return found(*arguments, **options) if callable(found) else found
+
+
+def current(room: str, spec: str) -> str:
+    """A spec of version 0.1 in the words of today; others as they are."""
+    name, options = renames.method(room, *parse(spec))
+    return ",".join([name, *(f"{key}={value}" for key, value in options.items())])
+
+
+def find(room: str, spec: str) -> Callable[..., Any]:
+    """The method that a spec names, its options bound.
+
+    Raises InputError for an unknown name, option or value, with the nearest there is.
+    """
+    name, options = renames.method(room, *parse(spec))
+    function = elsewhere(name) if "." in name else within(room, name)
+    return functools.partial(function, **cast(function, name, options))
+
+
+def within(room: str, name: str) -> Callable[..., Any]:
+    if name not in names(room):
+        raise unknown(room.removesuffix("s"), name, names(room))
+    return getattr(importlib.import_module(f"datablame.methods.{room}.{name}"), name)
+
+
+def elsewhere(dotted: str) -> Callable[..., Any]:
+    module, _, name = dotted.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(f"cannot import '{dotted}': {error}") from None
+
+
+def cast(function: Callable[..., Any], name: str, options: dict[str, str]) -> dict[str, Any]:
+    """Options as the function's annotations ask for them; the fields of a dataclass among its
+    parameters are options too.
+    """
+    defaults = {
+        key: p.default
+        for key, p in inspect.signature(function).parameters.items()
+        if p.default is not p.empty
+    }
+    hints = (
+        typing.get_type_hints(function.__init__ if isinstance(function, type) else function)
+        if options
+        else {}
+    )
+    inside: dict[str, Any] = {
+        key: value for key, value in defaults.items() if dataclasses.is_dataclass(value)
+    }
+    homes = {
+        field.name: key for key, value in inside.items() for field in dataclasses.fields(value)
+    }
+    for value in inside.values():
+        hints |= typing.get_type_hints(type(value))
+    known = [key for key in [*defaults, *homes] if key not in inside]
+    for key in options:
+        if key not in known:
+            raise unknown(f"option of '{name}'", key, known)
+    given = {key: _convert(name, key, value, hints.get(key, str)) for key, value in options.items()}
+    bound = {key: value for key, value in given.items() if key not in homes}
+    for home, value in inside.items():
+        mine = {key: each for key, each in given.items() if homes.get(key) == home}
+        bound |= {home: dataclasses.replace(value, **mine)} if mine else {}
+    return bound
+
+
+def _convert(name: str, key: str, value: str, kind: Any) -> Any:
+    """One option's text as a value of its annotated type (`int`, `float`, `bool`, `str`, or one of
+    these or None).
+    """
+    if isinstance(kind, types.UnionType):
+        if value.lower() == "none":
+            return None
+        kind = next(part for part in typing.get_args(kind) if part is not types.NoneType)
+    if kind is bool:
+        if value.lower() in ("true", "yes", "1", "false", "no", "0"):
+            return value.lower() in ("true", "yes", "1")
+    elif kind in (int, float, str):
+        try:
+            return kind(value)
+        except ValueError:
+            pass
+    raise InputError(
+        f"'{name},{key}={value}': {key} must be of type {getattr(kind, '__name__', kind)}"
+    )

@@ -1,0 +1,21 @@
+"""Headings of the command line's options: a dozen stand first, the rest under these."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+SOURCE = Group("Reading the set", sort_key=10)
+PART = Group("Training on a part", sort_key=15)
+TRAINING = Group("How it is trained", sort_key=20)
+RECORDING = Group("What is recorded", sort_key=30)
+
+ReadingInt = Annotated[int | None, Parameter(group=SOURCE)]
+ReadingText = Annotated[str | None, Parameter(group=SOURCE)]
+Share = Annotated[float, Parameter(group=SOURCE)]
+Number = Annotated[int, Parameter(group=TRAINING)]
+Real = Annotated[float, Parameter(group=TRAINING)]
+Text = Annotated[str, Parameter(group=TRAINING)]
+Kept = Annotated[int, Parameter(group=RECORDING)]
+Way = Annotated[str, Parameter(group=RECORDING)]

@@ -1,0 +1,195 @@
+"""Ranks and devices: the only file that knows there may be several processes.
+
+Every process runs the same program. A batch is split over them, what each saw is summed, and rank 0
+writes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+from collections.abc import Iterator
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as across
+from torch import Tensor, nn
+
+from datablame.base.shapes import Int
+
+T = TypeVar("T")
+
+
+def start() -> None:
+    """Join the other processes when started by `torchrun`; alone otherwise."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and not dist.is_initialized():
+        if torch.cuda.is_available():
+            torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+        patience = datetime.timedelta(hours=24)  # rank 0 may be decoding a large set
+        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=patience)
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def device() -> torch.device:
+    """The first CUDA device of this process, else Apple's, else the CPU.
+
+    `DATABLAME_DEVICE` overrides.
+    """
+    if asked := os.environ.get("DATABLAME_DEVICE"):
+        return torch.device(asked)
+    if torch.cuda.is_available():
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def free() -> int:
+    """Bytes that this process may still take on its device."""
+    if device().type == "cuda":
+        return torch.cuda.mem_get_info()[0]
+    try:
+        pages, page = os.sysconf("SC_AVPHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
+        with open(
+            "/proc/meminfo"
+        ) as file:  # free pages leave out what the page cache would give back
+            known = dict(line.split(":", 1) for line in file)
+        return (
+            int(known["MemAvailable"].split()[0]) * 1024 // size()
+            if "MemAvailable" in known
+            else pages * page
+        )
+    except (OSError, ValueError):  # not Linux
+        return 4 << 30
+
+
+def shard(batch: Int[Tensor, " B"]) -> Int[Tensor, " b"]:
+    """This process's part of a batch; the parts of all processes, in order of rank, are the
+    batch.
+    """
+    return batch.tensor_split(size())[rank()]
+
+
+def total(tensor: Tensor) -> Tensor:
+    """Sum over the processes, in place."""
+    if size() > 1:
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def together(part: Tensor, count: int) -> Tensor:
+    """The parts of `count` rows that the processes hold, as `shard` made them; gradients find their
+    way back to each.
+    """
+    if size() == 1:
+        return part
+    mine = shard(torch.arange(count, device=part.device))
+    whole = part.new_zeros(count, *part.shape[1:])
+    return across.all_reduce(whole.index_copy(0, mine, part))
+
+
+def agree(value: T) -> T:
+    """What rank 0 says."""
+    if size() == 1:
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def wait() -> None:
+    """Until every process is here."""
+    if size() > 1:
+        dist.barrier()
+
+
+def sum_gradients(model: nn.Module) -> None:
+    """Add up the gradients of all processes: with a loss divided by the whole batch, one process's
+    gradient.
+    """
+    if size() > 1:
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        flat = total(torch.cat([g.flatten() for g in gradients]))
+        for gradient, part in zip(
+            gradients, flat.split([g.numel() for g in gradients]), strict=True
+        ):
+            gradient.copy_(part.view_as(gradient))
+
+
+def unite(model: nn.Module) -> nn.Module:
+    """Let BatchNorm see the whole batch of all processes, so that two ranks train what one
+    would.
+    """
+    if size() == 1:
+        return model
+    for name, child in model.named_children():
+        if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            united = UnitedBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
+            united.load_state_dict(child.state_dict())
+            setattr(model, name, united.to(next(iter(child.state_dict().values())).device))
+        else:
+            unite(child)
+    return model
+
+
+class UnitedBatchNorm(nn.modules.batchnorm._BatchNorm):
+    """BatchNorm over the batch of all processes. torch's SyncBatchNorm refuses the CPU; this one
+    runs anywhere.
+    """
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() not in (2, 4):
+            raise ValueError(f"expected [B,C] or [B,C,H,W], got {tuple(input.shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        axes = [axis for axis in range(input.dim()) if axis != 1]
+        x = input.float()
+        count = x.new_full((1,), x.numel() / x.shape[1])
+        n, s = across.all_reduce(torch.cat([count, x.sum(axes)])).split([1, x.shape[1]])
+        mean = s / n
+        shape = [1, -1] + [1] * (input.dim() - 2)
+        centred = x - mean.view(shape)
+        variance = across.all_reduce(centred.square().sum(axes)) / n
+        with torch.no_grad():
+            rate = self.momentum or 0.0
+            for kept, seen in (
+                (self.running_mean, mean),
+                (self.running_var, variance * n / (n - 1)),
+            ):
+                if kept is not None:
+                    kept.lerp_(seen, rate)
+        y = centred * (variance + self.eps).rsqrt().view(shape)
+        return (y * self.weight.view(shape) + self.bias.view(shape)).to(input.dtype)
+
+
+def repeatable() -> None:
+    """The same kernels each time, so that a resumed run equals an uninterrupted one on a GPU
+    too.
+    """
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+
+
+KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+"""Precisions by name."""
+
+
+@contextlib.contextmanager
+def autocast(precision: str) -> Iterator[None]:
+    """`fp32`, `bf16` or `fp16` inside the block."""
+    with torch.autocast(device().type, dtype=KINDS[precision], enabled=precision != "fp32"):
+        yield

@@ -1,0 +1,192 @@
+"""Seconds by stage; messages, by `logging.getLogger("datablame")`; and progress, a line on a
+terminal or in a log.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from datablame.base import processes
+
+T = TypeVar("T")
+
+
+@dataclass
+class _Profile:
+    """Calls and seconds of each stage.
+
+    Stages nest; a stage's own time leaves out the stages inside it.
+    """
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    calls: dict[str, int] = field(default_factory=dict)
+    inside: list[float] = field(default_factory=list)
+
+    @contextlib.contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        began = time.perf_counter()
+        self.inside.append(0.0)
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - began
+            own = spent - self.inside.pop()
+            if self.inside:
+                self.inside[-1] += spent
+            self.seconds[name] = self.seconds.get(name, 0.0) + own
+            self.calls[name] = self.calls.get(name, 0) + 1
+
+    def rows(self) -> list[tuple[str, float, int, float, float]]:
+        """(stage, mean seconds, calls, total seconds, share), the longest first."""
+        whole = sum(self.seconds.values()) or 1.0
+        order = sorted(self.seconds, key=lambda name: -self.seconds[name])
+        return [
+            (
+                n,
+                self.seconds[n] / self.calls[n],
+                self.calls[n],
+                self.seconds[n],
+                self.seconds[n] / whole,
+            )
+            for n in order
+        ]
+
+    def __str__(self) -> str:
+        head = f"{'stage':<24}{'mean s':>10}{'calls':>8}{'total s':>10}{'share':>8}"
+        return (
+            "\n".join(
+                [
+                    head,
+                    *(
+                        f"{n:<24}{m:>10.3f}{c:>8}{t:>10.2f}{s:>8.1%}"
+                        for n, m, c, t, s in self.rows()
+                    ),
+                ]
+            )
+            + "\n"
+        )
+
+
+class _Current:
+    """The profile that stages are counted in, and the run that it is of."""
+
+    profile = _Profile()
+    run: Path | None = None
+
+
+def profile() -> _Profile:
+    """The current profile."""
+    return _Current.profile
+
+
+def profile_of(run: Path) -> _Profile:
+    """The profile of a run: a new one where the current one is another run's."""
+    if _Current.run not in (None, run.absolute()):
+        _Current.profile = _Profile()
+    _Current.run = run.absolute()
+    return _Current.profile
+
+
+@contextlib.contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Count the seconds inside as a stage of the current profile."""
+    with _Current.profile.stage(name):
+        yield
+
+
+LOG = logging.getLogger("datablame")
+"""Messages for the person who waits; INFO unless its level is set otherwise."""
+
+
+class _Standard(logging.StreamHandler):
+    """Standard error as it is now: notebooks and tests replace it."""
+
+    def __init__(self):
+        logging.Handler.__init__(self)
+        self.setFormatter(logging.Formatter("%(message)s"))
+
+    @property
+    def stream(self):  # noqa: ANN202 - a text file
+        return sys.stderr
+
+
+def _heard() -> bool:
+    """Whether messages are wanted; where nobody has set up logging, they go to standard error."""
+    if not LOG.hasHandlers():
+        LOG.addHandler(_Standard())
+    if LOG.level == logging.NOTSET:
+        LOG.setLevel(logging.INFO)
+    return processes.rank() == 0 and LOG.isEnabledFor(logging.INFO)
+
+
+def quiet(yes: bool = True) -> None:
+    """Show no messages and no progress, only warnings; `quiet(False)` shows them again."""
+    LOG.setLevel(logging.WARNING if yes else logging.INFO)
+
+
+def say(line: str) -> None:
+    """One line for the person who waits, from rank 0 alone."""
+    if _heard():
+        LOG.info(line)
+
+
+class Ticker:
+    """TrainingState of one long piece of work, once it has taken two seconds, with the remaining
+    time; `total` is 0 where nobody knows it.
+
+    A line that is written over on a terminal; elsewhere a plain line at most every ten seconds.
+    """
+
+    def __init__(self, total: int, what: str, unit: str):
+        self.total, self.what, self.unit = total, what, unit
+        self.done, self.began, self.told = 0, time.perf_counter(), 0.0
+        self.terminal = sys.stderr.isatty()
+
+    def tick(self, note: str = "") -> None:
+        """One more is done."""
+        self.done += 1
+        now = time.perf_counter()
+        if now - self.began < 2 or now - self.told < (0.2 if self.terminal else 10):
+            return
+        if not _heard():
+            return
+        self.told = now
+        of, left = "", ""
+        if self.total:
+            of = f"/{self.total:,}"
+            left = f", {span((now - self.began) / self.done * (self.total - self.done))} left"
+        line = f"{self.what} {self.done:,}{of} {self.unit}{note and ', ' + note}{left}"
+        if self.terminal:
+            print("\r\x1b[K" + line, end="", file=sys.stderr, flush=True)
+        else:
+            LOG.info(line)
+
+    def close(self) -> None:
+        """Wipe the line off a terminal."""
+        if self.terminal and self.told:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def track(items: Iterable[T], total: int, what: str, unit: str = "") -> Iterator[T]:
+    """Pass items on, showing progress."""
+    ticker = Ticker(total, what, unit)
+    for item in items:
+        yield item
+        ticker.tick()
+    ticker.close()
+
+
+def span(seconds: float) -> str:
+    """`95.2` -> `1 min 35 s`."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

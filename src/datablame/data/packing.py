@@ -1,0 +1,76 @@
+"""Packing: encoded images with labels become a Dataset over one memory-mapped array in the cache,
+decoded once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from datablame.base import decode, processes, progress
+from datablame.base import files as disk
+from datablame.dataset import Dataset, Packed, statistics, unique
+
+
+def packed(
+    files: Sequence[Path] | str,
+    read: Callable[[int], bytes],
+    labels: Any,
+    classes: tuple[str, ...],
+    names: Sequence[str] | pa.Array,
+    truth: Any = None,
+    size: int | None = None,
+    source: str = "",
+    split: str = "train",
+) -> Dataset:
+    """A Dataset of encoded images; `files` (or a fingerprint of them) decides whether the cached
+    array still serves.
+
+    Raises InputError where nothing can be decoded, or the labels do not fit. Images that cannot be
+    decoded are left out and named.
+    """
+    photo = 128 if processes.device().type == "cuda" else 64
+    stamp = files if isinstance(files, str) else decode.stamp(files)
+    folder = disk.cache() / "packed" / decode.key(stamp, len(labels), size, photo)
+    about = folder / "about.json"
+    if not processes.agree(about.exists() and (folder / "images.npy").exists()):
+        with progress.stage("decode images"), disk.alone(folder, patient=True):
+            made = None
+            if processes.rank() == 0 and not (about.exists() and (folder / "images.npy").exists()):
+                digest, broken = decode.pack(folder / "images.npy", read, len(labels), size, photo)
+                mean, std = statistics(Packed.open(folder / "images.npy", digest))
+                made = {"digest": digest, "broken": broken, "mean": mean, "std": std}
+            if processes.agree(made is not None):
+                disk.write_json(about, made)
+    facts = disk.read_json(about)
+    images = Packed.open(folder / "images.npy", facts["digest"])
+    truth = None if truth is None else torch.as_tensor(np.asarray(truth)).long()
+    labels = torch.as_tensor(np.asarray(labels)).long()
+    names = names if isinstance(names, pa.Array) else pa.array(names)
+    data = Dataset(
+        images,
+        labels,
+        unique(classes),
+        names,
+        torch.arange(len(labels)),
+        truth,
+        source,
+        split,
+        tuple(facts["mean"]),
+        tuple(facts["std"]),
+    )
+    if facts["broken"]:
+        shown = ", ".join(data.name(row) for row in facts["broken"][:3])
+        progress.say(
+            f"left out {len(facts['broken'])} images that cannot be read: "
+            f"{shown}{' ...' if len(facts['broken']) > 3 else ''}"
+        )
+        whole = torch.ones(len(labels), dtype=torch.bool)
+        whole[facts["broken"]] = False
+        data = data.take(whole.nonzero()[:, 0])
+    return data.checked()

@@ -1,0 +1,184 @@
+"""Teaching a detector on runs whose wrong labels are known; the only other place than measuring
+that reads the truth.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from datablame.base import hashing, processes, progress
+from datablame.base.errors import InputError
+from datablame.base.hashing import batches
+from datablame.base.shapes import Bool, Float
+from datablame.dynamics.config import DetectorTraining
+from datablame.dynamics.detector import Detector, look
+from datablame.run import Run
+
+SOFT = 0.1
+"""Sigmoid temperature of the smooth rank."""
+
+
+@dataclass(frozen=True, eq=False)
+class _TaughtRun:
+    """One run's examples: what is seen, whether the label is wrong, and which are held out."""
+
+    seen: Float[Tensor, "n T C"]
+    wrong: Bool[Tensor, " n"]
+    held: Bool[Tensor, " n"]
+
+    @classmethod
+    def of(cls, run: Run, detector: Detector, seed: int) -> _TaughtRun:
+        """Raises InputError where the truth is not known, or where no label, or every one, is
+        wrong.
+        """
+        data = run.data
+        if data.truth is None or data.wrong is None:
+            raise InputError(
+                f"the truth of {run.path} is not known, and a detector is taught by it; "
+                "plant noise with --noise, or name its column with --truth"
+            )
+        known = (data.truth >= 0).nonzero()[:, 0]
+        wrong = data.wrong[known]
+        if not wrong.any() or wrong.all():
+            raise InputError(
+                f"{run.path} has {'only' if wrong.any() else 'no'} wrong labels: there is "
+                "nothing to tell apart"
+            )
+        held = hashing.uniform(known, "held", seed) < 0.1
+        return cls(look(run, detector.config)[known], wrong, held)
+
+
+def teach(runs: Sequence[Run], detector: Detector, training: DetectorTraining) -> Detector:
+    """Teach a detector, fresh or taught before, on runs whose truth is known; the epoch is chosen
+    on a tenth held out.
+
+    `about` says afterwards what it was taught on and how well it did on the held-out tenth. Raises
+    InputError for no runs.
+    """
+    if not runs:
+        raise InputError("a detector is taught on one run or more")
+    with progress.stage("look at traces"):
+        taught = [_TaughtRun.of(run, detector, training.seed) for run in runs]
+    net = detector.to(processes.device()).train()
+    optimizer = torch.optim.AdamW(net.parameters(), training.lr)
+    total = training.epochs * len(_shuffled(taught, training, 0))
+    schedules = torch.optim.lr_scheduler
+    rate = (
+        schedules.OneCycleLR(optimizer, training.lr, total, pct_start=0.1, cycle_momentum=False)
+        if training.one_cycle
+        else schedules.ConstantLR(optimizer, 1.0)
+    )
+    best, weights, measures = -1.0, copy.deepcopy(net.state_dict()), {}
+    ticker = progress.Ticker(total, "teaching", "steps")
+    with progress.stage("teach"):
+        for epoch in range(training.epochs):
+            net.train()
+            for one, rows in _shuffled(taught, training, epoch):
+                seen, wrong = (
+                    one.seen[rows].to(processes.device()),
+                    one.wrong[rows].to(processes.device()),
+                )
+                optimizer.zero_grad()
+                for member in net.members:
+                    misjudged(member(seen)[:, -1], wrong, training.loss).backward()
+                    torch.nn.utils.clip_grad_norm_(member.parameters(), 1.0)
+                optimizer.step()
+                rate.step()
+                ticker.tick(f"epoch {epoch + 1} of {training.epochs}")
+            found = _examined(net, taught)
+            if found[training.select] > best:
+                best, weights, measures = (
+                    found[training.select],
+                    copy.deepcopy(net.state_dict()),
+                    found,
+                )
+    ticker.close()
+    net.load_state_dict(weights)
+    detector.about = {
+        "taught_on": [facts(run) for run in runs],
+        "epochs": sorted({run.trace.epochs for run in runs}),
+        "training": dataclasses.asdict(training),
+        "held_out": {name: round(value, 4) for name, value in measures.items()},
+    }
+    return detector.eval()
+
+
+def _shuffled(
+    taught: Sequence[_TaughtRun], training: DetectorTraining, epoch: int
+) -> list[tuple[_TaughtRun, Tensor]]:
+    """Every example that is not held out, in batches of one run each, in an order of this epoch."""
+    steps = []
+    for turn, one in enumerate(taught):
+        rows = (~one.held).nonzero()[:, 0]
+        rows = rows[hashing.permutation(len(rows), "teach", training.seed, epoch, turn)]
+        steps += [(one, part) for part in batches(rows, training.batch_size)]
+    return [
+        steps[i] for i in hashing.permutation(len(steps), "steps", training.seed, epoch).tolist()
+    ]
+
+
+def misjudged(
+    logits: Float[Tensor, "B 2"], wrong: Bool[Tensor, " B"], how: str
+) -> Float[Tensor, ""]:
+    """Cross-entropy, and for a ranking one minus smooth average precision.
+
+    Brown et al., 2020 (eq. 5). arXiv:2007.12163
+    """
+    loss = cross_entropy(logits, wrong.long())
+    if how == "cross_entropy" or not wrong.any() or wrong.all():
+        return loss
+    score = logits[:, 1] - logits[:, 0]
+    above = torch.sigmoid(
+        (score[None] - score[wrong][:, None]) / SOFT
+    )  # [wrong, B]: how far each is ranked before it
+    itself = 0.5
+    place = 1 + above.sum(1) - itself
+    among = 1 + above[:, wrong].sum(1) - itself
+    return loss + 1 - (among / place).mean()
+
+
+@torch.inference_mode()
+def _examined(net: Detector, taught: Sequence[_TaughtRun]) -> dict[str, float]:
+    """Average precision and accuracy on the held-out examples, the mean over the runs."""
+    from sklearn.metrics import average_precision_score
+
+    net.eval()
+    found: dict[str, list[float]] = {"average_precision": [], "accuracy": []}
+    for one in taught:
+        wrong, seen = one.wrong[one.held], one.seen[one.held]
+        parts = [
+            net(part.to(processes.device()))[:, -1].softmax(1)[:, 1].cpu()
+            for part in seen.split(1 << 14)
+        ]
+        probability = torch.cat(parts)
+        if wrong.any():
+            found["average_precision"].append(
+                float(average_precision_score(wrong.numpy(), probability.numpy()))
+            )
+        found["accuracy"].append(float(((probability > 0.5) == wrong).float().mean()))
+    return {name: sum(values) / max(1, len(values)) for name, values in found.items()}
+
+
+def facts(run: Run) -> dict[str, Any]:
+    """What a detector's file says of a run that it was taught on."""
+    data, recipe = run.data, run.recipe
+    wrong = data.wrong
+    share = round(float(wrong.float().mean()), 4) if wrong is not None else None
+    return {
+        "source": data.source,
+        "rows": len(data),
+        "classes": len(data.classes),
+        "wrong": share,
+        "noise": data.noise,
+        "model": recipe.model,
+        "epochs": recipe.epochs,
+        "seed": recipe.seed,
+    }

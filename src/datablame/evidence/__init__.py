@@ -1,1 +1,0 @@
-"""What changes weights, or draws evidence from them."""

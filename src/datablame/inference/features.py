@@ -1,0 +1,118 @@
+"""Features of an encoder that does not train: made once for an image, kept in the cache, and read
+by rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datablame.base import files, processes, progress
+from datablame.base.errors import InputError
+from datablame.base.shapes import Float, Int
+from datablame.dataset import Dataset
+from datablame.inference.sweep import sweep
+from datablame.network.classifier import Classifier, Prepared
+from datablame.network.frozen import Frozen
+from datablame.run import Run
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """Rows of a memory-mapped float16 array of features `[images, D]`: row i of a set is its row
+    `rows[i]`.
+    """
+
+    array: np.ndarray
+    rows: np.ndarray
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.rows), self.array.shape[1]
+
+    def __getitem__(self, index: np.ndarray | slice) -> np.ndarray:
+        return self.array[self.rows[index]]
+
+    def blocks(self) -> Iterator[np.ndarray]:
+        """All rows in order, some thousands at a time."""
+        for start in range(0, len(self.rows), 4096):
+            yield self[start : start + 4096]
+
+    def at(self, index: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
+        return gathered(self, index)
+
+
+def gathered(features: np.ndarray | Encoded, rows: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
+    """Features of these rows in single precision, on the device."""
+    return torch.from_numpy(np.asarray(features[rows.numpy()], "float32")).to(processes.device())
+
+
+def is_frozen(model: Classifier | Prepared) -> TypeGuard[Classifier]:
+    """Whether the encoder is one that does not train."""
+    return isinstance(model, Classifier) and isinstance(model.encoder, Frozen)
+
+
+def features(run: Run, model: Classifier | Prepared | None = None) -> np.ndarray:
+    """float16 [N,D], memory-mapped: what the encoder makes of each training image; of this model,
+    before the run has one.
+    """
+    return kept(run, "features", model, run.data)
+
+
+def test_features(run: Run) -> np.ndarray:
+    """float16 [n,D], memory-mapped, of each test image.
+
+    Raises InputError where the run has none.
+    """
+    if run.test is None:
+        raise InputError(f"{run.path} has no test split")
+    return kept(run, "test_features", None, run.test)
+
+
+def kept(run: Run, name: str, model: Classifier | Prepared | None, data: Dataset) -> np.ndarray:
+    path = run.path / f"{name}.npy"
+    if processes.agree(path.exists()):
+        return np.load(path, mmap_mode="r")
+    model = model or run.model
+    if is_frozen(model):
+        found = encoded(model, data)
+        return files.fill(path, found.shape, "float16", found.blocks())
+    with progress.stage("features"):
+        return files.fill(
+            path, (len(data), model.dim), "float16", sweep(model, data, model.features, "features")
+        )
+
+
+def encoded(model: Classifier, data: Dataset) -> Encoded:
+    """What the encoder makes of the images of a set; those that it has seen before are read from
+    the cache. Resumes where it was stopped.
+    """
+    images = data.pixels
+    weights = [model.mean, model.std, *model.encoder.state_dict().values()]
+    folder = (
+        files.cache()
+        / "features"
+        / f"{images.mark}-{files.digest(*(w.cpu().numpy() for w in weights))}"
+    )
+    count = len(images.array)
+    with files.alone(folder, patient=True):
+        done = files.open_array(folder / "done.npy", (count,), "uint8")
+        missing = processes.agree(np.setdiff1d(data.rows.numpy(), np.flatnonzero(done)))
+        if len(missing):
+            kept = files.open_array(folder / "features.npy", (count, model.dim), "float16")
+            place = torch.from_numpy(np.unique(data.rows.numpy(), return_index=True)[1])
+            new = place[torch.isin(data.rows[place], torch.from_numpy(missing))]
+            with progress.stage("features"):
+                for block in sweep(model, data.take(new), model.features, "features"):
+                    rows, missing = missing[: len(block)], missing[len(block) :]
+                    kept[rows] = block
+                    done[rows] = 1
+            for file in (kept, done):  # features first: what is marked as done is there
+                file.flush() if isinstance(file, np.memmap) else None
+        processes.wait()
+    return Encoded(np.load(folder / "features.npy", mmap_mode="r"), data.rows.numpy())

@@ -1,0 +1,1 @@
+"""From held-out probabilities and scores to counts of wrong labels. It must not train."""

@@ -1,0 +1,4 @@
+"""A softmax-linear head at its optimum, in closed form.
+
+It knows features; it must not know images.
+"""

@@ -1,0 +1,3 @@
+"""Curvature of one layer: `passes, update(tap), finish(), solve(tap, damping), square(tap,
+damping)`, fitted on batches of taps.
+"""

@@ -1,0 +1,53 @@
+"""K-FAC: the Fisher of a layer as a Kronecker product.
+
+Martens, Grosse, 2015. arXiv:1503.05671; convolutions: arXiv:1602.01407
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from datablame.base.shapes import Float, Shaped
+from datablame.layers import kronecker
+from datablame.layers.taps import Layer, Tap, folded
+
+
+class kfac:
+    """`F = E[mean_s g g^T] x E[sum_s a a^T]`: eigenvalues are products of the factors' own."""
+
+    passes = ("basis",)
+
+    def __init__(self, layer: Layer):
+        self.kept: dict[str, Tensor] = {}
+        self.basis = kronecker.Basis(layer)
+
+    def update(self, tap: Tap) -> None:
+        self.basis.update(tap)
+
+    def finish(self) -> None:
+        self.kept = self.basis.finish()
+
+    @property
+    def values(self) -> Float[Tensor, "G O I"]:
+        return self.kept["left_values"][:, :, None] * self.kept["right_values"][:, None]
+
+    @property
+    def mean(self) -> float:
+        return float(self.values.mean())
+
+    def damp(self, damping: float) -> None:
+        self.weight = 1 / (self.values + damping)
+        self.effective = float((self.values * self.weight).sum())
+
+    @property
+    def width(self) -> int:
+        return self.weight.numel()
+
+    def turn(self, g: Shaped[Tensor, "G B S O"]) -> Shaped[Tensor, "G B S O"]:
+        return folded(g, self.kept["left"].to(g.dtype))
+
+    def solve(self, tap: Tap) -> Shaped[Tensor, "G B O I"]:
+        return kronecker.solve(tap, self.kept["left"], self.kept["right"], self.weight)
+
+    def square(self, tap: Tap) -> Float[Tensor, " B"]:
+        return kronecker.square(tap, self.kept["left"], self.kept["right"], self.weight)

@@ -1,0 +1,16 @@
+"""A head of two layers, as wide as the features: Zheng & Jiang, 2022. arXiv:2203.12171"""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+class mlp(nn.Sequential):
+    """Two linear layers with a ReLU between them; `hidden` units, by default as many as there are
+    features.
+    """
+
+    def __init__(self, dim: int, classes: int, hidden: int = 0):
+        super().__init__(
+            nn.Linear(dim, hidden or dim), nn.ReLU(), nn.Linear(hidden or dim, classes)
+        )

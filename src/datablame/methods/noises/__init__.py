@@ -1,0 +1,1 @@
+"""Label noise, planted for a trial: `(data, amount, seed) -> Dataset`, the truth kept."""

@@ -1,0 +1,23 @@
+"""Uniform noise on the pixels.
+
+After Zheng & Jiang, 2022 (arXiv:2203.12171), and its use on images.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from datablame.base.pixel_noise import Perturbation
+from datablame.dataset import Dataset
+
+
+def pixel_uniform(
+    data: Dataset, amount: float = 0.2, seed: int = 0, original: bool = False
+) -> Dataset:
+    """The labels as they are, uniform noise on the images, of strength `amount`; original=yes: one
+    pattern for all, neither centred nor matched.
+    """
+    return dataclasses.replace(
+        data,
+        images=data.pixels.perturbed(Perturbation("uniform", amount, seed, data.std, original)),
+    )

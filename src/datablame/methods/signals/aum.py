@@ -1,0 +1,15 @@
+"""Area under the margin. Pleiss et al., 2020. arXiv:2001.10528"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from datablame.base.shapes import Float
+from datablame.run import Run
+
+
+def aum(run: Run, since: float = 0.0) -> Float[Tensor, " N"]:
+    """Minus the mean over epochs of `z_y - max_{k != y} z_k`; `since=0.5` leaves out the first half
+    of training.
+    """
+    return -run.trace.reduce("margin", lambda m: m.mean(0), since)

@@ -1,0 +1,13 @@
+"""Cumulative sample loss. Ravikumar et al., ICML 2025."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from datablame.base.shapes import Float
+from datablame.run import Run
+
+
+def csl(run: Run, since: float = 0.0) -> Float[Tensor, " N"]:
+    """The loss summed over all epochs."""
+    return run.trace.reduce("loss", lambda loss: loss.sum(0), since)

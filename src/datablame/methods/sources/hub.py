@@ -1,0 +1,224 @@
+"""Hugging Face image-classification sets: by name, or Parquet files of the same layout.
+huggingface.co/docs/datasets
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import dataset
+
+from datablame.base import files
+from datablame.base.errors import InputError, unknown
+from datablame.data.packing import packed
+from datablame.dataset import Dataset
+
+
+def hub(
+    where: str,
+    split: str = "train",
+    image: str | None = None,
+    label: str | None = None,
+    truth: str | None = None,
+    limit: int | None = None,
+    size: int | None = None,
+) -> Dataset | None:
+    """Rows of a Hugging Face set (`uoft-cs/cifar10`) or of local Parquet (`train.parquet`), its
+    columns selectable.
+
+    `image`, `label` and `truth` name columns; without them the image column and the class label are
+    recognised. A split without the label column (human noise is recorded for training rows only) is
+    read with the truth as its label. `limit` keeps the first rows. Raises InputError for a missing
+    path or column.
+    """
+    path = Path(where)
+    rows, title, stamp = _local(path, split) if path.exists() else _remote(where, split)
+    if rows is None:
+        return None
+    if not rows.count_rows():
+        raise InputError(f"{where} has no rows")
+    features, there = _feature_types(rows.schema), rows.schema.names
+    pictures = [name for name, kind in features.items() if kind == "Image"]
+    image = _column(there, image, [*pictures, "image", "img"], "image", where)
+    if features.get(image) != "Image":
+        raise InputError(
+            f"column {image} of {where} holds {rows.schema.field(image).type}, not the "
+            "bytes of images"
+        )
+    if label is not None and label not in there and truth in there:
+        label = truth
+    label = _column(
+        there,
+        label,
+        ["label", "labels", *(n for n, f in features.items() if isinstance(f, tuple))],
+        "label",
+        where,
+    )
+    if truth is not None and truth not in there:
+        raise unknown(f"column for the truth in {where}", truth, there)
+    wanted = list(dict.fromkeys([image, label, *([truth] if truth else [])]))
+    table = rows.head(limit, columns=wanted) if limit else rows.to_table(columns=wanted)
+    classes, labels = _numbered(table[label], features.get(label), label)
+    right = (
+        _numbered(table[truth], features.get(truth) or features.get(label), truth, classes)[1]
+        if truth
+        else None
+    )
+    cells = table[image]
+    cells = (
+        files.compute().struct_field(cells, "bytes") if pa.types.is_struct(cells.type) else cells
+    )
+    names = [f"{split}/{row:06d}" for row in range(len(table))]
+    bytes_of = lambda row: cells[row].as_py() or b""  # noqa: E731 - one cell, wherever its chunk lies
+    return packed(
+        f"{stamp} {image} {split}",
+        bytes_of,
+        labels,
+        classes,
+        names,
+        None if truth == label else right,
+        size,
+        title,
+        split,
+    )
+
+
+def _local(path: Path, split: str) -> tuple[Any, str, str]:
+    """(rows, title, stamp) of a Parquet file, or of a split in a folder
+    (`train-00000-of-00001.parquet`); None without it.
+    """
+    files = (
+        [path]
+        if path.is_file()
+        else [file for file in sorted(path.rglob("*.parquet")) if file.name.startswith(split)]
+    )
+    if not files or (path.is_file() and split != "train"):
+        return None, "", ""
+    try:
+        rows = dataset.dataset([str(file) for file in files], format="parquet")
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{path} is not a Parquet file: {str(error).splitlines()[0]}") from None
+    stamp = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return rows, path.stem if path.is_file() else path.name, repr(stamp)
+
+
+def _remote(where: str, split: str) -> tuple[Any, str, str]:
+    """(rows, title, stamp) of a set of the hub (`name` or `name:configuration`), downloaded and
+    kept by Hugging Face `datasets`.
+    """
+    try:
+        import datasets
+    except ImportError:
+        raise InputError(
+            f"there is no path {where}; to fetch a set of that name from the hub: pip "
+            "install 'datablame[hub]'"
+        ) from None
+    name, _, configuration = where.partition(":")
+    try:
+        splits = datasets.get_dataset_split_names(name, configuration or None)
+        if split not in splits:
+            split = next(
+                (
+                    other
+                    for other in ("validation", "valid", "val")
+                    if split == "test" and other in splits
+                ),
+                "",
+            )
+        if not split:
+            return None, "", ""
+        rows = datasets.load_dataset(name, configuration or None, split=split)
+    except (
+        Exception
+    ) as error:  # the hub's library raises many kinds, all of which mean: not to be had
+        raise InputError(
+            f"'{where}' is neither a path here nor a set that can be fetched from the "
+            f"Hugging Face hub ({type(error).__name__}: {str(error)[:120]})"
+        ) from None
+    return dataset.dataset(rows.with_format("arrow")[:]), where, rows._fingerprint
+
+
+def _feature_types(schema: pa.Schema) -> dict[str, Any]:
+    """`"Image"`, or the tuple of class names, of each column that the Hugging Face metadata or the
+    types tell of.
+    """
+    metadata = (schema.metadata or {}).get(b"huggingface")
+    features = json.loads(metadata).get("info", {}).get("features", {}) if metadata else {}
+    kinds = {}
+    for field in schema:
+        feature = features.get(field.name)
+        feature = feature if isinstance(feature, dict) else {}
+        if feature.get("_type") == "ClassLabel":
+            kinds[field.name] = tuple(feature["names"])
+        elif (
+            feature.get("_type") == "Image"
+            or pa.types.is_binary(field.type)
+            or (pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
+        ):
+            kinds[field.name] = "Image"
+    return kinds
+
+
+def _column(there: list[str], asked: str | None, likely: list[str], what: str, where: str) -> str:
+    """The column asked for, or the likeliest one."""
+    if asked is None:
+        asked = next((name for name in likely if name in there), None)
+        if asked is None:
+            raise InputError(
+                f"which column of {where} is the {what}? there is: {', '.join(there)}; say "
+                f"--{what} NAME"
+            )
+    if asked not in there:
+        raise unknown(f"column for the {what} in {where}", asked, there)
+    return asked
+
+
+def _numbered(
+    cells: pa.ChunkedArray, names: Any, title: str, classes: tuple[str, ...] | None = None
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """(class names, number of each row's class), by the class names of another column if these are
+    given.
+
+    Words are numbered in sorted order; numbers stand for the names that the file gives them, or for
+    themselves. A missing label is -1. Raises InputError for a column that holds neither, or for a
+    class that the other has not.
+    """
+    cells = cells.combine_chunks()
+    if pa.types.is_floating(cells.type):
+        values = cells.fill_null(float("nan")).to_numpy(zero_copy_only=False)
+        if not np.equal(values[~np.isnan(values)] % 1, 0).all():
+            raise InputError(
+                f"column {title} holds fractions; a label is a class name or a whole number"
+            )
+        cells = pa.array(
+            np.where(np.isnan(values), 0, values).astype("int64"), mask=np.isnan(values)
+        )
+    if pa.types.is_integer(cells.type):
+        number = cells.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        own = (
+            names
+            if isinstance(names, tuple)
+            else tuple(map(str, range(max(int(number.max()) + 1, len(classes or ())))))
+        )
+        if classes is None or own == classes:
+            return own, number
+        words = pa.array(own).take(pa.array(number, mask=(number < 0) | (number >= len(own))))
+    else:
+        try:
+            words = cells.cast(pa.string())
+        except pa.ArrowNotImplementedError:
+            raise InputError(
+                f"column {title} holds {cells.type}; a label is a class name or a whole number"
+            ) from None
+    there = sorted(word for word in words.unique().to_pylist() if word is not None)
+    known = classes or tuple(there)
+    if strange := sorted(set(there) - set(known)):
+        raise InputError(
+            f"column {title} has classes that the labels have not: {', '.join(strange[:5])}"
+        )
+    place = files.compute().index_in(words, value_set=pa.array(known))
+    return known, place.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)

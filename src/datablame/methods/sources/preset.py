@@ -1,0 +1,74 @@
+"""Sets that the five systems use, by name: `presets.yaml` says where each lies and how it is
+read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+from datablame.base import files
+from datablame.base.errors import InputError, unknown
+from datablame.base.methods import find, folder
+from datablame.dataset import Dataset
+
+
+def preset(
+    where: str,
+    split: str = "train",
+    label: str | None = None,
+    truth: str | None = None,
+    limit: int | None = None,
+    size: int | None = None,
+) -> Dataset | None:
+    """A set named in presets.yaml: cifar10, cifar10n, cifar100, svhn, cinic10, tiny-imagenet,
+    imagenet, cub200, ...
+
+    A copy under `$DATABLAME_DATA/<name>` goes before the hub. Raises InputError, saying where to
+    put what, for a set that cannot be fetched and is not there.
+    """
+    sets = presets()
+    if where not in sets:
+        raise unknown("preset", where, sets)
+    facts = sets[where]
+    at = home() / where
+    if not at.exists() and "hub" not in facts:
+        raise InputError(
+            f"{facts['title']} cannot be fetched; {facts['place']} Put it under {at}, or "
+            "set DATABLAME_DATA to the folder above it."
+        )
+    options: dict[str, Any] = {"limit": limit, "size": size or facts["size"]}
+    columns = {
+        "image": facts.get("image"),
+        "label": label or facts.get("label"),
+        "truth": truth or facts.get("truth"),
+    }
+    if at.exists() and not any(at.rglob("*.parquet")):
+        data = find("sources", "folder")(str(at), split, **options)
+    else:
+        name = facts.get("splits", {}).get(split, split)
+        data = find("sources", "hub")(
+            str(at) if at.exists() else facts["hub"], name, **columns, **options
+        )
+    if data is None:
+        return None
+    data = dataclasses.replace(data, source=where, split=split)
+    return (
+        data
+        if data.shape[0] == 1
+        else dataclasses.replace(data, mean=tuple(facts["mean"]), std=tuple(facts["std"]))
+    )
+
+
+def presets() -> dict[str, Any]:
+    """Everything in presets.yaml, by name."""
+    import yaml
+
+    return yaml.safe_load((folder("sources") / "presets.yaml").read_text())
+
+
+def home() -> Path:
+    """Where sets that cannot be fetched are put: `DATABLAME_DATA`, else `sets` in the cache."""
+    return Path(os.environ.get("DATABLAME_DATA") or files.cache() / "sets")

@@ -1,0 +1,4 @@
+"""What turns pixels into logits: an encoder under a head.
+
+It must not know how weights are found.
+"""

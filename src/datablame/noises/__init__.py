@@ -1,1 +1,0 @@
-"""Label noise, planted for a trial: `(data, amount, seed) -> Dataset`, the truth kept beside."""

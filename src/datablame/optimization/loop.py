@@ -1,0 +1,100 @@
+"""Descent: the loop that trains on given labels and records every example in passing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from datablame.attention.head import attentive
+from datablame.base import hashing, processes, progress
+from datablame.inference import memory
+from datablame.inference.features import encoded, is_frozen
+from datablame.network.classifier import Classifier, build
+from datablame.optimization.augment import augment
+from datablame.optimization.data_parameters import Temperatures
+from datablame.optimization.schedules import schedule
+from datablame.optimization.state import TrainingState, look, optimizer_of
+from datablame.run import Run
+
+
+def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
+    """Train the run's model by its recipe; logits are divided by temperatures where there are any,
+    which are learned with the weights.
+    """
+    data, recipe = run.data, run.recipe
+    model = build(recipe, data)
+    optimizer = optimizer_of(model, recipe)
+    channels, tensors = (temperatures.channels, temperatures.tensors) if temperatures else ((), {})
+    state = TrainingState(run, [(model, optimizer)], channels, tensors)
+    says = _spoken(run, model)
+    rate_at = schedule(recipe.schedule)
+    each = len(hashing.batches(torch.arange(len(data)), recipe.batch_size))
+    ticker = progress.Ticker((recipe.epochs - state.done) * each, "training", "steps")
+
+    for epoch in range(state.done, recipe.epochs):
+        torch.manual_seed(hashing.seed_of("epoch", recipe.seed, epoch, processes.rank()))
+        steps = hashing.batches(
+            hashing.permutation(len(data), "order", recipe.seed, epoch), recipe.batch_size
+        )
+        losses = torch.zeros(len(steps), device=processes.device())
+        model.train()
+        for step, index in enumerate(steps):
+            state.rate(recipe.lr * rate_at((epoch + step / len(steps)) / recipe.epochs))
+            mine = processes.shard(index)
+            with processes.autocast(recipe.precision):
+                logits, labels = says(mine, epoch, step)
+            cooled = logits / temperatures.at(mine)[:, None] if temperatures else logits
+            loss = cross_entropy(cooled, labels, reduction="sum") / len(index)
+            state.step(model, optimizer, loss)
+            if temperatures:
+                temperatures.step(index, logits.detach(), labels)
+            losses[step] = loss.detach()
+            if recipe.record == "train":
+                state.recorder.put(mine, logits, labels)
+            ticker.tick(f"epoch {epoch + 1} of {recipe.epochs}")
+        memory.refresh(run, model)
+        if recipe.record == "eval":
+            look(model, data, state.recorder)
+        if temperatures:
+            temperatures.record(state.recorder, epoch)
+        state.close(epoch, losses, model)
+    ticker.close()
+    return model
+
+
+def _spoken(run: Run, model: Classifier) -> Callable[[Tensor, int, int], tuple[Tensor, Tensor]]:
+    """(rows, epoch, step) -> what the model says of them as they are seen then, and their labels;
+    from kept features where they do not change.
+
+    An attentive head looks at a memory that is drawn anew at each step, and changed at random as
+    the images are.
+    """
+    data, recipe, head = run.data, run.recipe, attentive(model)
+
+    def drawn(epoch: int, step: int) -> Tensor:
+        assert head is not None
+        return hashing.some(len(data), head.how.size, "memory", recipe.seed, epoch, step)
+
+    if is_frozen(model) and recipe.augment == "none":
+        kept, every = encoded(model, data), data.labels.to(processes.device())
+
+        def known(rows: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+            memory = (kept.at(drawn(epoch, step)),) if head else ()
+            return model.head(kept.at(rows), *memory).float(), every[rows.to(every.device)]
+
+        return known
+
+    def seen(rows: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
+        images, labels = data.batch(rows)
+        images, memory = augment(images, rows, recipe.augment, recipe.seed, epoch), None
+        if head:
+            some = processes.shard(drawn(epoch, step))
+            memory = augment(
+                data.batch(some)[0], some, recipe.augment, recipe.seed, epoch, "memory", step
+            )
+        return model(images, memory).float(), labels
+
+    return seen

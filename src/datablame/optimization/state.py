@@ -1,0 +1,230 @@
+"""What every trainer shares: recording, the log, and progress that is resumed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from datablame.base import files, processes, progress
+from datablame.base.errors import InputError, RunError
+from datablame.base.hashing import batches
+from datablame.dataset import Dataset
+from datablame.network.classifier import Classifier
+from datablame.optimization.checkpoints import kept_epochs
+from datablame.recipe import Recipe
+from datablame.run import Run
+from datablame.trace import Recorder
+
+
+class TrainingState:
+    """What a trainer keeps as it goes: the trace, a line of the log, and after each epoch the
+    weights and momenta of its nets.
+
+    `more`: channels of the trainer's own in the trace; `tensors`: what else it must find again when
+    it is resumed.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        nets: Sequence[tuple[nn.Module, torch.optim.Optimizer]],
+        more: Sequence[str] = (),
+        tensors: dict[str, Tensor] | None = None,
+    ):
+        self.run, self.nets, self.tensors = run, nets, tensors or {}
+        recipe, data = run.recipe, run.data
+        self.scaler = torch.amp.GradScaler(
+            processes.device().type, enabled=recipe.precision == "fp16"
+        )
+        top = min(recipe.top_k, len(data.classes))
+        self.recorder = Recorder(run.path / "trace", recipe.epochs, len(data), top, more)
+        self.done = self.resume()
+        self.began = time.perf_counter()
+
+    def rate(self, rate: float) -> None:
+        """Set the learning rate of every net."""
+        for _, optimizer in self.nets:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+
+    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """One step down the loss, of which this process holds its part."""
+        optimizer.zero_grad()
+        self.scaler.scale(loss).backward()
+        processes.sum_gradients(model)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+    def close(self, epoch: int, losses: Tensor, model: Classifier) -> None:
+        """End an epoch: check its losses, write its row of the trace and its line of the log, keep
+        weights and progress.
+        """
+        run, recipe = self.run, self.run.recipe
+        finite(processes.total(losses), epoch, run)
+        self.recorder.write(epoch)
+        if epoch in kept_epochs(recipe.checkpoints, recipe.epochs):
+            files.write_tensors(
+                run.path / "checkpoints" / f"{epoch}.safetensors", model.state_dict()
+            )
+        entry = entry_of(run, epoch, losses.mean().item(), time.perf_counter() - self.began)
+        if run.test is not None and recipe.validate and (epoch + 1) % recipe.validate == 0:
+            entry |= validation(model, run.test)
+        _write_log(run, entry)
+        self.save(epoch)
+        self.began = time.perf_counter()
+
+    def save(self, epoch: int) -> None:
+        """Weights, momenta and the trainer's own tensors after an epoch, in one safetensors
+        file.
+        """
+        kept = {f"own/{name}": tensor for name, tensor in self.tensors.items()}
+        for turn, (model, optimizer) in enumerate(self.nets):
+            kept |= {f"{turn}/model/{name}": tensor for name, tensor in model.state_dict().items()}
+            momenta = {
+                i: s.get("momentum_buffer") for i, s in optimizer.state_dict()["state"].items()
+            }
+            kept |= {
+                f"{turn}/momentum/{i}": momentum
+                for i, momentum in momenta.items()
+                if momentum is not None
+            }
+        facts = {
+            "epoch": str(epoch + 1),
+            "run": mark(self.run),
+            "scaler": json.dumps(self.scaler.state_dict()),
+        }
+        files.write_tensors(self.run.path / "progress.safetensors", kept, facts)
+
+    def resume(self) -> int:
+        """Load the last whole epoch, if there is one; return how many are done.
+
+        Raises InputError for another run's progress.
+        """
+        from safetensors import safe_open
+
+        run, path = self.run, self.run.path / "progress.safetensors"
+        if not processes.agree(path.exists()):
+            return 0
+        with safe_open(path, "pt") as file:
+            facts = file.metadata()
+            if facts.get("run") != mark(run):
+                raise InputError(
+                    f"{path} is a checkpoint of another recipe or other data; delete it, "
+                    "or name another folder with --out"
+                )
+            kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        for name, tensor in _under(kept, "own/").items():
+            self.tensors[name].copy_(tensor)
+        for turn, (model, optimizer) in enumerate(self.nets):
+            model.load_state_dict(_under(kept, f"{turn}/model/"))
+            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+            for i, momentum in _under(kept, f"{turn}/momentum/").items():
+                weight = weights[int(i)]  # a fused step wants both in one memory format
+                optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(
+                    momentum
+                )
+        self.scaler.load_state_dict(json.loads(facts["scaler"]))
+        progress.say(f"resuming {run.path} after epoch {facts['epoch']} of {run.recipe.epochs}")
+        return int(facts["epoch"])
+
+
+def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def mark(run: Run) -> str:
+    return run.recipe.hash(run.about["fingerprint"])
+
+
+def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    return torch.optim.SGD(
+        parameters(model, recipe.weight_decay),
+        recipe.lr,
+        recipe.momentum,
+        nesterov=recipe.momentum > 0,
+        fused=True,
+    )
+
+
+def parameters(model: nn.Module, decay: float) -> list[dict[str, object]]:
+    """Matrices and filters with weight decay; biases and the weights of normalisation without."""
+    every = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in every if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+@torch.inference_mode()
+def look(model: Classifier, data: Dataset, recorder: Recorder) -> None:
+    """Record every example in a pass of its own, without augmentation, BatchNorm fixed."""
+    model.eval()
+    for index in batches(torch.arange(len(data)), 512):
+        mine = processes.shard(index)
+        images, labels = data.batch(mine)
+        recorder.put(mine, model(images), labels)
+
+
+@torch.inference_mode()
+def validation(model: Classifier, test: Dataset) -> dict[str, float]:
+    """Error, top-5 error and mean cross-entropy on the test images."""
+    model.eval()
+    sums = torch.zeros(
+        3,
+        dtype=torch.float64,
+        device=processes.device() if processes.device().type != "mps" else "cpu",
+    )
+    for index in batches(torch.arange(len(test)), 512):
+        images, labels = test.batch(processes.shard(index))
+        logits = model(images)
+        best = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
+        loss = cross_entropy(logits.float(), labels, reduction="sum")
+        sums += torch.stack([(~best[:, 0]).sum(), (~best.any(1)).sum(), loss]).to(sums)
+    names = ("valid_error", "valid_top5_error", "valid_loss")
+    return {
+        name: round(value, 5)
+        for name, value in zip(names, (processes.total(sums) / len(test)).tolist(), strict=True)
+    }
+
+
+def finite(losses: Tensor, epoch: int, run: Run) -> None:
+    bad = (~losses.isfinite()).nonzero()
+    if len(bad):
+        kept = f"epoch {epoch} is kept" if epoch else "nothing was learned before it"
+        raise RunError(
+            f"the loss stopped being finite in epoch {epoch + 1}, step {int(bad[0]) + 1} "
+            f"of {len(losses)}; {kept} in {run.path}; "
+            f"try a lower rate than {run.recipe.lr:g}: --lr {run.recipe.lr / 4:g}"
+        )
+
+
+def entry_of(run: Run, epoch: int, loss: float, seconds: float) -> dict[str, float]:
+    """What the log says of an epoch's training."""
+    import numpy as np
+
+    prediction = np.load(run.path / "trace" / "prediction.npy", mmap_mode="r")[epoch]
+    error = float((torch.from_numpy(prediction.astype("int64")) != run.data.labels).float().mean())
+    return {
+        "epoch": epoch + 1,
+        "loss": round(loss, 5),
+        "train_error": round(error, 5),
+        "seconds": round(seconds, 2),
+        "images_per_second": round(len(run.data) / seconds),
+    }
+
+
+def _write_log(run: Run, entry: dict[str, float]) -> None:
+    """One line of log.jsonl; lines of epochs that are done again after an interruption are
+    replaced.
+    """
+    lines = [json.dumps(line) for line in [*run.log[: int(entry["epoch"]) - 1], entry]]
+    files.write_text(run.path / "log.jsonl", "\n".join(lines) + "\n")

@@ -1,0 +1,91 @@
+"""Figures: drawn once, kept as PNG in the run's `figures/`, and put into pages as data."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup
+
+from datablame.base import files
+from datablame.dataset import Dataset
+from datablame.run import Run
+
+INK, GREY, BLUE, RED, GREEN, ORANGE = (
+    "#1f2430",
+    "#8a93a6",
+    "#3366cc",
+    "#c8372d",
+    "#2e8b57",
+    "#d9822b",
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the report: what it is called, its HTML, and where it stands."""
+
+    title: str
+    html: Markup
+    place: int
+
+
+def figure(
+    run: Run,
+    name: str,
+    draw: Callable[..., None],
+    width: float = 7.0,
+    height: float = 3.0,
+    columns: int = 1,
+    rows: int = 1,
+    heights: Sequence[float] | None = None,
+) -> Markup:
+    """An `<img>` of what `draw(*axes)` paints; also written to figures/<name>.png."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    page = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(page)
+    axes = page.subplots(rows, columns, squeeze=False, height_ratios=heights).flatten()
+    for axis in axes:
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.tick_params(colors=INK, labelsize=8)
+        axis.grid(axis="y", color="#e6e9ef", linewidth=0.8)
+        axis.set_axisbelow(True)
+    draw(*axes)
+    file = io.BytesIO()
+    page.savefig(file, dpi=150, format="png", metadata={"Software": None})
+    files.write_bytes(run.path / "figures" / f"{name}.png", file.getvalue())
+    return Markup('<img class="figure" alt="{}" src="{}">').format(name, as_data(file.getvalue()))
+
+
+def as_data(image: bytes, kind: str = "png") -> str:
+    return f"data:image/{kind};base64," + base64.b64encode(image).decode()
+
+
+def picture(data: Dataset, row: int, side: int = 96) -> str:
+    """One image as PNG data, enlarged to at least `side` pixels."""
+    return as_data(encoded(thumbnail(data, row, side)))
+
+
+def thumbnail(data: Dataset, row: int, side: int = 96):  # noqa: ANN201 - a PIL image
+    from PIL import Image
+
+    pixels = data.pixels.one(int(data.rows[row]))
+    image = Image.fromarray(
+        np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    )
+    scale = max(1, round(side / max(image.size)))
+    return image.resize(
+        (image.width * scale, image.height * scale),
+        Image.Resampling.NEAREST if scale > 4 else Image.Resampling.BICUBIC,
+    )
+
+
+def encoded(image, kind: str = "png") -> bytes:  # noqa: ANN001 - a PIL image
+    file = io.BytesIO()
+    image.save(file, kind)
+    return file.getvalue()

@@ -1,0 +1,3 @@
+"""Sections of the report: `run -> Section or None`, one file each, in the order of their
+`place`.
+"""

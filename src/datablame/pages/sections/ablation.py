@@ -1,0 +1,19 @@
+"""What leaving out the most suspect shares did."""
+
+from __future__ import annotations
+
+from datablame.pages.ablation import draw
+from datablame.pages.figures import Section
+from datablame.pages.templating import rendered
+from datablame.run import Run
+
+
+def ablation(run: Run) -> Section | None:
+    """Test accuracy against the share left out, by each signal and at random."""
+    from pyarrow import parquet
+
+    path = run.path / "ablation.parquet"
+    if not path.exists():
+        return None
+    figures = draw(run, parquet.read_table(path).to_pylist())
+    return Section("Leaving out the most suspect", rendered("ablation", figures=figures), 8)

@@ -1,0 +1,106 @@
+"""The signals, compared."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from datablame.analyses import scoring
+from datablame.base import files
+from datablame.pages.figures import GREY, Section, figure
+from datablame.pages.templating import rendered
+from datablame.run import Run
+
+HEADS = {
+    "roc_auc": "ROC-AUC",
+    "average_precision": "average precision",
+    "fnr_at_noise_rate": "missed at the noise rate",
+    "found_at_10": "found in 10 %",
+    "found_at_20": "found in 20 %",
+    "f1_at_half": "F1 at one half",
+    "accuracy_at_half": "accuracy at one half",
+}
+
+
+def signals(run: Run) -> Section | None:
+    """Every score against the truth, where it is known."""
+    path = run.path / "measures.json"
+    if not path.exists():
+        return None
+    table = sorted(files.read_json(path).items(), key=lambda item: -item[1]["average_precision"])
+    rows = [(name, *(told(m[key]) for key in HEADS)) for name, m in table]
+    order = [name for name, _ in table]
+    curves = figure(run, "found", partial(found, run, order), 7.0, 3.6)
+    curves += figure(run, "ranking", partial(ranking, run, order), 7.0, 3.4, columns=2)
+    heads = ("signal", *HEADS.values())
+    html = rendered("signals", figures=curves, heads=heads, rows=rows)
+    return Section("Signals against the truth", html, 30)
+
+
+def told(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def ranking(run: Run, names: list[str], left: Axes, right: Axes) -> None:
+    """ROC and precision-recall curves of every score."""
+    from sklearn.metrics import precision_recall_curve, roc_curve
+
+    wrong, truth = run.data.wrong, run.data.truth
+    assert wrong is not None
+    assert truth is not None
+    bad = wrong[truth >= 0].numpy()
+    for place, name in enumerate(names):
+        values = scoring.kept(run, name).values[truth >= 0].numpy()
+        style = {"color": f"C{place % 10}", "linewidth": 1.3, "zorder": 3 - place / 100}
+        false, true, _ = roc_curve(bad, values)
+        precision, recall, _ = precision_recall_curve(bad, values)
+        left.plot(100 * false, 100 * true, label=name, **style)
+        right.plot(100 * recall, 100 * precision, **style)
+    left.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":")
+    right.axhline(100 * bad.mean(), color=GREY, linewidth=1, linestyle=":")
+    for axis, below, beside in (
+        (left, "right labels called wrong, %", "wrong labels found, %"),
+        (right, "wrong labels found, %", "of those called wrong, %"),
+    ):
+        axis.set_xlabel(below, fontsize=9, color=GREY)
+        axis.set_ylabel(beside, fontsize=9, color=GREY)
+    left.set_title("ROC", fontsize=9, color=GREY)
+    right.set_title("precision and recall", fontsize=9, color=GREY)
+    left.legend(frameon=False, fontsize=7, loc="lower right", ncols=1 + len(names) // 8)
+
+
+def found(run: Run, names: list[str], axis: Axes) -> None:
+    """The share of the wrong labels found against the share inspected, of every score, with the
+    ideal and the random line.
+    """
+    wrong, truth = run.data.wrong, run.data.truth
+    assert wrong is not None
+    assert truth is not None
+    wrong = wrong[truth >= 0]
+    bad, inspected = int(wrong.sum()), np.linspace(0, 100, len(wrong) + 1)
+    axis.plot(
+        [0, 100 * bad / len(wrong), 100],
+        [0, 100, 100],
+        color=GREY,
+        linewidth=1,
+        linestyle="--",
+        label="ideal",
+    )
+    axis.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":", label="random")
+    for place, name in enumerate(names):
+        order = scoring.kept(run, name).values[truth >= 0].argsort(descending=True, stable=True)
+        share = np.concatenate([[0], 100 * wrong[order].numpy().cumsum() / bad])
+        axis.plot(
+            inspected,
+            share,
+            linewidth=1.4,
+            color=f"C{place % 10}",
+            label=name,
+            zorder=3 - place / 100,
+        )
+    axis.set_xlim(0, 100)
+    axis.set_xlabel("share of the examples inspected, %", fontsize=9, color=GREY)
+    axis.set_ylabel("wrong labels found, %", fontsize=9, color=GREY)
+    axis.legend(frameon=False, fontsize=7, loc="lower right", ncols=1 + len(names) // 8)

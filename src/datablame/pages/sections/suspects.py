@@ -1,0 +1,69 @@
+"""The worst suspects as pictures."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+from datablame.base import files, methods
+from datablame.base.shapes import Int
+from datablame.pages.contact_sheet import GAP, SIDE, ContactSheet, square
+from datablame.pages.figures import GREEN, RED, Section, picture
+from datablame.pages.templating import rendered
+from datablame.run import Run
+from datablame.verdict import ACTS, ASK, Verdict
+
+SHOWN = 60
+HARD = "Hard, not clearly wrong", "Suspect, but the second opinion agrees with the given label."
+REVIEW = (
+    "Need review",
+    "Their temperatures rose and fell again, or end between those of easy and of hard images.",
+)
+
+
+def suspects(run: Run) -> Section | None:
+    """The most suspect images with given and proposed label, then the hard ones."""
+    if run.data.images is None or run.verdict is None:
+        return None
+    verdict = run.verdict
+    order = verdict.suspicion.argsort(descending=True, stable=True)
+    hard = order[verdict.act[order] == ASK][: SHOWN // 5]
+    worst = verdict.suspects[:SHOWN]
+    if len(worst):
+        _sheet(run, verdict, worst[:32])
+    title, why = HARD
+    if methods.declared("judges", verdict.by.partition(",")[0], "REVIEW"):
+        title, why = REVIEW
+    tiles = ([_tile(run, verdict, row) for row in rows.tolist()] for rows in (worst, hard))
+    html = rendered(
+        "suspects", **dict(zip(("worst", "hard"), tiles, strict=True)), title=title, why=why
+    )
+    return Section("Worst suspects", html, 10)
+
+
+def _tile(run: Run, verdict: Verdict, row: int) -> dict[str, Any]:
+    """What the template shows of one suspect."""
+    data, proposed = run.data, int(verdict.proposed[row])
+    known = data.truth is not None and int(data.truth[row]) >= 0
+    return {
+        "act": ACTS[verdict.act[row]],
+        "picture": picture(data, row),
+        "given": data.classes[data.labels[row]],
+        "proposed": data.classes[proposed] if proposed >= 0 else None,
+        "probability": float(verdict.probability[row]),
+        "truth": data.classes[int(data.truth[row])] if known else None,  # type: ignore[index]  # known
+        "name": data.name(row),
+    }
+
+
+def _sheet(run: Run, verdict: Verdict, rows: Int[Tensor, " n"], columns: int = 8) -> None:
+    """figures/suspects.png: the worst suspects on one page, for a mail or a README."""
+    page = ContactSheet(columns * (SIDE + GAP) + GAP, -(-len(rows) // columns), head=GAP)
+    for place, row in enumerate(rows.tolist()):
+        proposed, classes = int(verdict.proposed[row]), run.data.classes
+        words = [(classes[run.data.labels[row]], RED)]
+        words += [(f"-> {classes[proposed]}", GREEN)] if proposed >= 0 else []
+        x = GAP + place % columns * (SIDE + GAP)
+        page.put(square(run.data, row), x, place // columns, words)
+    files.write_bytes(run.path / "figures" / "suspects.png", page.encoded())

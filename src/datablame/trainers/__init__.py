@@ -1,1 +1,0 @@
-"""How weights are found: `(run, ...options) -> Classifier`, every example recorded at every epoch, resumed where it was interrupted."""

@@ -1,0 +1,4 @@
+"""A whole training: settings chosen, a trainer found, weights and held-out models made.
+
+It must not judge labels.
+"""

@@ -1,0 +1,144 @@
+"""Verbs from sets to sets: load, corrupt, clean, export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datablame.base.errors import InputError
+from datablame.verbs.opening import RunLike, Source, fields_as_keywords, opened
+from datablame.verbs.reading import Reading, planted, read
+
+if TYPE_CHECKING:
+    from datablame.dataset import Dataset
+else:
+    Dataset = Any
+
+
+def load(
+    source: Source,
+    *,
+    split: str = "train",
+    image: str | None = None,
+    label: str | None = None,
+    truth: str | None = None,
+    limit: int | None = None,
+    size: int | None = None,
+) -> Dataset:
+    """Read a labelled image set, decode it once, and say what it holds.
+
+    Returns the set. Raises InputError for a source, split or column that is not there.
+
+    Parameters
+    ----------
+    source
+        `digits`, a folder of class folders, a Parquet file, a preset (`datablame methods`), or a
+        name on the Hugging Face hub; in Python also a Dataset, or (images, labels).
+    split
+        train or test.
+    image
+        Column of the images (Parquet, hub).
+    label
+        Column of the given labels (Parquet, hub).
+    truth
+        Column of the right labels where they are known, for measuring only.
+    limit
+        Read only so many rows.
+    size
+        Side in pixels to which images are brought; small images of one size keep theirs.
+    """
+    found = read(source, split, Reading(None, image, label, truth, limit, size))
+    if found is None:
+        other = "test" if split == "train" else "train"
+        raise InputError(
+            f"{source} has no {split} split; ask for --split {other}, or hold a part out: "
+            "load(...).holdout(0.2)"
+        )
+    return found
+
+
+@fields_as_keywords
+def corrupt(
+    data: Source,
+    noise: str = "uniform",
+    *,
+    amount: float = 0.2,
+    seed: int = 0,
+    out: Path | str | None = None,
+    reading: Reading = Reading(),
+) -> Dataset:
+    """Plant label noise of a known kind, and keep the truth.
+
+    Returns the noisy set. Raises InputError for an unknown noise, or one that does not fit the set.
+
+    Parameters
+    ----------
+    data
+        A source, as for `load`.
+    noise
+        uniform, pair, instance, asym_cifar10; with exact=no each label is flipped by chance, not an
+        exact number of them.
+    amount
+        Share of wrong labels.
+    seed
+        Which labels are flipped, and to what.
+    out
+        Parquet file to write the noisy set to, with the columns image, label and truth; without an
+        ending, a folder of class folders.
+    """
+    from datablame.base import methods
+    from datablame.exchange.sets import dump
+
+    methods.find("noises", noise)  # a wrong name is reported before the set is read
+    loaded = read(data, "train", reading)
+    if loaded is None:
+        raise InputError(f"{data} has no training split")
+    noisy = planted(loaded, noise, amount, seed)
+    if out is not None:
+        dump(noisy, Path(out))
+    return noisy
+
+
+def clean(run: RunLike, *, out: Path | str) -> Dataset:
+    """Write the cleaned set: what the verdict drops left out, what it fixes relabelled.
+
+    Returns the set. Raises InputError where the run has not been judged, or for a path that is
+    taken.
+
+    Parameters
+    ----------
+    run
+        Folder of a run that has been judged.
+    out
+        Parquet file to write the set to, with the columns image, label and, where it is known,
+        truth; without an ending, a folder of class folders.
+    """
+    from datablame.exchange.sets import dump
+    from datablame.verdict import Verdict
+
+    found = opened(run)
+    cleaned = Verdict.read(found.path / "verdict.csv", found.data).apply(found.data)
+    dump(cleaned, Path(out))
+    return cleaned
+
+
+def export(run: RunLike, to: Path | str = Path("examples.csv")) -> Path:
+    """Write the table of all examples, the recorded training dynamics, or the set, by the ending of
+    `to`.
+
+    Returns the path. Raises InputError for another ending, and where a table is asked of a run that
+    has not been judged.
+
+    Parameters
+    ----------
+    run
+        Folder of a run that has been judged (for .npz and folders, that has been trained).
+    to
+        examples.csv is safe to open in a spreadsheet; examples.parquet keeps the types;
+        training_dynamics.npz holds the recorded probabilities as Jia et al. (2023) keep them, with
+        metadata.pth next to it; a name without an ending is a folder, to which the images are
+        copied, a folder per class, with labels.csv (`clean` writes what a verdict changes).
+    """
+    from datablame.exchange import tables
+
+    return tables.export(opened(run), Path(to))

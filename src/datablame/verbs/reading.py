@@ -1,0 +1,151 @@
+"""Reading: which part of a set is read, and by which source."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cyclopts import Parameter
+
+from datablame.base import methods
+from datablame.base.errors import InputError, at_least
+from datablame.base.options import ReadingInt, ReadingText, Share
+from datablame.verbs.opening import Source
+
+AMOUNT = 0.2
+"""Share of wrong labels that are planted by default."""
+
+if TYPE_CHECKING:  # the command line reads the options off this file without waiting for torch
+    from datablame.dataset import Dataset
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Reading:
+    """Which part of a set is read, and how."""
+
+    test: Any = None
+    """Test split: a source of its own, where the training source has none."""
+    image: ReadingText = None
+    """Column of the images (Parquet, hub)."""
+    label: str | None = None
+    """Column of the given labels (Parquet, hub)."""
+    truth: str | None = None
+    """Column of the right labels where they are known, for measuring only."""
+    limit: int | None = None
+    """Read only so many training rows."""
+    size: ReadingInt = None
+    """Side in pixels to which images are brought; small images of one size keep theirs."""
+    holdout: Share = 0.2
+    """Share held out for testing where there is no test split, every class alike."""
+
+    def __post_init__(self) -> None:
+        at_least(1, limit=self.limit, size=self.size)
+        if not 0 < self.holdout < 1:
+            raise InputError(f"--holdout is a share between 0 and 1; got {self.holdout}")
+
+
+def read(source: Source, split: str = "train", reading: Reading = Reading()) -> Dataset | None:
+    """One split of a source, found by what the source looks like; None where there is no such
+    split.
+
+    Raises InputError for a source that there is not, and for options that its kind does not have.
+    """
+    from datablame.dataset import Dataset
+    from datablame.methods.sources.preset import presets
+
+    if isinstance(source, Dataset):
+        return source
+    if not isinstance(source, (str, Path)):
+        return of_arrays(source) if split == "train" else None
+    where, path = str(source), Path(source)
+    if path.is_dir() and not any(path.glob("*.parquet")) and not any(path.glob("*/*.parquet")):
+        room, known = "folder", ("limit", "size")
+    elif where == "digits":
+        room, known = "digits", ("limit",)
+    elif where in presets():
+        room, known = "preset", ("label", "truth", "limit", "size")
+    elif path.exists() or (where.count("/") == 1 and all(where.split("/")) and not path.suffix):
+        room, known = "hub", ("image", "label", "truth", "limit", "size")
+    else:
+        raise InputError(
+            f"there is no path {where}, and "
+            f"{methods.unknown('source', where, ['digits', *presets()])}"
+        )
+    asked = {name: getattr(reading, name) for name in ("image", "label", "truth", "limit", "size")}
+    given = {name: value for name, value in asked.items() if value is not None}
+    if unfit := [name for name in given if name not in known]:
+        raise InputError(
+            f"{where} is read by '{room}', which cannot choose this: leave out "
+            f"--{' --'.join(unfit)}"
+        )
+    return methods.find("sources", room)(where, split, **given)
+
+
+def of_arrays(source: Any) -> Dataset:
+    """A set of (images, labels): uint8 images `[N,C,H,W]` or `[N,H,W,C]`, whole numbers `[N]`.
+
+    Raises InputError for anything else.
+    """
+    import numpy as np
+
+    from datablame.dataset import Dataset
+
+    if not isinstance(source, (tuple, list)) or len(source) != 2:
+        raise InputError(
+            "a source is a path, a name, a Dataset, or (images, labels); got "
+            f"{type(source).__name__}"
+            + (
+                "; an array of images needs its labels: (images, labels)"
+                if hasattr(source, "shape")
+                else ""
+            )
+        )
+    images, labels = source
+    images = np.asarray(images)
+    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
+        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    return Dataset.from_arrays(images, labels)
+
+
+def splits(
+    source: Source,
+    reading: Reading,
+    noise: str | None = None,
+    amount: float = AMOUNT,
+    seed: int = 0,
+) -> tuple[Dataset, Dataset]:
+    """(training set, test set) of a source: its own test split, the one named, or a stratified part
+    held out.
+
+    Noise is planted in the training set alone.
+    """
+    if noise is None and amount != AMOUNT:
+        raise InputError(
+            f"--amount {amount:g} says how much of a --noise is planted, such as --noise uniform"
+        )
+    from datablame.data.matching import matched
+
+    data = read(source, "train", reading)
+    if data is None:
+        raise InputError(f"{source} has no training split")
+    whole = dataclasses.replace(reading, limit=None)
+    if reading.test is not None:
+        test = read(reading.test, "train", whole)
+    else:
+        test = read(source, "test", whole) if isinstance(source, (str, Path)) else None
+    if test is None:
+        data, test = data.holdout(reading.holdout)
+    else:
+        test = dataclasses.replace(
+            matched(test, data), split="test" if test.split == "train" else test.split
+        )
+    return (planted(data, noise, amount, seed) if noise else data), test
+
+
+def planted(data: Dataset, noise: str, amount: float, seed: int) -> Dataset:
+    """The set with wrong labels planted, and by what."""
+    noisy = methods.find("noises", noise)(data, amount, seed)
+    return dataclasses.replace(noisy, noise=noise)

@@ -1,0 +1,138 @@
+"""Verbs that retrain and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from datablame.base.errors import InputError, at_least
+from datablame.verbs.judging import judge
+from datablame.verbs.opening import RunLike, flat, held, opened
+
+if TYPE_CHECKING:
+    from datablame.evaluation.ablation import Ablation
+    from datablame.evaluation.comparison import Comparison
+    from datablame.run import Run
+    from datablame.verdict import Verdict
+else:
+    Ablation = Comparison = Run = Verdict = Any
+
+
+def retrain(
+    run: RunLike, *, seeds: int = 1, remove: float | None = None, by: str = "blend"
+) -> Comparison:
+    """Retrain on the cleaned set, and with an equal number removed at random, and compare on the
+    test set.
+
+    Returns the comparison. Raises InputError where the run has not been judged, or where cleaning
+    would leave one class.
+
+    Parameters
+    ----------
+    run
+        Folder of a run that has been judged.
+    seeds
+        How many seeds to train each with.
+    remove
+        Judge first: drop this most suspect share, and nothing else.
+    by
+        The scores that --remove goes by: a name that `score` gave.
+    """
+    from datablame.verdict import Verdict
+
+    at_least(1, seeds=seeds)
+    if remove is None and by != "blend":
+        raise InputError(
+            "--by goes with --remove; without it the verdict that stands there is tried"
+        )
+    with held(run) as run:
+        if remove is not None:
+            return proved(run, judge(run, by, judge=f"remove,share={remove}"), seeds)
+        return proved(run, Verdict.read(run.path / "verdict.csv", run.data), seeds)
+
+
+def proved(run: Run, verdict: Verdict, seeds: int) -> Comparison:
+    """Retrain by a verdict and compare."""
+    from datablame.evaluation.retraining import retraining
+
+    return retraining(run, verdict, seeds)
+
+
+def ablate(
+    run: RunLike,
+    *signals: str,
+    shares: Annotated[Sequence[float], Parameter(consume_multiple=True, negative=())] = (
+        0.0,
+        0.1,
+        0.2,
+        0.3,
+        0.4,
+        0.5,
+    ),
+    seeds: Annotated[Sequence[int], Parameter(consume_multiple=True, negative=())] = (
+        0,
+        1,
+        2,
+        3,
+        42,
+    ),
+    noises: Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())] = (),
+    strengths: Annotated[Sequence[float], Parameter(consume_multiple=True, negative=())] = (
+        0.1,
+        0.2,
+        0.5,
+        0.7,
+        1.0,
+    ),
+) -> Ablation:
+    """Leave out the most suspect share by a signal, or an equal number at random, retrain, and draw
+    the accuracy.
+
+    Returns a row per model; writes ablation.csv, ablation.parquet and a figure, one more for each
+    noise and strength. What is trained is not trained again. Heads of a frozen encoder (--trainer
+    linear_probe) are fitted all at once. Raises InputError for shares that leave one class.
+
+    Parameters
+    ----------
+    run
+        Folder of a run.
+    signals
+        Names from `datablame methods`.
+    shares
+        Shares of the training set that are left out.
+    seeds
+        Seeds of the retrained models.
+    noises
+        Noises on the pixels of the test images to try the models under: pixel_normal,
+        pixel_uniform.
+    strengths
+        Strengths of these noises.
+    """
+    from datablame.base import progress
+    from datablame.evaluation.ablation import ablation
+    from datablame.pages import ablation as page
+
+    with held(run) as run:
+        with progress.stage("ablate"):
+            found = ablation(run, flat(signals), shares, seeds, noises, strengths)
+        page.draw(run, found.rows)
+    return found
+
+
+def compare(before: RunLike, after: RunLike) -> Comparison:
+    """Compare the test accuracy of two runs, paired on the same test images.
+
+    Returns the comparison. Raises InputError where they were tested on different images.
+
+    Parameters
+    ----------
+    before
+        Folder of the first run.
+    after
+        Folder of the second run.
+    """
+    from datablame.evaluation.comparison import comparison
+
+    return comparison([opened(before)], [opened(after)])

@@ -1,0 +1,166 @@
+"""Verbs that make runs: train, and import what was recorded elsewhere."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
+
+from cyclopts import Parameter
+
+from datablame.base.errors import InputError, at_least
+from datablame.base.options import PART
+from datablame.data.subset import Subset
+from datablame.recipe import Recipe
+from datablame.verbs.opening import Source, fields_as_keywords, held, opened
+from datablame.verbs.reading import AMOUNT, Reading, read, splits
+
+if TYPE_CHECKING:
+    from datablame.analyses.memory import MemoryTest
+    from datablame.dataset import Dataset
+    from datablame.run import Run
+else:
+    Dataset = MemoryTest = Run = Any
+
+
+@overload
+def train(
+    data: Source,
+    *,
+    recipe: Recipe = ...,
+    reading: Reading = ...,
+    noise: str | None = ...,
+    amount: float = ...,
+    subset: Subset = ...,
+    seeds: Literal[1] = 1,
+    out: Path | str = ...,
+    test: Dataset | None = ...,
+) -> Run: ...
+@overload
+def train(
+    data: Source,
+    *,
+    recipe: Recipe = ...,
+    reading: Reading = ...,
+    noise: str | None = ...,
+    amount: float = ...,
+    subset: Subset = ...,
+    seeds: int,
+    out: Path | str = ...,
+    test: Dataset | None = ...,
+) -> Run | MemoryTest: ...
+@fields_as_keywords
+def train(
+    data: Source,
+    *,
+    recipe: Annotated[Recipe, Parameter(name="*")] = Recipe(),
+    reading: Reading = Reading(),
+    noise: str | None = None,
+    amount: float = AMOUNT,
+    subset: Annotated[Subset, Parameter(name="*", group=PART)] = Subset(),
+    seeds: int = 1,
+    out: Path | str = Path("runs"),
+    test: Annotated[Dataset | None, Parameter(parse=False)] = None,
+) -> Run | MemoryTest:
+    """Train a model while recording what it says of every example; resumes if it was interrupted.
+
+    Returns the run; with several `seeds`, mean and standard deviation of their test accuracy.
+    Raises InputError where source, model and trainer do not fit, before anything is written, and
+    RunError where the loss stops being finite.
+
+    Parameters
+    ----------
+    data
+        A source, as for `load`.
+    noise
+        Plant label noise for a trial: uniform, pair, instance, asym_cifar10.
+    amount
+        Share of wrong labels that --noise plants; --seed says which.
+    seeds
+        Train so many times, from the recipe's seed on, each with its own draw of --examples, and
+        report mean and standard deviation of the accuracy; what is trained is not trained again.
+    out
+        Folder under which the run's own folder is made.
+    test
+        The test set, where `data` is a Dataset; by default a part of `data` is held out.
+    """
+    from datablame.training import auto
+
+    at_least(1, seeds=seeds)
+    if test is not None:
+        reading = dataclasses.replace(reading, test=test)
+    runs = []
+    for seed in range(recipe.seed, recipe.seed + seeds):
+        train_set, test_set = splits(data, reading, noise, amount, seed)
+        part = chosen(train_set, subset, seed, str(data))
+        runs.append(made(auto.settle(recipe.but(seed=seed), part), part, test_set, out))
+    if seeds == 1:
+        return runs[0]
+    from datablame.analyses.memory import MemoryTest
+
+    return MemoryTest.of(runs, 5)
+
+
+def chosen(data: Dataset, subset: Subset, seed: int, source: str) -> Dataset:
+    """The part of a training set that a subset names.
+
+    Raises InputError for temperatures of another set.
+    """
+    from datablame.dynamics import temperature_curves
+
+    if subset.origin is not None:
+        origin = opened(subset.origin)
+        if origin.data.fingerprint != data.fingerprint:
+            raise InputError(
+                f"{origin.path} was trained on another set than {source} as it is read here; "
+                "give the same source, noise, amount and seed"
+            )
+        data = data.take(temperature_curves.coolest(origin, subset))
+    return data.take(subset.rows(data, seed)) if subset.examples else data
+
+
+def made(recipe: Recipe, data: Dataset, test: Dataset | None, out: Path | str) -> Run:
+    """The run of a settled recipe on a set, trained with its held-out models if it is not yet."""
+    from datablame.base import progress
+    from datablame.inference import predictions
+    from datablame.run import Run
+    from datablame.training.cross_validation import cross_validate
+    from datablame.training.fit import fit
+
+    with held(Run.create(data, recipe, test, out)) as run:
+        if not run.finished:
+            progress.say(f"{run.recipe.model}, {run.recipe.epochs} epochs on {run.data!r}")
+        fit(run)
+        cross_validate(run)
+        predictions.accuracy(run)
+    return run
+
+
+def import_dynamics(
+    recording: Path | str,
+    *,
+    data: Source | None = None,
+    reading: Reading = Reading(),
+    out: Path | str = Path("runs"),
+) -> Run:
+    """Make a run of training dynamics that were recorded elsewhere: signals, judges and reports
+    work on it.
+
+    Returns the run. Raises InputError for files that are no recording, or of another set.
+
+    Parameters
+    ----------
+    recording
+        training_dynamics.npz, or the folder that holds it, perhaps with metadata.pth next to it.
+    data
+        The set that it was recorded on, as for `load`, whose images the report shows; without it
+        there are labels alone.
+    out
+        Folder under which the run's own folder is made.
+    """
+    from datablame.exchange.dynamics import imported
+
+    images = None
+    if data is not None and (images := read(data, "train", reading)) is None:
+        raise InputError(f"{data} has no training split")
+    return imported(Path(recording), images, out)

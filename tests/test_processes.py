@@ -1,0 +1,245 @@
+"""Two processes equal one: the same commands under torchrun give the same trace, scores and
+verdict, in one run.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from datablame import Run
+from datablame.base import hashing, processes
+
+TORCHRUN = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+    "--no-python",
+]
+
+pytestmark = pytest.mark.slow
+
+
+def said(launcher, *words):
+    """A command in a process of its own, or in two."""
+    done = subprocess.run(
+        [*launcher, sys.executable, "-m", "datablame", *map(str, words)],
+        capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def audit(out, *launcher, model="mlp"):
+    words = [
+        "audit",
+        "digits",
+        "--epochs",
+        "3",
+        "--folds",
+        "2",
+        "--limit",
+        "300",
+        "--noise",
+        "uniform",
+    ]
+    return said(launcher, *words, "--model", model, "--out", out)
+
+
+@pytest.mark.parametrize("model", ["mlp", "resnet9,width=0.125"])
+def test_two_processes_equal_one(tmp_path, model):
+    alone = audit(tmp_path / "one", model=model)
+    both = audit(tmp_path / "two", *TORCHRUN, model=model)
+    assert both.stdout.count("table ") == 1, "one card, not two"
+    assert len(list((tmp_path / "two").glob("digits-*"))) == len(
+        list((tmp_path / "one").glob("digits-*"))
+    )
+    name = alone.stdout.split()[1].split("/")[-2]
+    one, two = Run(tmp_path / "one" / name), Run(tmp_path / "two" / name)
+    for channel in ("loss", "margin", "entropy", "el2n"):
+        mine, theirs = (run.trace[channel].astype("f4") for run in (one, two))
+        assert np.allclose(mine[0], theirs[0], rtol=1e-3, atol=1e-3), "the first epoch is the same"
+        assert all(np.corrcoef(a, b)[0, 1] > 0.999 for a, b in zip(mine, theirs, strict=True))
+    same = (one.trace["prediction"] == two.trace["prediction"]).mean(1)
+    assert same[0] == 1
+    assert same.min() > 0.95, "later epochs add up sums in another order, and steps multiply that"
+    for path in (one.path / "scores").glob("*.npy"):
+        values, others = np.load(path), np.load(two.path / "scores" / path.name)
+        assert np.corrcoef(values, others)[0, 1] > 0.99, path.name
+    acts = [
+        [line.split(",")[4] for line in sorted((run.path / "verdict.csv").read_text().splitlines())]
+        for run in (one, two)
+    ]
+    assert np.mean([a == b for a, b in zip(*acts, strict=True)]) > 0.98
+
+
+def test_draws_depend_on_seed_and_row_alone():
+    rows = torch.arange(100_000)
+    whole = hashing.uniform(rows, "x", 1)
+    assert torch.equal(whole[500:600], hashing.uniform(rows[500:600], "x", 1))
+    assert not torch.equal(whole, hashing.uniform(rows, "x", 2))
+    counts = (whole * 100).long().bincount(minlength=100)
+    assert counts.min() > 850
+    assert counts.max() < 1150
+    assert abs(np.corrcoef(whole[:-1], whole[1:])[0, 1]) < 0.01
+
+
+def test_a_shard_is_the_whole_batch_alone():
+    assert torch.equal(processes.shard(torch.arange(5)), torch.arange(5))
+    assert processes.agree("x") == "x"
+    assert processes.size() == 1
+
+
+def test_united_batchnorm_is_batchnorm(tmp_path):
+    """Over two processes its output, gradients and running statistics are those of BatchNorm
+    over the whole batch.
+    """
+    code = f"""
+import torch
+from datablame.base import processes
+from datablame.base.processes import UnitedBatchNorm
+processes.start()
+torch.manual_seed(0)
+x, weight = torch.randn(7, 3, 4, 4), torch.randn(7, 3, 4, 4)
+plain, united = torch.nn.BatchNorm2d(3), UnitedBatchNorm(3)
+whole = x.clone().requires_grad_()
+(plain(whole) * weight).sum().backward()
+part, w = x.tensor_split(2)[processes.rank()].clone().requires_grad_(), weight.tensor_split(2)[processes.rank()]
+(united(part) * w).sum().backward()
+processes.sum_gradients(united)
+close = lambda a, b: torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+close(part.grad, whole.grad.tensor_split(2)[processes.rank()])
+close(united.weight.grad, plain.weight.grad)
+close(united.running_var, plain.running_var)
+close(united.running_mean, plain.running_mean)
+open({str(tmp_path)!r} + f"/{{processes.rank()}}", "w").write("same")
+processes.stop()
+"""
+    (tmp_path / "check.py").write_text(code)
+    done = subprocess.run(
+        [*TORCHRUN, sys.executable, tmp_path / "check.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in tmp_path.glob("[01]")} == {"0", "1"}
+
+
+def test_influence_of_two_processes_equals_one(tmp_path):
+    audit(tmp_path / "made")
+    name = next((tmp_path / "made").glob("digits-mlp-*/scores")).parent
+    for number, launcher in (("one", []), ("two", TORCHRUN)):
+        shutil.copytree(name, tmp_path / number)
+        for words in (
+            ["score", tmp_path / number, "self_influence,eigenvalues=100"],
+            ["explain", tmp_path / number, "--queries", "5"],
+            ["explain", tmp_path / number, "--queries", "5", "--keep", "7"],
+            ["index", tmp_path / number, "--block", "8"],
+        ):
+            said(launcher, *words)
+    paths = [
+        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").glob("links/*/*.npy")
+    ]
+    assert len(paths) == 3
+    for path in [*paths, Path("scores") / "self_influence,eigenvalues=100.npy"]:
+        one, two = np.load(tmp_path / "one" / path), np.load(tmp_path / "two" / path)
+        if path.name == "rows.npy":
+            assert (one == two).mean() > 0.9
+        else:
+            assert np.allclose(one, two, rtol=0.01, atol=0.005 * np.abs(one).max()), path
+    products = []  # an eigenvector's sign is nobody's choice, so products of rows are compared and not the codes
+    for number in ("one", "two"):
+        codes = np.load(next((tmp_path / number).glob("index/*/codes.npy")))
+        k = codes.shape[1] - 4 * 3
+        layers = (
+            codes[:, :k].reshape(len(codes), 3, -1)
+            * codes[:, k:].copy().view("float32")[:, :, None]
+        )
+        products.append(np.einsum("nlk,mlk->lnm", layers, layers))
+    assert np.allclose(*products, rtol=0.01, atol=0.001 * np.abs(products[0]).max())
+
+
+def pair(out, *words):
+    """The run that a command makes in one process, and the one that it makes in two."""
+    for number, launcher in (("one", []), ("two", TORCHRUN)):
+        said(
+            launcher,
+            *words,
+            "--epochs",
+            "3",
+            "--folds",
+            "0",
+            "--limit",
+            "300",
+            "--out",
+            out / number,
+        )
+        yield next((out / number).glob("digits-*"))
+
+
+def same(one, two):
+    """Are arrays alike that are not constant?"""
+    one, two = (np.load(path).astype("f4") for path in (one, two))
+    return one.std() > 0.001 and np.allclose(one, two, rtol=0.01, atol=1e-4)
+
+
+def test_temperatures_of_two_processes_equal_those_of_one(tmp_path):
+    one, two = pair(
+        tmp_path, "train", "digits", "--trainer", "data_parameters,level=both,lr=0.05,init=1"
+    )
+    for path in ("trace/temperature.npy", "class_temperature.npy"):
+        assert same(one / path, two / path), path
+
+
+def test_two_processes_fit_the_same_head(tmp_path):
+    encoder, _ = pair(tmp_path / "base", "train", "digits", "--model", "mlp,hidden=32")
+    words = [
+        "train",
+        "digits",
+        "--trainer",
+        "linear_probe",
+        "--weight-decay",
+        "0.01",
+        "--model",
+        f"frozen:{encoder}",
+    ]
+    runs = list(pair(tmp_path, *words))
+    for run, launcher in zip(runs, ([], TORCHRUN), strict=True):
+        said(launcher, "score", run, "memorization", "loo,directions=10")
+    for path in ("trace/loss.npy", "scores/memorization.npy", "scores/loo,directions=10.npy"):
+        assert same(*(run / path for run in runs)), path
+
+
+def test_two_processes_draw_and_encode_the_same_memories(tmp_path):
+    words = [
+        "train",
+        "digits",
+        "--model",
+        "resnet9,width=0.125",
+        "--head",
+        "memory_wrap,size=21,keep=30",
+    ]
+    runs = list(pair(tmp_path, *words))
+    for run, launcher in zip(runs, ([], TORCHRUN), strict=True):
+        said(launcher, "score", run, "attention,memories=2")
+        said(launcher, "memory", "replace", run, "--size", "20", "--choose", "balanced")
+        said(launcher, "memory", "test", run.parent, "--memories", "2")
+    for each in (runs, [run.with_name(f"{run.name}-balanced-20") for run in runs]):
+        assert (each[0] / "memory.npy").read_bytes() == (each[1] / "memory.npy").read_bytes()
+        found = [json.loads((run / "evaluation-2.json").read_text()) for run in each]
+        assert found[0]["accuracy"] == pytest.approx(found[1]["accuracy"], abs=0.05)
+    one, two = (np.load(run / "trace" / "loss.npy").astype("f4") for run in runs)
+    assert np.allclose(one[0], two[0], rtol=0.002)  # later epochs differ by rounding that grows
+    assert np.corrcoef(one[1:].ravel(), two[1:].ravel())[0, 1] > 0.99
+    one, two = (np.load(run / "scores" / "attention,memories=2.npy") for run in runs)
+    assert np.corrcoef(one, two)[0, 1] > 0.98

@@ -1,0 +1,9 @@
+"""Print the oldest allowed version of every dependency, for `make test-oldest`: `torch==2.10.0 ...`."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+print(*(need.replace(">=", "==") for need in project["dependencies"]))
