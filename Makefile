@@ -24,8 +24,8 @@ test-all: install lint
 test-oldest:
 	$(PYTHON) -m venv $(VENV)-oldest
 	$(VENV)-oldest/bin/pip install --quiet --upgrade pip
-	$(VENV)-oldest/bin/pip install --quiet $$($(PYTHON) tools/oldest.py)
-	$(VENV)-oldest/bin/pip install --quiet --editable '.[test]'
+	$(PYTHON) tools/oldest.py > $(VENV)-oldest/constraints.txt
+	$(VENV)-oldest/bin/pip install --quiet --constraint $(VENV)-oldest/constraints.txt --editable '.[test]'
 	$(VENV)-oldest/bin/python -m pytest -m 'not slow'
 
 lint: install
