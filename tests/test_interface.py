@@ -305,3 +305,10 @@ def test_the_index_is_used_as_asked(own, tmp_path, png):
     assert "exact; effective dimension" in str(db.explain(fresh, picture, index="never"))
     with pytest.raises(InputError, match="no use of the index 'always'"):
         db.explain(fresh, picture, index="always")
+
+
+def test_an_index_of_few_images_answers(tmp_path):
+    run = verbs.train(blobs(24), recipe=TINY.but(folds=0), out=tmp_path, test=blobs(30, 1, ()))
+    assert db.index(run, block=4).to_json()["top10_after"] == 1
+    few = verbs.train(blobs(9), recipe=TINY.but(folds=0), out=tmp_path, test=blobs(30, 1, ()))
+    assert db.index(few, block=4).to_json()["top10_before"] == 1

@@ -148,7 +148,8 @@ def test_influence_of_two_processes_equals_one(tmp_path):
         ):
             said(launcher, *words)
     paths = [
-        path.relative_to(tmp_path / "one") for path in (tmp_path / "one").glob("links/*/*.npy")
+        path.relative_to(tmp_path / "one")
+        for path in (tmp_path / "one").glob("attributions/*/*.npy")
     ]
     assert len(paths) == 3
     for path in [*paths, Path("scores") / "self_influence,eigenvalues=100.npy"]:

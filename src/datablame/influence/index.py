@@ -182,15 +182,17 @@ class Index(Result):
             )
             exact = inner.score(inner.prepare(torch.arange(len(queries))), rows).cpu()
             close = self.scores(self.asked(source.take(queries), of))[:, rows]
-            share = max(10, round(self._candidates(rerank) * len(rows) / len(self.run.data)))
-            best = exact.topk(10, 1).indices
+            ten = min(10, len(rows))
+            share = round(self._candidates(rerank) * len(rows) / len(self.run.data))
+            share = min(max(ten, share), len(rows))
+            best = exact.topk(ten, 1).indices
             return {
                 "queries": len(queries),
                 "rows": len(rows),
                 "spearman": float(
                     np.mean([spearman(a, b) for a, b in zip(exact, close, strict=True)])
                 ),
-                "top10_before": found(close.topk(10, 1).indices, best),
+                "top10_before": found(close.topk(ten, 1).indices, best),
                 "top10_after": found(close.topk(share, 1).indices, best),
                 "reranked_share": share / len(rows),
             }
