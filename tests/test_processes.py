@@ -69,17 +69,25 @@ def test_two_processes_equal_one(tmp_path, model):
         mine, theirs = (run.trace[channel].astype("f4") for run in (one, two))
         assert np.allclose(mine[0], theirs[0], rtol=1e-3, atol=1e-3), "the first epoch is the same"
         assert all(np.corrcoef(a, b)[0, 1] > 0.999 for a, b in zip(mine, theirs, strict=True))
+        if model == "mlp":  # no convolution, whose sums depend on the number of threads
+            assert np.allclose(mine, theirs, rtol=0.02, atol=0.02), channel
     same = (one.trace["prediction"] == two.trace["prediction"]).mean(1)
     assert same[0] == 1
-    assert same.min() > 0.95, "later epochs add up sums in another order, and steps multiply that"
+    assert same.mean() > (0.998 if model == "mlp" else 0.95), (
+        "later epochs add up sums in another order, and steps multiply that"
+    )
     for path in (one.path / "scores").glob("*.npy"):
         values, others = np.load(path), np.load(two.path / "scores" / path.name)
-        assert np.corrcoef(values, others)[0, 1] > 0.99, path.name
+        assert np.corrcoef(values, others)[0, 1] > (0.999 if model == "mlp" else 0.99), path.name
+        if model == "mlp":
+            assert np.allclose(values, others, rtol=0.05, atol=0.05), path.name
     acts = [
         [line.split(",")[4] for line in sorted((run.path / "verdict.csv").read_text().splitlines())]
         for run in (one, two)
     ]
-    assert np.mean([a == b for a, b in zip(*acts, strict=True)]) > 0.98
+    assert np.mean([a == b for a, b in zip(*acts, strict=True)]) > (
+        0.99 if model == "mlp" else 0.98
+    )
 
 
 def test_draws_depend_on_seed_and_row_alone():
