@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import results
 import torch
-from influence import BATCH, pearson, picked, trained
+from kronfluence_peer import BATCH, pearson, picked, trained
 from torch import Tensor
 
 import datablame as db

@@ -241,7 +241,7 @@ def test_a_model_read_back_says_the_same(run):
 def test_minutes_pick_a_recipe_and_stick_to_it(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(
         auto,
-        "step_cost",
+        "_step_cost",
         lambda recipe, _: (
             {"1.0": 8e-3, "0.5": 2e-3, "0.25": 5e-4}[recipe.model.rpartition("=")[2]],
             1,
@@ -255,9 +255,9 @@ def test_minutes_pick_a_recipe_and_stick_to_it(tmp_path, monkeypatch, capsys):
     assert picked.model == "resnet9,width=0.5"
     assert 10 <= picked.epochs <= 100
     assert "minutes: resnet9,width=0.5" in capsys.readouterr().err
-    monkeypatch.setattr(auto, "step_cost", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(auto, "_step_cost", lambda *_: pytest.fail("measured again"))
     assert auto.within(0.4, Recipe(), data, data, 1, tmp_path) == picked
-    monkeypatch.setattr(auto, "step_cost", lambda *_: (1.0, 1))
+    monkeypatch.setattr(auto, "_step_cost", lambda *_: (1.0, 1))
     with pytest.raises(InputError, match="minutes are too few"):
         auto.within(0.1, Recipe(), data, data, 1, tmp_path)
 
@@ -378,12 +378,14 @@ def test_a_trace_file_cut_off_at_its_head_is_made_anew(tmp_path):
     assert files.open_array(tmp_path / "x.npy", (2, 3), "float16").shape == (2, 3)
 
 
-def test_a_run_whose_cache_was_cleaned_gets_its_images_again(tmp_path, cache):
+def test_a_run_whose_cache_was_cleaned_gets_its_images_again(tmp_path, monkeypatch):
     import shutil
 
-    run = verbs.train(blobs(seed=5), recipe=TINY, out=tmp_path, test=blobs(30, 1, ()))
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("DATABLAME_CACHE", str(cache))
+    run = verbs.train(blobs(seed=5), recipe=TINY, out=tmp_path / "runs", test=blobs(30, 1, ()))
     shutil.rmtree(cache / "arrays")
     with pytest.raises(InputError, match="no longer at"):
         _ = Run(run.path).data
-    again = verbs.train(blobs(seed=5), recipe=TINY, out=tmp_path, test=blobs(30, 1, ()))
+    again = verbs.train(blobs(seed=5), recipe=TINY, out=tmp_path / "runs", test=blobs(30, 1, ()))
     assert len(Run(again.path).data.batch(torch.arange(3))[0]) == 3

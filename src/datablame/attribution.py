@@ -128,9 +128,11 @@ class Attribution(Result):
         return self.path.parents[1] / "figures" / f"{self.path.name}.png"
 
     def pictures(self) -> list[Path]:
+        """The contact sheet of queries and images."""
         return [self.picture]
 
     def to_json(self) -> dict[str, Any]:
+        """What was asked by which method, where the files are, and the strongest of each query."""
         wanted = ("method", "measure", "seconds", "index", "weights", "effective_dimension")
         known = {name: self.facts[name] for name in wanted if name in self.facts}
         places = {"attribution": str(self.path), "picture": str(self.picture)}

@@ -89,7 +89,7 @@ def doctor() -> dict[str, Any]:
 
 
 @app.meta.default
-def launch(
+def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
     fail_over: str | None = None,
@@ -124,13 +124,13 @@ def launch(
     result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     if result is None or isinstance(result, int):  # help or version was printed
         return 0
-    facts = facts_of(result)
+    facts = _facts_of(result)
     if limit is not None and "suspect_share" not in facts:
         raise InputError("--fail-over goes with audit and judge: this command finds no suspects")
     shown = (
         json.dumps(facts, ensure_ascii=False) if as_json else said(result, facts)
     )  # by all ranks
-    if main_process():
+    if _main_process():
         print(shown)
         from datablame.base import progress
 
@@ -145,7 +145,7 @@ def launch(
     return 0
 
 
-def facts_of(result: Any) -> dict[str, Any]:
+def _facts_of(result: Any) -> dict[str, Any]:
     """A command's result as plain values under stable names."""
     if isinstance(result, dict):
         return result
@@ -161,7 +161,7 @@ def said(result: Any, facts: dict[str, Any]) -> str:
     return str(result)
 
 
-def main_process() -> bool:
+def _main_process() -> bool:
     from datablame.base import processes
 
     return processes.rank() == 0
@@ -184,7 +184,7 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
-        with together():
+        with _together():
             return (
                 app.meta(
                     arguments, exit_on_error=False, print_error=False, result_action="return_value"
@@ -210,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 @contextlib.contextmanager
-def together() -> Any:
+def _together() -> Any:
     """Join the other processes under torchrun; without it nothing heavy is imported."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield

@@ -51,6 +51,7 @@ class Packed:
 
     @classmethod
     def open(cls, path: Path, digest: str, noise: Perturbation | None = None) -> Packed:
+        """Images mapped from a `.npy` file. Raises InputError where the file is gone."""
         if not path.exists():
             raise InputError(
                 f"the images of this set are no longer at {path}; load it again from its source"
@@ -236,6 +237,7 @@ class Dataset(Result):
         return images[0], int(labels[0])
 
     def to_json(self) -> dict[str, Any]:
+        """Source, split, shape, and how many examples each class has."""
         known = {} if self.wrong is None else {"wrong_labels": int(self.wrong.sum())}
         counts = self.labels.bincount(minlength=len(self.classes)).tolist()
         facts = {
@@ -280,6 +282,7 @@ class Dataset(Result):
         return None if self.truth is None else (self.truth >= 0) & (self.truth != self.labels)
 
     def name(self, row: int) -> str:
+        """The name of one example."""
         return self.names[row].as_py()
 
     def batch(self, index: Int[Tensor, " B"]) -> tuple[UInt8[Tensor, "B C H W"], Int[Tensor, " B"]]:

@@ -105,6 +105,7 @@ class Recipe:
         return dataclasses.replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
+        """The fields by name."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -148,6 +149,7 @@ class Recipe:
         return cls.from_json(fields)
 
     def to_yaml(self) -> str:
+        """The fields as a YAML file, in their order."""
         import yaml
 
         return yaml.safe_dump(self.to_json(), sort_keys=False)

@@ -77,7 +77,7 @@ class Run(Result):
             "format": 1,
             "recipe": recipe.to_json(),
             "fingerprint": fingerprint,
-            "started": now(),
+            "started": _now(),
         }
         files.write_json(
             path / "run.json",
@@ -205,6 +205,7 @@ class Run(Result):
         return self.card.rstrip("\n")
 
     def to_json(self) -> dict[str, Any]:
+        """Paths, and what was found so far: verdict, measures, comparison."""
         out: dict[str, Any] = {
             "run": str(self.path),
             "table": str(self.path / "examples.parquet"),
@@ -228,6 +229,7 @@ class Run(Result):
         return parquet.read_table(path).to_pydict() if path.exists() else self.data.columns()
 
     def pictures(self) -> list[Path]:
+        """The contact sheet of suspects."""
         return [self.path / "figures" / "suspects.png"]
 
     @property
@@ -279,14 +281,17 @@ class Run(Result):
 
     @functools.cached_property
     def recipe(self) -> Recipe:
+        """How the run was trained."""
         return Recipe.from_json(self.about["recipe"])
 
     @functools.cached_property
     def data(self) -> Dataset:
+        """The training set."""
         return Dataset.restore(self.path / "data" / "train")
 
     @functools.cached_property
     def test(self) -> Dataset | None:
+        """The test set; None where there is none."""
         return (
             Dataset.restore(self.path / "data" / "test")
             if (self.path / "data" / "test.json").exists()
@@ -306,6 +311,7 @@ class Run(Result):
 
     @property
     def finished(self) -> bool:
+        """Whether its training has ended."""
         return self.about["finished"] is not None
 
     @property
@@ -390,7 +396,7 @@ class Run(Result):
                     f"{self.recipe.epochs} epochs were announced, {self.epoch + 1} observed"
                 )
             self.recorder.write(self.epoch)
-        self.change(finished=now(), **facts)
+        self.change(finished=_now(), **facts)
         return self
 
 
@@ -433,7 +439,7 @@ def plain(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_.]+", "_", name).strip("._") or "set"
 
 
-def now() -> str:
+def _now() -> str:
     import datetime
 
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -33,6 +33,7 @@ class Scores(Result):
             )
 
     def to_json(self) -> dict[str, Any]:
+        """The name, and the twenty most suspect rows with their scores."""
         worst = self.values.argsort(descending=True, stable=True)[:20]
         return {
             "name": self.name,
@@ -42,6 +43,7 @@ class Scores(Result):
         }
 
     def columns(self) -> dict[str, Any]:
+        """One column, named after the scores."""
         return {self.name: self.values.numpy()}
 
     def ranks(self) -> Float[Tensor, " N"]:

@@ -59,6 +59,7 @@ class Verdict(Result):
     scores: str = "blend"
 
     def to_json(self) -> dict[str, Any]:
+        """How many examples each act has, the estimate of wrong labels, and by what."""
         suspects, (estimate, low, high) = self.count(DROP, FIX), self.estimate
         return {
             "suspects": suspects,

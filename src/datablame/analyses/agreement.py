@@ -29,9 +29,11 @@ class Agreement(Result):
     others: dict[str, dict[str, float]]
 
     def to_json(self) -> dict[str, Any]:
+        """Correlations with the reference, by name."""
         return self.others
 
     def columns(self) -> dict[str, Any]:
+        """A row for each that was compared with the reference."""
         rows = list(self.others.values())
         return {"name": list(self.others)} | {key: [row[key] for row in rows] for key in rows[0]}
 
@@ -54,7 +56,7 @@ def agreement(run: Run, names: Sequence[str], queries: int = 16, rows: int = 100
     ]
     return Agreement(
         names[0],
-        {name: close(values[0], each) for name, each in zip(names[1:], values[1:], strict=True)},
+        {name: _close(values[0], each) for name, each in zip(names[1:], values[1:], strict=True)},
     )
 
 
@@ -66,7 +68,7 @@ def _sample(run: Run, method: str, queries: int, rows: int) -> Tensor:
     return attributor.score(attributor.prepare(torch.arange(len(asked))), chosen).cpu()
 
 
-def close(a: Tensor, b: Tensor) -> dict[str, float]:
+def _close(a: Tensor, b: Tensor) -> dict[str, float]:
     """Means over queries."""
     ten = min(10, a.shape[1])
     return {

@@ -186,7 +186,7 @@ def heatmaps(found: MemoryView, query: int, baseline: str = "white") -> tuple[li
     own = found.queries.batch(torch.tensor([query]))[0]
     rows = torch.from_numpy(found.rows[query])
     images = torch.cat([own, found.run.data.batch(rows)[0]]).float() / 255
-    start = {"white": torch.ones_like, "black": torch.zeros_like, "blurred": blurred}[baseline](
+    start = {"white": torch.ones_like, "black": torch.zeros_like, "blurred": _blurred}[baseline](
         images
     )
     answer = int(found.answers[query])
@@ -213,7 +213,7 @@ def heatmaps(found: MemoryView, query: int, baseline: str = "white") -> tuple[li
     ], float(error[0])
 
 
-def blurred(images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:
+def _blurred(images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:
     sigma = max(images.shape[2:]) / 8
     kernel = min(2 * round(2 * sigma) + 1, 2 * min(images.shape[2:]) - 1)
     return gaussian_blur(images, [kernel, kernel], [sigma, sigma])
@@ -237,10 +237,13 @@ def faithfulness(run: Run, memories: int = 5) -> dict[str, float]:
     path = run.path / f"evaluation-{memories}.json"
     if not processes.agree(path.exists()):
         with progress.stage("evaluate"):
-            files.write_json(
-                path,
-                measured(run, memories) if attentive(run.model) else {"accuracy": _plainly(run)},
+            plain = _plainly(run)
+            facts = (
+                _measured(run, memories) | {"kept_memory": plain}
+                if attentive(run.model)
+                else {"accuracy": plain}
             )
+            files.write_json(path, facts)
     return files.read_json(path)
 
 
@@ -265,7 +268,7 @@ class MemoryTest(Result):
 
     @property
     def sentence(self) -> str:
-        return "\n".join(line(kind, self.counts[kind], mean) for kind, mean in self.means.items())
+        return "\n".join(_line(kind, self.counts[kind], mean) for kind, mean in self.means.items())
 
     def to_json(self) -> dict[str, Any]:
         return {"runs": self.runs, "means": self.means, "sentence": self.sentence}
@@ -290,7 +293,7 @@ def summary(found: Sequence[dict[str, float]]) -> dict[str, float]:
     return mean | ({"over_seeds": round(statistics.stdev(several), 5)} if several else {})
 
 
-def line(kind: str, count: int, mean: dict[str, float]) -> str:
+def _line(kind: str, count: int, mean: dict[str, float]) -> str:
     spread = f" ± {100 * mean['over_seeds']:.2f}" if "over_seeds" in mean else ""
     return f"{kind}, {count} run{'s' * (count > 1)}: {100 * mean['accuracy']:.2f}{spread} %"
 
@@ -332,7 +335,8 @@ def _plainly(run: Run) -> float:
     return round(right / len(run.test), 5)
 
 
-def measured(run: Run, memories: int) -> dict[str, float]:
+def _measured(run: Run, memories: int) -> dict[str, float]:
+    """What `faithfulness` says of a head with a memory, over random memories."""
     held = MemoryBank.of(run)
     size, count = held.head.how.size, len(run.data)
     assert run.test is not None
@@ -366,15 +370,11 @@ def measured(run: Run, memories: int) -> dict[str, float]:
         if not values.isnan().all()
     }
     spread = round(float(shares["accuracy"].std(correction=min(1, memories - 1))), 5)
-    whole = whole_set(held, features, labels)
-    return (
-        means
-        | {"over_memories": spread, "kept_memory": _plainly(run)}
-        | ({} if whole is None else {"whole_set": whole})
-    )
+    whole = _whole_set(held, features, labels)
+    return means | {"over_memories": spread} | ({} if whole is None else {"whole_set": whole})
 
 
-def whole_set(
+def _whole_set(
     held: MemoryBank, features: Float[Tensor, "n D"], labels: Int[Tensor, " n"]
 ) -> float | None:
     """Accuracy with the whole training set as the memory; None where its features do not fit into

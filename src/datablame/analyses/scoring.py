@@ -26,7 +26,7 @@ HAS = {"heldout": has_heldout, "features": has_features}
 """What a signal may declare that it NEEDS of a run."""
 
 
-def defaults(run: Run) -> list[str]:
+def _defaults(run: Run) -> list[str]:
     """The signals of the default blend that this run has what they need for."""
     needs = {name: methods.declared("signals", name, "NEEDS") for name in DEFAULT}
     return [name for name in DEFAULT if needs[name] is None or HAS[needs[name]](run)]
@@ -39,10 +39,10 @@ def scored(run: Run, signal: Signal) -> Scores:
     """
     if callable(signal):
         name = f"{signal.__module__}.{getattr(signal, '__qualname__', type(signal).__name__)}"
-        return _written(run, _checked(run, name, signal))
+        return _checked(run, name, signal, keep=True)
     function = methods.find("signals", signal)
     if "." in methods.parse(signal)[0]:
-        return _written(run, _checked(run, signal, function))
+        return _checked(run, signal, function, keep=True)
     path = place(run.path, signal)
     if reads := methods.declared("signals", signal, "reads", run):
         mark, facts = {"reads": files.digest_of(reads)}, path.with_suffix(".json")
@@ -53,8 +53,8 @@ def scored(run: Run, signal: Signal) -> Scores:
     return Scores(signal, torch.from_numpy(values.copy()))
 
 
-def _checked(run: Run, name: str, function: Callable[..., Any]) -> Scores:
-    """What a signal returns, as scores.
+def _checked(run: Run, name: str, function: Callable[..., Any], keep: bool = False) -> Scores:
+    """What a signal returns, as scores; written into the run's folder to `keep` it.
 
     Raises InputError where it is not one number per example.
     """
@@ -65,12 +65,9 @@ def _checked(run: Run, name: str, function: Callable[..., Any]) -> Scores:
             f"a signal returns one number per example, [{len(run.data)}]; {name} returned "
             f"{list(values.shape)}"
         )
+    if keep:
+        files.write_array(place(run.path, name), values.numpy())
     return Scores(name, values)
-
-
-def _written(run: Run, scores: Scores) -> Scores:
-    files.write_array(place(run.path, scores.name), scores.values.numpy())
-    return scores
 
 
 def blended(run: Run, signals: Sequence[Signal], name: str | None = None) -> Scores:
@@ -78,7 +75,7 @@ def blended(run: Run, signals: Sequence[Signal], name: str | None = None) -> Sco
 
     Without a name, the default blend is `blend`, and others are named by their parts.
     """
-    each = [scored(run, signal) for signal in signals or defaults(run)]
+    each = [scored(run, signal) for signal in signals or _defaults(run)]
     if len(each) == 1:
         return each[0]
     own, parts = name, "+".join(scores.name for scores in each)
@@ -89,7 +86,9 @@ def blended(run: Run, signals: Sequence[Signal], name: str | None = None) -> Sco
         raise InputError(f"'{name}' is not the name of a file; a blend's name has no / in it")
     if name == BLEND and signals:
         raise InputError(f"'{BLEND}' is the default blend; give this one another name, or none")
-    return _written(run, blend(each, name))
+    scores = blend(each, name)
+    files.write_array(place(run.path, name), scores.values.numpy())
+    return scores
 
 
 def names(run: Run) -> list[str]:

@@ -30,7 +30,7 @@ HELD: set[Path] = set()
 """Folders that this process holds for writing."""
 
 
-def write(path: Path, save: Callable[[Path], None]) -> Path:
+def write(path: Path, save: Callable[[Path], object]) -> Path:
     """Let `save` fill a temporary file, or make a folder of that name, next to `path`, then rename
     it into place.
     """
@@ -78,22 +78,25 @@ def _failed(path: Path, error: OSError) -> Exception:
     return error
 
 
-def write_text(path: Path, text: str) -> Path:
-    return write_bytes(path, text.encode())
-
-
 def write_bytes(path: Path, data: bytes) -> Path:
-    def save(part: Path) -> None:
-        part.write_bytes(data)
+    """A file of these bytes."""
+    return write(path, lambda part: part.write_bytes(data))
 
-    return write(path, save)
+
+def write_text(path: Path, text: str) -> Path:
+    """A UTF-8 text file."""
+    return write(path, lambda part: part.write_bytes(text.encode()))
 
 
 def write_json(path: Path, value: object) -> Path:
-    return write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    """A JSON file, indented by two."""
+    text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return write(path, lambda part: part.write_bytes(text.encode()))
 
 
 def write_array(path: Path, array: np.ndarray) -> Path:
+    """A `.npy` file, without pickle."""
+
     def save(part: Path) -> None:
         with open(part, "wb") as file:
             np.save(file, array, allow_pickle=False)
@@ -130,6 +133,7 @@ def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> Path:
 
 
 def write_csv(path: Path, columns: dict[str, Any]) -> Path:
+    """A CSV file of named columns, safe in a spreadsheet."""
     return write_bytes(path, spreadsheet(columns))
 
 
@@ -220,6 +224,7 @@ def human(count: float) -> str:
 
 
 def read_json(path: Path) -> Any:
+    """What a JSON file says."""
     return json.loads(path.read_text(encoding="utf-8"))
 
 

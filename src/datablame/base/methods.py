@@ -42,18 +42,14 @@ ROOT = Path(__file__).parent.parent / "methods"
 
 def names(room: str) -> list[str]:
     """The methods of a room, sorted."""
-    return sorted(found.name for found in pkgutil.iter_modules([str(folder(room))]))
-
-
-def folder(room: str) -> Path:
-    return ROOT / room
+    return sorted(found.name for found in pkgutil.iter_modules([str(ROOT / room)]))
 
 
 def first_line(room: str, name: str) -> str:
     """The first docstring line of a method, and the rest of its sentence, read without importing
     what it needs.
     """
-    tree = ast.parse((folder(room) / f"{name}.py").read_text())
+    tree = ast.parse((ROOT / room / f"{name}.py").read_text())
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
             text = (ast.get_docstring(node) or "").partition("\n\n")[0]
@@ -102,17 +98,20 @@ def find(room: str, spec: str) -> Callable[..., Any]:
     Raises InputError for an unknown name, option or value, with the nearest there is.
     """
     name, options = renames.method(room, *parse(spec))
-    function = elsewhere(name) if "." in name else within(room, name)
+    if "." in name:
+        function = elsewhere(name)
+    elif name in (there := names(room)):
+        function = getattr(importlib.import_module(f"datablame.methods.{room}.{name}"), name)
+    else:
+        raise unknown(room.removesuffix("s"), name, there)
     return functools.partial(function, **cast(function, name, options))
 
 
-def within(room: str, name: str) -> Callable[..., Any]:
-    if name not in names(room):
-        raise unknown(room.removesuffix("s"), name, names(room))
-    return getattr(importlib.import_module(f"datablame.methods.{room}.{name}"), name)
-
-
 def elsewhere(dotted: str) -> Callable[..., Any]:
+    """A function of another package by its dotted name.
+
+    Raises InputError where it cannot be imported.
+    """
     module, _, name = dotted.rpartition(".")
     try:
         return getattr(importlib.import_module(module), name)

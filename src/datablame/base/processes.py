@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import logging
 import os
 from collections.abc import Iterator
 from typing import TypeVar
@@ -23,24 +24,30 @@ T = TypeVar("T")
 
 
 def start() -> None:
-    """Join the other processes when started by `torchrun`; alone otherwise."""
+    """Join the other processes when started by `torchrun`; alone otherwise. Messages come from rank
+    0.
+    """
     if "TORCHELASTIC_RUN_ID" in os.environ and not dist.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
         patience = datetime.timedelta(hours=24)  # rank 0 may be decoding a large set
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=patience)
+        logging.getLogger("datablame").disabled = dist.get_rank() != 0
 
 
 def stop() -> None:
+    """Leave the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def rank() -> int:
+    """Of this process, from 0; 0 where it is alone."""
     return dist.get_rank() if dist.is_initialized() else 0
 
 
 def size() -> int:
+    """How many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
@@ -111,7 +118,7 @@ def agree(value: T) -> T:
 
 def wait() -> None:
     """Until every process is here."""
-    if size() > 1:
+    if dist.is_initialized():
         dist.barrier()
 
 

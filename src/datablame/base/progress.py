@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from datablame.base import processes
-
 T = TypeVar("T")
 
 
@@ -102,7 +100,7 @@ def stage(name: str) -> Iterator[None]:
 
 
 LOG = logging.getLogger("datablame")
-"""Messages for the person who waits; INFO unless its level is set otherwise."""
+"""Messages for the person who waits, from rank 0 alone; INFO unless its level is set otherwise."""
 
 
 class _Standard(logging.StreamHandler):
@@ -117,13 +115,16 @@ class _Standard(logging.StreamHandler):
         return sys.stderr
 
 
+_STANDARD = _Standard()
+
+
 def _heard() -> bool:
     """Whether messages are wanted; where nobody has set up logging, they go to standard error."""
     if not LOG.hasHandlers():
-        LOG.addHandler(_Standard())
+        LOG.addHandler(_STANDARD)
     if LOG.level == logging.NOTSET:
         LOG.setLevel(logging.INFO)
-    return processes.rank() == 0 and LOG.isEnabledFor(logging.INFO)
+    return LOG.isEnabledFor(logging.INFO)
 
 
 def quiet(yes: bool = True) -> None:
@@ -132,13 +133,13 @@ def quiet(yes: bool = True) -> None:
 
 
 def say(line: str) -> None:
-    """One line for the person who waits, from rank 0 alone."""
+    """One line for the person who waits."""
     if _heard():
         LOG.info(line)
 
 
 class Ticker:
-    """TrainingState of one long piece of work, once it has taken two seconds, with the remaining
+    """Progress of one long piece of work, once it has taken two seconds, with the remaining
     time; `total` is 0 where nobody knows it.
 
     A line that is written over on a terminal; elsewhere a plain line at most every ten seconds.

@@ -295,7 +295,7 @@ VIEWS = {
     "given": lambda run, channel, rows: (-channel("loss")).exp(),
     "rival": lambda run, channel, rows: (-channel("loss") - channel("margin")).exp().clamp_max(1),
     "right": lambda run, channel, rows: (channel("prediction") == run.data.labels[rows]).float(),
-    "steady": lambda run, channel, rows: steady(channel("prediction")),
+    "steady": lambda run, channel, rows: _steady(channel("prediction")),
     **{
         name: lambda run, channel, rows, name=name: channel(name)
         for name in ("loss", "margin", "entropy", "el2n")
@@ -304,7 +304,7 @@ VIEWS = {
 """What can be seen of an epoch: `(run, channel, rows) -> [T,n]`."""
 
 
-def steady(prediction: Float[Tensor, "T n"]) -> Float[Tensor, "T n"]:
+def _steady(prediction: Float[Tensor, "T n"]) -> Float[Tensor, "T n"]:
     """Is the prediction that of the epoch before? At the first epoch it is."""
     return torch.cat([torch.ones_like(prediction[:1]), (prediction[1:] == prediction[:-1]).float()])
 

@@ -71,7 +71,7 @@ def ablation(
     table = []
     for signal in [*signals, "random"]:
         for share in shares:
-            keep = torch.stack([left(run, signal, share, seed) for seed in seeds])
+            keep = torch.stack([_left(run, signal, share, seed) for seed in seeds])
             kind = f"{signal} without {share:.0%}"
             each = probe.tried(keep, tests) if probe else _nets(run, kind, keep, seeds, tests)
             wrong = run.data.wrong
@@ -100,7 +100,7 @@ def _seen(test: Dataset, noise: str, strength: float) -> Dataset:
     return found
 
 
-def left(run: Run, signal: str, share: float, seed: int) -> Bool[Tensor, " N"]:
+def _left(run: Run, signal: str, share: float, seed: int) -> Bool[Tensor, " N"]:
     """Which examples stay when the most suspect share by a signal goes, or as many drawn at
     random.
     """

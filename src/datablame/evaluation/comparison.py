@@ -40,6 +40,7 @@ class Comparison(Result):
     conclusion: str
 
     def to_json(self) -> dict[str, Any]:
+        """Accuracies, gains, intervals and what they say."""
         return asdict(self) | {"sentence": self.sentence}
 
     def columns(self) -> dict[str, Any]:
@@ -102,9 +103,9 @@ def comparison(
     elif abs(gain[0]) > spread and gain[2] < 0:
         conclusion = "hurt"
     return Comparison(
-        means(was),
-        means(now),
-        means(random) if random is not None else [],
+        _means(was),
+        _means(now),
+        _means(random) if random is not None else [],
         gain,
         over,
         max((gain[2] - gain[1]) / 2, spread, 2 / was.shape[1]),
@@ -124,7 +125,7 @@ def rights(runs: Sequence[Run]) -> Bool[Tensor, "S n"]:
     )
 
 
-def means(right: Bool[Tensor, "S n"]) -> list[float]:
+def _means(right: Bool[Tensor, "S n"]) -> list[float]:
     return [round(x, 5) for x in right.float().mean(1).tolist()]
 
 

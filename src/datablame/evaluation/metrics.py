@@ -99,9 +99,11 @@ class Measures(Result):
         return cls({name: {key: entry(name, key) for key in first[name]} for name in names})
 
     def to_json(self) -> dict[str, Any]:
+        """Metrics by score."""
         return self.rows
 
     def columns(self) -> dict[str, Any]:
+        """A row for each score."""
         keys = next(iter(self.rows.values()), {})
         return {"score": list(self.rows)} | {
             key: [row[key] for row in self.rows.values()] for key in keys

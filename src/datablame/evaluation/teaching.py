@@ -103,7 +103,7 @@ def teach(runs: Sequence[Run], detector: Detector, training: DetectorTraining) -
     ticker.close()
     net.load_state_dict(weights)
     detector.about = {
-        "taught_on": [facts(run) for run in runs],
+        "taught_on": [_facts(run) for run in runs],
         "epochs": sorted({run.trace.epochs for run in runs}),
         "training": dataclasses.asdict(training),
         "held_out": {name: round(value, 4) for name, value in measures.items()},
@@ -167,7 +167,7 @@ def _examined(net: Detector, taught: Sequence[_TaughtRun]) -> dict[str, float]:
     return {name: sum(values) / max(1, len(values)) for name, values in found.items()}
 
 
-def facts(run: Run) -> dict[str, Any]:
+def _facts(run: Run) -> dict[str, Any]:
     """What a detector's file says of a run that it was taught on."""
     data, recipe = run.data, run.recipe
     wrong = data.wrong

@@ -17,7 +17,7 @@ from datablame.scores import name_of
 from datablame.verdict import ACTS, Verdict
 
 
-def columns(run: Run, verdict: Verdict) -> dict[str, Any]:
+def _columns(run: Run, verdict: Verdict) -> dict[str, Any]:
     """One row an example: names, labels by number and by name, every signal, rank, act, and by
     whom.
 
@@ -47,7 +47,7 @@ def columns(run: Run, verdict: Verdict) -> dict[str, Any]:
 
 def examples(run: Run, verdict: Verdict) -> Path:
     """examples.parquet in the run's folder."""
-    return files.write_table(run.path / "examples.parquet", columns(run, verdict))
+    return files.write_table(run.path / "examples.parquet", _columns(run, verdict))
 
 
 def export(run: Run, to: Path) -> Path:
@@ -62,7 +62,7 @@ def export(run: Run, to: Path) -> Path:
             f"cannot export to '{to}': name a file that ends in .csv, .parquet or .npz, or "
             "a folder, without an ending"
         )
-    table = columns(run, Verdict.read(run.path / "verdict.csv", run.data))
+    table = _columns(run, Verdict.read(run.path / "verdict.csv", run.data))
     if to.suffix == ".parquet":
         return files.write_table(to, table)
     return files.write_csv(to, table)

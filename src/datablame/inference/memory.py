@@ -45,8 +45,17 @@ def settle(run: Run, model: Classifier) -> None:
     if not (head := attentive(model)):
         return
     model.eval()
-    rows = run.keep("memory", lambda: chosen(run, model, head.how.choose, head.how.kept).numpy())
-    _hold(model, run, torch.from_numpy(rows.copy()))
+    how = head.how
+
+    def chosen() -> np.ndarray:
+        if how.choose in ("random", "balanced"):
+            rows = (_at_random if how.choose == "random" else spread)(run, how.kept)
+        else:
+            bank = MemoryBank.of(run, model)
+            rows = (bank.prototypes if how.choose == "prototypes" else bank.used)(how.kept)
+        return told(run, rows).numpy()
+
+    _hold(model, run, torch.from_numpy(run.keep("memory", chosen).copy()))
 
 
 @torch.no_grad()
@@ -58,18 +67,6 @@ def _hold(model: Classifier, run: Run, rows: Int[Tensor, " M"]) -> None:
     head.held = torch.cat(
         [model.features(run.data.batch(part)[0]).float() for part in rows.split(512)]
     )
-
-
-def chosen(run: Run, model: Classifier, how: str, count: int) -> Int[Tensor, " M"]:
-    """Rows of a memory, by `Attention.choose`."""
-    if how == "random":
-        rows = _at_random(run, count)
-    elif how == "balanced":
-        rows = spread(run, count)
-    else:
-        recall = MemoryBank.of(run, model)
-        rows = recall.prototypes(count) if how == "prototypes" else recall.used(count)
-    return told(run, rows)
 
 
 def told(run: Run, rows: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
@@ -146,7 +143,9 @@ class MemoryBank:
         """The mean weight of every training image in `count` random memories that it is in;
         `without`: each query's own row, which it never sees.
         """
-        similar = self._similar(x)
+        measure = SIMILARITIES[self.head.how.similarity]
+        blocks = torch.arange(len(self.features)).split(max(1, BLOCK // self.features.shape[1]))
+        similar = torch.cat([measure(x.float(), self.at(rows)) for rows in blocks], 1)
         if without is not None:
             far = similar.amin(1) - 1e4 * max(1.0, float(self.head.warmth.exp()))
             similar[torch.arange(len(x)), without.to(similar.device)] = far
@@ -166,12 +165,6 @@ class MemoryBank:
                 "memory; answer by the kept memory or a random one"
             )
         return self.at(torch.arange(len(self.features)))
-
-    def _similar(self, x: Float[Tensor, "q D"]) -> Float[Tensor, "q N"]:
-        """Similarities to all training images, a block of them at a time."""
-        measure = SIMILARITIES[self.head.how.similarity]
-        blocks = torch.arange(len(self.features)).split(max(1, BLOCK // self.features.shape[1]))
-        return torch.cat([measure(x.float(), self.at(rows)) for rows in blocks], 1)
 
     def used(self, count: int) -> Int[Tensor, " M"]:
         """The training images that others look at most, the most first."""

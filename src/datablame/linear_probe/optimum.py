@@ -190,7 +190,7 @@ class Preconditioner:
         return eased - eased.mean(1, keepdim=True)
 
 
-def newton(
+def _newton(
     problem: Problem, basis: Basis, theta: Float[Tensor, "R K d"], rounds: int = 20
 ) -> Float[Tensor, "R K d"]:
     """One Newton step from theta: conjugate gradients for its direction, halved for a set until its
@@ -256,7 +256,7 @@ def optimum(
     basis = basis or Basis.of(problem)
     ticker = progress.Ticker(0, "fitting", "Newton steps")
     for _ in range(steps):
-        new = newton(problem, basis, theta)
+        new = _newton(problem, basis, theta)
         if torch.equal(new, theta):
             break
         theta = new

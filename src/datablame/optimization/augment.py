@@ -36,13 +36,13 @@ def augment(
     if "zoom" in words:
         images = _zoomed(images, rows, *seed)
     if words & {"crop", "flip"}:
-        images = moved(images, rows, words, *seed)
+        images = _moved(images, rows, words, *seed)
     for turn in range(2 if "randaugment" in words else 0):
         images = _changed(images, rows, *seed, turn)
     return images
 
 
-def moved(
+def _moved(
     images: UInt8[Tensor, "B C H W"], rows: Int[Tensor, " B"], words: set[str], *seed: object
 ) -> UInt8[Tensor, "B C H W"]:
     """Shifted and mirrored in one gather."""
@@ -138,7 +138,7 @@ def _blended(x: Tensor, other: Tensor, amount: Tensor) -> Tensor:
     return x + 1.8 * amount * (x - other)
 
 
-def grey(x: Float[Tensor, "b C H W"]) -> Float[Tensor, "b 1 H W"]:
+def _grey(x: Float[Tensor, "b C H W"]) -> Float[Tensor, "b 1 H W"]:
     return x.mean(1, keepdim=True)
 
 
@@ -149,7 +149,7 @@ def _coarse(
     return (x * 255 / step + 1e-3).floor() * step / 255
 
 
-def cut(x: Float[Tensor, "b C H W"], amount: Float[Tensor, "b 1 1 1"]) -> Float[Tensor, "b C H W"]:
+def _cut(x: Float[Tensor, "b C H W"], amount: Float[Tensor, "b 1 1 1"]) -> Float[Tensor, "b C H W"]:
     """A square of up to half the side, greyed, at a place that the amount decides too."""
     height, width = x.shape[2:]
     side = amount.abs() * min(height, width)
@@ -170,8 +170,8 @@ CHANGES = (
     lambda x, amount: _affine(x, y=0.9 * amount),
     _rotated,
     lambda x, amount: _blended(x, torch.zeros_like(x), amount),
-    lambda x, amount: _blended(x, grey(x), amount),
-    lambda x, amount: _blended(x, grey(x).mean((2, 3), keepdim=True), amount),
+    lambda x, amount: _blended(x, _grey(x), amount),
+    lambda x, amount: _blended(x, _grey(x).mean((2, 3), keepdim=True), amount),
     lambda x, amount: _blended(x, avg_pool2d(x, 3, 1, 1, count_include_pad=False), amount),
     lambda x, amount: torch.where(x > 1 - amount.abs(), 1 - x, x),
     lambda x, amount: _coarse(x, 2 ** (8 * amount.abs()).floor()),
@@ -179,7 +179,7 @@ CHANGES = (
         (x - x.amin((2, 3), keepdim=True))
         / (x.amax((2, 3), keepdim=True) - x.amin((2, 3), keepdim=True)).clamp_min(1e-3)
     ),
-    cut,
+    _cut,
 )
 """Identity, shear and shift along both axes, rotation, brightness, colour, contrast, sharpness,
 solarize, posterize, auto-contrast, cutout."""

@@ -73,7 +73,7 @@ class TrainingState:
             )
         entry = entry_of(run, epoch, losses.mean().item(), time.perf_counter() - self.began)
         if run.test is not None and recipe.validate and (epoch + 1) % recipe.validate == 0:
-            entry |= validation(model, run.test)
+            entry |= _validation(model, run.test)
         _write_log(run, entry)
         self.save(epoch)
         self.began = time.perf_counter()
@@ -95,7 +95,7 @@ class TrainingState:
             }
         facts = {
             "epoch": str(epoch + 1),
-            "run": mark(self.run),
+            "run": _mark(self.run),
             "scaler": json.dumps(self.scaler.state_dict()),
         }
         files.write_tensors(self.run.path / "progress.safetensors", kept, facts)
@@ -112,7 +112,7 @@ class TrainingState:
             return 0
         with safe_open(path, "pt") as file:
             facts = file.metadata()
-            if facts.get("run") != mark(run):
+            if facts.get("run") != _mark(run):
                 raise InputError(
                     f"{path} is a checkpoint of another recipe or other data; delete it, "
                     "or name another folder with --out"
@@ -141,7 +141,7 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def mark(run: Run) -> str:
+def _mark(run: Run) -> str:
     return run.recipe.hash(run.about["fingerprint"])
 
 
@@ -175,7 +175,7 @@ def look(model: Classifier, data: Dataset, recorder: Recorder) -> None:
 
 
 @torch.inference_mode()
-def validation(model: Classifier, test: Dataset) -> dict[str, float]:
+def _validation(model: Classifier, test: Dataset) -> dict[str, float]:
     """Error, top-5 error and mean cross-entropy on the test images."""
     model.eval()
     sums = torch.zeros(

@@ -32,12 +32,12 @@ def card(run: Run, verdict: Verdict) -> str:
         f"{verdict.count(DROP):,} to drop; {verdict.count(ASK):,} hard ones to look at\n"
         f"estimate   {estimate:,.0f} wrong labels (95 % interval {low:,.0f} to "
         f"{high:,.0f}), by {verdict.by}\n"
-        f"ranking    {ranking(run)}\n"
-        f"cleaning   {cleaning(run)}\n"
+        f"ranking    {_ranking(run)}\n"
+        f"cleaning   {_cleaning(run)}\n"
     )
 
 
-def ranking(run: Run) -> str:
+def _ranking(run: Run) -> str:
     m = run.measures
     if m is None:
         return "the truth is not known: look at the worst suspects in the report"
@@ -48,6 +48,6 @@ def ranking(run: Run) -> str:
     )
 
 
-def cleaning(run: Run) -> str:
+def _cleaning(run: Run) -> str:
     facts = run.comparison
     return facts["sentence"] if facts else "not retrained"

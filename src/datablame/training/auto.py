@@ -152,7 +152,7 @@ class Estimate(Result):
 
 def estimate(recipe: Recipe, data: Dataset, test: Dataset, seeds: int) -> Estimate:
     """Measure a few steps of a settled recipe, and reckon what the whole audit takes."""
-    seconds, model_bytes = step_cost(recipe, data)
+    seconds, model_bytes = _step_cost(recipe, data)
     runs = _trainings(recipe, seeds)
     activations = 60 * prod(data.shape) * 4 * recipe.batch_size
     disk = int(
@@ -167,7 +167,7 @@ def estimate(recipe: Recipe, data: Dataset, test: Dataset, seeds: int) -> Estima
     )
 
 
-def step_cost(recipe: Recipe, data: Dataset) -> tuple[float, int]:
+def _step_cost(recipe: Recipe, data: Dataset) -> tuple[float, int]:
     """(seconds an image of forward and backward, bytes of the weights), from the best of three
     steps after one to warm up.
     """
@@ -210,7 +210,7 @@ def within(
     epochs = 0.0
     for candidate in candidates:
         each = (
-            processes.agree(step_cost(candidate, data)[0]) * 1.15 / 60
+            processes.agree(_step_cost(candidate, data)[0]) * 1.15 / 60
         )  # features and signals: 15 %
         fixed, once = (images(candidate.but(epochs=count), data, test, seeds) for count in (0, 1))
         chosen, epochs = candidate, max(minutes / each - fixed, 1e-6) / (once - fixed)

@@ -14,7 +14,6 @@ from datablame.verbs.judging import judged, measured, score
 from datablame.verbs.opening import Source, fields_as_keywords, flat, held
 from datablame.verbs.reading import AMOUNT, Reading, splits
 from datablame.verbs.reporting import report
-from datablame.verbs.retraining import proved
 from datablame.verbs.training import made
 
 if TYPE_CHECKING:
@@ -71,6 +70,7 @@ def audit(
         Only say what it would take: minutes, memory, disk.
     """
     from datablame.base import methods
+    from datablame.evaluation.retraining import retraining
     from datablame.pages import card
     from datablame.training import auto
 
@@ -98,7 +98,7 @@ def audit(
         if run.data.wrong is not None and run.data.wrong.any():
             measured(run)
         if retrain:
-            proved(run, verdict, seeds)
+            retraining(run, verdict, seeds)
         report(run)
         card.write(run, verdict)
     return run

@@ -14,10 +14,8 @@ from datablame.verbs.opening import RunLike, flat, held, opened
 if TYPE_CHECKING:
     from datablame.evaluation.ablation import Ablation
     from datablame.evaluation.comparison import Comparison
-    from datablame.run import Run
-    from datablame.verdict import Verdict
 else:
-    Ablation = Comparison = Run = Verdict = Any
+    Ablation = Comparison = Any
 
 
 def retrain(
@@ -40,6 +38,7 @@ def retrain(
     by
         The scores that --remove goes by: a name that `score` gave.
     """
+    from datablame.evaluation.retraining import retraining
     from datablame.verdict import Verdict
 
     at_least(1, seeds=seeds)
@@ -49,15 +48,10 @@ def retrain(
         )
     with held(run) as run:
         if remove is not None:
-            return proved(run, judge(run, by, judge=f"remove,share={remove}"), seeds)
-        return proved(run, Verdict.read(run.path / "verdict.csv", run.data), seeds)
-
-
-def proved(run: Run, verdict: Verdict, seeds: int) -> Comparison:
-    """Retrain by a verdict and compare."""
-    from datablame.evaluation.retraining import retraining
-
-    return retraining(run, verdict, seeds)
+            verdict = judge(run, by, judge=f"remove,share={remove}")
+        else:
+            verdict = Verdict.read(run.path / "verdict.csv", run.data)
+        return retraining(run, verdict, seeds)
 
 
 def ablate(

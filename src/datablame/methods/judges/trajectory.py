@@ -38,7 +38,7 @@ def trajectory(run: Run, scores: Scores, rule: str = "adaptive", doubt: float = 
         raise InputError(f"doubt is a number of spreads, from 0; got {doubt}")
     if rule not in RULES:
         raise unknown("rule of trajectory", rule, RULES)
-    act, estimate = adaptive(run, doubt) if rule == "adaptive" else _literal(run, rule)
+    act, estimate = _adaptive(run, doubt) if rule == "adaptive" else _literal(run, rule)
     by = f"trajectory,doubt={doubt:g}" if rule == "adaptive" else f"trajectory,rule={rule}"
     none = torch.full((len(act),), -1)
     return Verdict(
@@ -53,7 +53,7 @@ def trajectory(run: Run, scores: Scores, rule: str = "adaptive", doubt: float = 
     )
 
 
-def adaptive(run: Run, doubt: float) -> tuple[Int[Tensor, " N"], tuple[float, float, float]]:
+def _adaptive(run: Run, doubt: float) -> tuple[Int[Tensor, " N"], tuple[float, float, float]]:
     curve = shape(run)
     mixture = GaussianMixture.of(curve.end)
     act = torch.full((len(curve.end),), KEEP)

@@ -10,7 +10,7 @@ from datablame.base.errors import InputError
 from datablame.base.shapes import Float
 
 
-def conv(i: int, o: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> nn.Sequential:
+def _conv(i: int, o: int, kernel: int = 3, stride: int = 1, padding: int = 1) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(i, o, kernel, stride, padding, bias=False), nn.BatchNorm2d(o), nn.ReLU()
     )
@@ -41,12 +41,12 @@ class resnet9(nn.Sequential):
         a, b, c = (max(8, round(n * width)) for n in (64, 128, 256))
         self.dim = b
         super().__init__(
-            conv(shape[0], a),
-            conv(a, b, 5, 2 if min(shape[1:]) > 12 else 1, 2),
-            _Residual(conv(b, b), conv(b, b)),
-            conv(b, c),
+            _conv(shape[0], a),
+            _conv(a, b, 5, 2 if min(shape[1:]) > 12 else 1, 2),
+            _Residual(_conv(b, b), _conv(b, b)),
+            _conv(b, c),
             nn.MaxPool2d(2),
-            _Residual(conv(c, c), conv(c, c)),
-            conv(c, b, 3, 1, 0 if min(shape[1:]) > 12 else 1),
+            _Residual(_conv(c, c), _conv(c, c)),
+            _conv(c, b, 3, 1, 0 if min(shape[1:]) > 12 else 1),
             _Highest(),
         )

@@ -88,18 +88,14 @@ def _weighted(make: object, name: str, weights: str) -> nn.Module:
         ) from None
 
 
-def _last(net: nn.Module) -> str:
-    """The name of the last layer that makes classes: a Linear, or the 1x1 convolution of
-    SqueezeNet.
-    """
-    return [name for name, part in net.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d))][
-        -1
-    ]
-
-
 def _behead(net: nn.Module) -> int:
-    """Put the identity in the place of the last layer; return the number of features it took."""
-    parent, _, child = _last(net).rpartition(".")
+    """Put the identity in the place of the last layer, a Linear or the 1x1 convolution of
+    SqueezeNet; return the number of features it took.
+    """
+    layers = [
+        name for name, part in net.named_modules() if isinstance(part, (nn.Linear, nn.Conv2d))
+    ]
+    parent, _, child = layers[-1].rpartition(".")
     holder = net.get_submodule(parent)
     layer = getattr(holder, child)
     setattr(holder, child, nn.Identity())

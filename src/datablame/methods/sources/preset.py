@@ -11,7 +11,7 @@ from typing import Any
 
 from datablame.base import files
 from datablame.base.errors import InputError, unknown
-from datablame.base.methods import find, folder
+from datablame.base.methods import ROOT, find
 from datablame.dataset import Dataset
 
 
@@ -66,7 +66,7 @@ def presets() -> dict[str, Any]:
     """Everything in presets.yaml, by name."""
     import yaml
 
-    return yaml.safe_load((folder("sources") / "presets.yaml").read_text())
+    return yaml.safe_load((ROOT / "sources" / "presets.yaml").read_text())
 
 
 def home() -> Path:

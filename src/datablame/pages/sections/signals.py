@@ -33,7 +33,7 @@ def signals(run: Run) -> Section | None:
     rows = [(name, *(told(m[key]) for key in HEADS)) for name, m in table]
     order = [name for name, _ in table]
     curves = figure(run, "found", partial(found, run, order), 7.0, 3.6)
-    curves += figure(run, "ranking", partial(ranking, run, order), 7.0, 3.4, columns=2)
+    curves += figure(run, "ranking", partial(_ranking, run, order), 7.0, 3.4, columns=2)
     heads = ("signal", *HEADS.values())
     html = rendered("signals", figures=curves, heads=heads, rows=rows)
     return Section("Signals against the truth", html, 30)
@@ -43,7 +43,7 @@ def told(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def ranking(run: Run, names: list[str], left: Axes, right: Axes) -> None:
+def _ranking(run: Run, names: list[str], left: Axes, right: Axes) -> None:
     """ROC and precision-recall curves of every score."""
     from sklearn.metrics import precision_recall_curve, roc_curve
 
