@@ -135,7 +135,7 @@ def test_many_classes_take_the_short_way(monkeypatch):
     for directions, lever in levers.items():
         assert torch.allclose(lever.left_out(), solved[directions], rtol=1e-4, atol=1e-5)
     assert torch.equal(Leverage.of(problem, theta, basis).left_out(), levers[0].left_out()), (
-        "all EK-FAC unless told"
+        "all EK-FAC by default"
     )
 
 

@@ -10,6 +10,7 @@ import torch
 
 from datablame import Recipe, Run, Verdict, verbs
 from datablame.base.methods import current, find
+from datablame.dynamics.detector import Detector
 from datablame.verdict import FIX
 
 OLD = Path(__file__).parent / "version_0_1"
@@ -70,3 +71,11 @@ def test_a_run_opens_and_is_worked_on(old):
 def test_specs_are_read(room, before, now):
     assert current(room, before) == now
     assert find(room, before).func.__name__ == now.partition(",")[0]
+
+
+def test_a_detector_opens_and_says_the_same():
+    old, shipped = Detector.load(OLD / "few.safetensors"), Detector.load("few")
+    assert old.config == shipped.config
+    mine, theirs = old.state_dict(), shipped.state_dict()
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)

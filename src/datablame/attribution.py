@@ -132,7 +132,7 @@ class Attribution(Result):
         return [self.picture]
 
     def to_json(self) -> dict[str, Any]:
-        """What was asked by which method, where the files are, and the strongest of each query."""
+        """Method and cost, where the files are, and the strongest images of each query."""
         wanted = ("method", "measure", "seconds", "index", "weights", "effective_dimension")
         known = {name: self.facts[name] for name in wanted if name in self.facts}
         places = {"attribution": str(self.path), "picture": str(self.picture)}

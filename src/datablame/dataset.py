@@ -25,7 +25,7 @@ from datablame.base.results import Result, text
 from datablame.base.shapes import Bool, Int, UInt8
 
 LARGE, PIECE = 1 << 30, 64
-"""Bytes of a memory map from which on its pages are handed back after every so many images read: a
+"""Size in bytes above which the pages of a memory map are handed back every PIECE images: a
 page fault maps up to a megabyte around an image, so that a batch taken at once would make the whole
 file resident."""
 

@@ -62,7 +62,7 @@ class Recipe:
     """How many likeliest classes are recorded of each example at each epoch, with their
     probabilities; 0 for none."""
     validate: Kept = 0
-    """Log error, top-5 error and loss on the test images every so many epochs; 0 for never. Nothing
+    """Log error, top-5 error and loss on the test images every N epochs; 0 for never. Nothing
     is chosen by them."""
     checkpoints: Kept = 0
     """Epochs whose weights are kept, evenly spread, the last among them: what `tracin` needs."""

@@ -254,7 +254,7 @@ def decide(
     by: str,
     estimate: tuple[float, float, float],
 ) -> Verdict:
-    """From suspects and a second opinion to acts: wrong and hard are told apart here.
+    """From suspects and a second opinion to acts: wrong and hard are separated here.
 
     A suspect whose given label the opinion still ranks first is hard: a person is asked. One for
     which another class has at least the probability `sure` gets that label. The others are dropped.

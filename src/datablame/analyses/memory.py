@@ -38,7 +38,7 @@ BASELINES = ("white", "black", "blurred")
 STEPS, ROOM = 40, 1 << 18
 """Points on the way from the baseline, and pixels that are encoded together."""
 MOST = 100
-"""Of the images that an answer rests on, so many of the most weighted are told and drawn."""
+"""The most weighted images that an answer rests on: at most this number is listed and drawn."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -433,7 +433,7 @@ def replaced(run: Run, choose: str | None, count: int, names: Sequence[str] = ()
             if processes.agree((run.path / part).exists() and not (new.path / part).exists()):
                 files.copy(run.path / part, new.path / part)
         if names:
-            new.keep("memory", lambda: memory.told(run, rows).numpy())
+            new.keep("memory", lambda: memory.warned(run, rows).numpy())
         memory.settle(new, model)
         files.write_tensors(new.path / "model.safetensors", model.state_dict())
         new.finish()

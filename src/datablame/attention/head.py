@@ -31,10 +31,10 @@ class Attention:
     size: int = 100
     """Training images that are drawn at each step."""
     keep: int = 0
-    """Training images that the finished model answers by; 0: as many as are drawn."""
+    """Training images that the finished model answers by; 0: the number drawn at each step."""
     choose: str = "balanced"
-    """Which: balanced, as many of each class; random; prototypes, whose means are the classes'
-    means; used, those that are looked at most."""
+    """Which: balanced, the same number of each class; random; prototypes, whose means are the
+    classes' means; used, those that are looked at most."""
     similarity: str = "cosine"
     """Of features: cosine, euclidean (minus the squared distance) or dot."""
     weights: str = "sparsemax"

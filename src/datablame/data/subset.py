@@ -1,5 +1,5 @@
-"""Subset: which part of a training set is trained on: so many images, drawn by the seed, or those
-that another run found coolest.
+"""Subset: which part of a training set is trained on: a number of images drawn by the seed, or
+those that another run found coolest.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Subset:
-    """So many examples drawn at random; or the share with the lowest temperatures after an epoch of
-    a run. Saxena, Tuzel, DeCoste, 2019 (section 4.3)
+    """A number of examples drawn at random; or the share with the lowest temperatures after an
+    epoch of a run. Saxena, Tuzel, DeCoste, 2019 (section 4.3)
     """
 
     examples: int = 0
-    """Train on so many images of the set, drawn by the recipe's seed; 0: on all."""
+    """Train on this number of images of the set, drawn by the recipe's seed; 0: on all."""
     drawn: str = "stratified"
     """How they are drawn: stratified, every class in proportion; or random."""
     keep: float = 1.0
@@ -71,7 +71,9 @@ class Subset:
             raise InputError(f"training on a part needs {missing}")
 
     def rows(self, data: Dataset, seed: int) -> Int[Tensor, " n"]:
-        """Rows of so many examples, in their order. Raises InputError where the set has fewer."""
+        """Rows of a sample of this size, in their order. Raises InputError where the set has
+        fewer.
+        """
         from datablame.base import hashing
 
         if self.examples > len(data):

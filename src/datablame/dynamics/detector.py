@@ -269,7 +269,7 @@ def _reordered(
 
 
 def pooled(values: Float[Tensor, "T n"], points: int) -> Float[Tensor, "n P"]:
-    """Means over as many spans of epochs as there are points."""
+    """Means over `points` spans of epochs."""
     return adaptive_avg_pool1d(values.T[:, None], points)[:, 0]
 
 

@@ -1,5 +1,5 @@
-"""Ablation: what becomes of the test accuracy when the most suspect share is left out, or as many
-at random.
+"""Ablation: what becomes of the test accuracy when the most suspect share is left out, or an equal
+number at random.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ def _seen(test: Dataset, noise: str, strength: float) -> Dataset:
 
 
 def _left(run: Run, signal: str, share: float, seed: int) -> Bool[Tensor, " N"]:
-    """Which examples stay when the most suspect share by a signal goes, or as many drawn at
+    """Which examples stay when the most suspect share by a signal goes, or an equal number drawn at
     random.
     """
     count, kept = round(share * len(run.data)), torch.ones(len(run.data), dtype=torch.bool)

@@ -22,8 +22,8 @@ DRAWS = 2000
 
 @dataclass(frozen=True, repr=False)
 class Comparison(Result):
-    """Test accuracy with the given labels, after cleaning, and after removing as many at random;
-    one number a seed.
+    """Test accuracy with the given labels, after cleaning, and after removing an equal number at
+    random; one number a seed.
 
     `gain` is after minus before with its 95 % interval, `over_random` after minus control.
     `conclusion` is one of "helped", "hurt", "no difference shown"; `detectable` the smallest gain
@@ -64,7 +64,9 @@ class Comparison(Result):
             f"seed{'s' * (seeds > 1)}, {self.test_images:,} test images)"
         )
         if self.control and self.over_random:
-            text += f"; {100 * np.mean(self.control):.2f} % after removing as many at random"
+            text += (
+                f"; {100 * np.mean(self.control):.2f} % after removing an equal number at random"
+            )
         if seeds == 1 and self.conclusion != "no difference shown":
             text += "; one seed does not tell the spread over seeds: --seeds 3 would"
         if self.conclusion == "no difference shown":

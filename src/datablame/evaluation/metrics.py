@@ -18,8 +18,9 @@ from datablame.scores import Scores
 
 
 def metrics(values: Float[Tensor, " N"], wrong: Bool[Tensor, " N"]) -> dict[str, float]:
-    """ROC-AUC and average precision; the false-negative rate when as many are inspected as are
-    wrong; the share of the wrong found when the most suspect 10 % and 20 % are inspected.
+    """ROC-AUC and average precision; the false-negative rate when the number inspected is the
+    number that are wrong; the share of the wrong found when the most suspect 10 % and 20 % are
+    inspected.
 
     Raises InputError where no label is wrong, or every one: nothing can be ranked then.
     """

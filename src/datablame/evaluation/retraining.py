@@ -1,4 +1,6 @@
-"""Retrain on the cleaned set, and on as many examples removed at random: the proof of a verdict."""
+"""Retrain on the cleaned set, and on a set with an equal number removed at random: the proof of a
+verdict.
+"""
 
 from __future__ import annotations
 
@@ -40,14 +42,14 @@ def retraining(run: Run, verdict: Verdict, seeds: int) -> Comparison:
 
 
 def thinned(data: Dataset, verdict: Verdict, seed: int) -> Dataset:
-    """The set without as many examples, drawn at random, as the verdict drops."""
+    """The set less a random sample as large as what the verdict drops."""
     left = hashing.permutation(len(data), "control", seed)[verdict.count(DROP) :]
     return data.take(left.sort().values)
 
 
 def trained(run: Run, kind: str, data: Dataset, seed: int) -> Run:
     """The run's recipe with another seed on other data, next to it; a smaller set has smaller
-    batches, so that the steps stay as many.
+    batches, so that the number of steps stays the same.
     """
     if data is run.data and seed == run.recipe.seed:
         return run

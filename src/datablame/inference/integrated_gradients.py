@@ -67,8 +67,8 @@ def _integral(
     every = torch.arange(count, device=inputs.device)
     with torch.no_grad():
         gained = piecewise(score, inputs, every, room) - piecewise(score, baseline, every, room)
-    told = (slope * (inputs - baseline)).flatten(1).sum(1)
-    return slope, (told - gained).abs() / gained.abs().clamp_min(1e-12)
+    sums = (slope * (inputs - baseline)).flatten(1).sum(1)
+    return slope, (sums - gained).abs() / gained.abs().clamp_min(1e-12)
 
 
 def piecewise(

@@ -53,7 +53,7 @@ def settle(run: Run, model: Classifier) -> None:
         else:
             bank = MemoryBank.of(run, model)
             rows = (bank.prototypes if how.choose == "prototypes" else bank.used)(how.kept)
-        return told(run, rows).numpy()
+        return warned(run, rows).numpy()
 
     _hold(model, run, torch.from_numpy(run.keep("memory", chosen).copy()))
 
@@ -69,8 +69,8 @@ def _hold(model: Classifier, run: Run, rows: Int[Tensor, " M"]) -> None:
     )
 
 
-def told(run: Run, rows: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
-    """The same rows; says which classes are not among them."""
+def warned(run: Run, rows: Int[Tensor, " M"]) -> Int[Tensor, " M"]:
+    """The same rows, with a warning where they lack classes."""
     there = set(run.data.labels[rows].tolist())
     lost = [run.data.classes[k] for k in run.data.labels.unique().tolist() if k not in there]
     if lost:
@@ -87,7 +87,7 @@ def _at_random(run: Run, count: int) -> Int[Tensor, " M"]:
 
 
 def spread(run: Run, count: int) -> Int[Tensor, " M"]:
-    """As many of each class as there are places."""
+    """The same number of each class, drawn at random."""
     return hashing.spread(run.data.labels, count, "held", run.recipe.seed)
 
 
@@ -128,7 +128,7 @@ class MemoryBank:
         return self.head.answer(x, None if rows is None else self.at(rows))
 
     def covers(self, count: int, *seed: object) -> Iterator[Int[Tensor, "m M"]]:
-        """So many times the training set cut at random into memories; the last is filled up with
+        """`count` times the training set cut at random into memories; the last is filled up with
         images of the first.
         """
         size = self.head.how.size

@@ -140,8 +140,8 @@ class Index(Result):
         return whole / n
 
     def _candidates(self, rerank: int) -> int:
-        """How many of the highest, and as many lowest, are scored again: as asked, or a hundredth
-        of the set and at least 64.
+        """How many of the highest, and of the lowest, are scored again: as requested, or a
+        hundredth of the set and at least 64.
         """
         return rerank or max(64, len(self.run.data) // 100)
 

@@ -28,8 +28,8 @@ SIDE = 20_480
 """Rows of the largest Hessian that is inverted whole: 1.7 GB in single precision, and as much again
 for the inverse."""
 SOLVED = 128
-"""Up to so many classes every example has K x K matrices; beyond them all is EK-FAC by default,
-and (I - J L)^-1 a series."""
+"""Up to this number of classes every example has K x K matrices; beyond them all is EK-FAC by
+default, and (I - J L)^-1 a series."""
 TERMS = 8
 """Powers of J L in that series."""
 

@@ -78,7 +78,7 @@ class CellAttribution:
     @torch.no_grad()
     def masked(self, share: float, seed: int | None = None) -> Float[Tensor, " n"]:
         """How much of the score is lost, as a share of it, when the highest cells are set to zero;
-        with a seed as many at random.
+        with a seed an equal number at random.
         """
         lot = cells = self.cells.flatten(1)
         places = torch.arange(cells.shape[1], device=cells.device)

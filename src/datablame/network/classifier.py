@@ -109,7 +109,7 @@ class _Beside(nn.Module):
 
 def joined(nets: Sequence[Classifier], whole: Classifier) -> Classifier:
     """The mean of the logits of `nets`, which have linear heads, as the one classifier `whole`,
-    whose encoder is as many `_Beside`.
+    whose encoder is those of `nets` side by side.
     """
     with torch.no_grad():
         for part, net in zip(whole.encoder.each, nets, strict=True):  # type: ignore[arg-type]  # a list of modules

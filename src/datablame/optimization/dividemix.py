@@ -31,7 +31,7 @@ class Mix:
     warmup: int = 0
     """Epochs of plain training before; 0: a quarter of all, at most 10."""
     threshold: float = 0.5
-    """Chance of being clean from which on a label is believed."""
+    """Probability of being clean above which a label is used as it is."""
     unlabelled: float = 25.0
     """Weight of the guessed labels."""
     temperature: float = 0.5
@@ -59,7 +59,7 @@ class Mix:
             )
 
     def settled(self, epochs: int) -> Mix:
-        """The same with the warm-up of a training of so many epochs filled in."""
+        """The same with the warm-up filled in for this number of epochs."""
         warmup = self.warmup or min(10, max(1, epochs // 4))
         return dataclasses.replace(self, warmup=warmup, smooth=max(1, self.smooth))
 

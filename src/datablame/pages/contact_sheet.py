@@ -60,7 +60,7 @@ def square(data: Dataset, row: int, side: int = SIDE) -> Image.Image:
 
 
 def _clipped(text: str, width: int, font: Any) -> str:
-    """As much of the text as fits into so many pixels."""
+    """As much of the text as fits into a width in pixels."""
     while font.getlength(text) > width:
         text = text[:-2] + "…" if len(text) > 2 else ""
     return text

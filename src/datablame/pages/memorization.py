@@ -60,7 +60,7 @@ def page(found: MemorizationMap, start: int, stop: int) -> Image.Image:
 
 def check(found: MemorizationMap) -> Markup:
     """An `<img>`: the share of the score that is lost when the highest cells are masked, and when
-    as many are masked at random.
+    an equal number is masked at random.
     """
 
     def paint(axis: Axes) -> None:
@@ -75,7 +75,7 @@ def check(found: MemorizationMap) -> Markup:
             marker="o",
             markersize=4,
             linestyle="--",
-            label="as many at random",
+            label="an equal number at random",
         )
         axis.set_xlabel("cells masked, %", fontsize=9, color=GREY)
         axis.set_ylabel("of the score lost, %", fontsize=9, color=GREY)

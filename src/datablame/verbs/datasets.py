@@ -43,7 +43,7 @@ def load(
     truth
         Column of the right labels where they are known, for measuring only.
     limit
-        Read only so many rows.
+        Read only this number of rows.
     size
         Side in pixels to which images are brought; small images of one size keep theirs.
     """
@@ -76,8 +76,8 @@ def corrupt(
     data
         A source, as for `load`.
     noise
-        uniform, pair, instance, asym_cifar10; with exact=no each label is flipped by chance, not an
-        exact number of them.
+        uniform, pair, instance, asym_cifar10; with exact=no each label is flipped independently,
+        not an exact number of them.
     amount
         Share of wrong labels.
     seed

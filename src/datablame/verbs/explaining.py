@@ -59,8 +59,8 @@ def explain(
         Which test images: `first`, or `mistakes`, those that the model gets wrong, the surest
         first.
     keep
-        Keep only so many highest and lowest scores of each query; by default all, and 10 by the
-        index.
+        Keep only this number of the highest and lowest scores of each query; by default all, and 10
+        by the index.
     index
         auto: answer from the index (`datablame index`) for pictures where there is one, exactly
         elsewhere; never: compare with every training image; only: answer from the index or not at

@@ -107,7 +107,7 @@ def scores_of(run: Run, by: ScoresLike) -> Scores:
     values = by.values if isinstance(by, Scores) else tensor(by).float()
     if values.shape != (len(run.data),):
         raise InputError(
-            f"a run of {len(run.data)} examples is judged by as many scores; got "
+            f"a run of {len(run.data)} examples needs one score per example; got "
             f"{list(values.shape)}"
         )
     return by if isinstance(by, Scores) else Scores("given", values.to(torch.float32))

@@ -83,7 +83,7 @@ def replace(run: RunLike, *names: str, choose: str | None = None, size: int = 0)
         Without names: prototypes (whose means are the classes' means; the default), used (those
         that are looked at most), balanced or random.
     size
-        How many images; 0: as many as in training.
+        How many images; 0: the number used in training.
     """
     from datablame.analyses.memory import replaced
 

@@ -35,7 +35,7 @@ class Reading:
     truth: str | None = None
     """Column of the right labels where they are known, for measuring only."""
     limit: int | None = None
-    """Read only so many training rows."""
+    """Read only this number of training rows."""
     size: ReadingInt = None
     """Side in pixels to which images are brought; small images of one size keep theirs."""
     holdout: Share = 0.2

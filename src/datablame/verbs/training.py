@@ -77,8 +77,9 @@ def train(
     amount
         Share of wrong labels that --noise plants; --seed says which.
     seeds
-        Train so many times, from the recipe's seed on, each with its own draw of --examples, and
-        report mean and standard deviation of the accuracy; what is trained is not trained again.
+        Train this number of times, from the recipe's seed on, each with its own draw of --examples,
+        and report mean and standard deviation of the accuracy; what is trained is not trained
+        again.
     out
         Folder under which the run's own folder is made.
     test

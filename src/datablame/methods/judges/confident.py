@@ -16,8 +16,8 @@ from datablame.verdict import Verdict, decide
 
 
 def confident(run: Run, scores: Scores, sure: float = 0.8) -> Verdict:
-    """As many of each given class as the confident joint counts off its diagonal, the most suspect
-    first.
+    """Of each given class the number that the confident joint counts off its diagonal, the most
+    suspect first.
     """
     each, estimate = wrong_by_class(run)
     order = scores.values.argsort(descending=True, stable=True)

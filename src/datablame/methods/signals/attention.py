@@ -19,7 +19,7 @@ def attention(run: Run, memories: int = 4, queries: int = 5_000) -> Float[Tensor
     """The share of the attention that an image gets, in `memories` random ones or a few more, which
     comes from images of another label.
 
-    `queries`: so many training images look, never at themselves. Images that receive no attention
+    `queries`: how many training images look, never at themselves. Images that receive no attention
     get the overall mean.
     """
     at_least(1, memories=memories, queries=queries)

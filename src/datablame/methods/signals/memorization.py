@@ -22,7 +22,7 @@ def memorization(
     """The probability of the label minus what it would be without the example; of a linear head at
     its optimum on the run's features, in closed form.
 
-    `directions`: of the features, so many are treated exactly, the rest by EK-FAC; by default as
+    `directions`: how many of the features are treated exactly, the rest by EK-FAC; by default as
     many as memory allows. `how=influence`: of the whole net, to first order: the probability times
     self-influence. `how=original`: as first published, for comparison.
     """

@@ -11,14 +11,14 @@ from datablame.run import Run
 
 
 def retraining(run: Run) -> Section | None:
-    """Test accuracy before, after, and after removing as many at random, a point a seed."""
+    """Test accuracy before, after, and after removing an equal number at random, a point a seed."""
     facts = run.comparison
     if facts is None:
         return None
     groups = [
         ("before", facts["before"], GREY),
         ("after cleaning", facts["after"], GREEN),
-        ("as many removed\nat random", facts["control"], BLUE),
+        ("equal number\nremoved at random", facts["control"], BLUE),
     ]
 
     def draw(axis: Axes) -> None:

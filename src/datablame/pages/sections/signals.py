@@ -30,7 +30,7 @@ def signals(run: Run) -> Section | None:
     if not path.exists():
         return None
     table = sorted(files.read_json(path).items(), key=lambda item: -item[1]["average_precision"])
-    rows = [(name, *(told(m[key]) for key in HEADS)) for name, m in table]
+    rows = [(name, *(_shown(m[key]) for key in HEADS)) for name, m in table]
     order = [name for name, _ in table]
     curves = figure(run, "found", partial(found, run, order), 7.0, 3.6)
     curves += figure(run, "ranking", partial(_ranking, run, order), 7.0, 3.4, columns=2)
@@ -39,7 +39,7 @@ def signals(run: Run) -> Section | None:
     return Section("Signals against the truth", html, 30)
 
 
-def told(value: float | None) -> str:
+def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
@@ -60,12 +60,12 @@ def _ranking(run: Run, names: list[str], left: Axes, right: Axes) -> None:
         right.plot(100 * recall, 100 * precision, **style)
     left.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":")
     right.axhline(100 * bad.mean(), color=GREY, linewidth=1, linestyle=":")
-    for axis, below, beside in (
+    for axis, across, up in (
         (left, "right labels called wrong, %", "wrong labels found, %"),
         (right, "wrong labels found, %", "of those called wrong, %"),
     ):
-        axis.set_xlabel(below, fontsize=9, color=GREY)
-        axis.set_ylabel(beside, fontsize=9, color=GREY)
+        axis.set_xlabel(across, fontsize=9, color=GREY)
+        axis.set_ylabel(up, fontsize=9, color=GREY)
     left.set_title("ROC", fontsize=9, color=GREY)
     right.set_title("precision and recall", fontsize=9, color=GREY)
     left.legend(frameon=False, fontsize=7, loc="lower right", ncols=1 + len(names) // 8)
