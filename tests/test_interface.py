@@ -75,7 +75,7 @@ def test_judging_by_a_judge_by_scores_and_by_numbers(own):
     assert torch.equal(db.judge(own, scores.values).suspicion, scores.values)
     assert torch.equal(db.judge(own, scores.values.numpy().tolist()).suspicion, scores.values)
     with pytest.raises(
-        InputError, match=r"a run of 90 examples is needs one score scores; got \[3\]"
+        InputError, match=r"a run of 90 examples needs one score per example; got \[3\]"
     ):
         db.judge(own, [1, 2, 3])
     with pytest.raises(InputError, match="no scores 'mixtur'"):
