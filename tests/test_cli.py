@@ -42,6 +42,17 @@ def test_help_does_not_wait_for_torch(words):
     assert len(done.stdout) > 4
 
 
+@pytest.mark.parametrize("command", ["audit", "train"])
+def test_a_dozen_options_come_first(command):
+    words = [sys.executable, "-m", "datablame", command, "--help"]
+    shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    first = shown.split("╭─")[1]
+    assert first.startswith(" Parameters")
+    assert "--seed INT" in first
+    assert len(re.findall(r"^│ \s+--", first, re.MULTILINE)) <= 12
+    assert "╭─ How it is trained" in shown
+
+
 def test_an_audit_prints_a_card_of_eight_lines(audited, capsys):
     code, out, _ = call(
         capsys,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from datablame.base.errors import InputError
+from datablame.base.options import Amount, Noise
 from datablame.recipe import Recipe
 from datablame.verbs.judging import judged, measured, score
 from datablame.verbs.opening import Source, fields_as_keywords, flat, held
@@ -34,8 +35,8 @@ def audit(
     seeds: int = 1,
     minutes: float | None = None,
     retrain: bool = True,
-    noise: str | None = None,
-    amount: float = AMOUNT,
+    noise: Noise = None,
+    amount: Amount = AMOUNT,
     out: Path = Path("runs"),
     dry_run: bool = False,
 ) -> Run | Estimate:

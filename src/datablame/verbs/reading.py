@@ -11,7 +11,7 @@ from cyclopts import Parameter
 
 from datablame.base import methods
 from datablame.base.errors import InputError, at_least
-from datablame.base.options import ReadingInt, ReadingText, Share
+from datablame.base.options import ReadingInt, ReadingText, Share, Truth
 from datablame.verbs.opening import Source
 
 AMOUNT = 0.2
@@ -32,9 +32,9 @@ class Reading:
     """Column of the images (Parquet, hub)."""
     label: str | None = None
     """Column of the given labels (Parquet, hub)."""
-    truth: str | None = None
+    truth: Truth = None
     """Column of the right labels where they are known, for measuring only."""
-    limit: int | None = None
+    limit: ReadingInt = None
     """Read only this number of training rows."""
     size: ReadingInt = None
     """Side in pixels to which images are brought; small images of one size keep theirs."""

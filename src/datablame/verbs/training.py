@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 from cyclopts import Parameter
 
 from datablame.base.errors import InputError, at_least
-from datablame.base.options import PART
+from datablame.base.options import PART, Amount, Noise
 from datablame.data.subset import Subset
 from datablame.recipe import Recipe
 from datablame.verbs.opening import Source, fields_as_keywords, held, opened
@@ -55,8 +55,8 @@ def train(
     *,
     recipe: Annotated[Recipe, Parameter(name="*")] = Recipe(),
     reading: Reading = Reading(),
-    noise: str | None = None,
-    amount: float = AMOUNT,
+    noise: Noise = None,
+    amount: Amount = AMOUNT,
     subset: Annotated[Subset, Parameter(name="*", group=PART)] = Subset(),
     seeds: int = 1,
     out: Path | str = Path("runs"),
