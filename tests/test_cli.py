@@ -48,7 +48,7 @@ def test_a_dozen_options_come_first(command):
     shown = subprocess.run(words, capture_output=True, text=True, check=True).stdout
     first = shown.split("╭─")[1]
     assert first.startswith(" Parameters")
-    assert "--seed INT" in first
+    assert "--seed" in first
     assert len(re.findall(r"^│ \s+--", first, re.MULTILINE)) <= 12
     assert "╭─ How it is trained" in shown
 

@@ -459,7 +459,7 @@ def test_asked_to_do_nothing_a_judge_changes_nothing(run):
     [
         ("aumm", "did you mean aum?"),
         ("knn,q=3", "there is: k"),
-        ("knn,k=many", "must be of type int"),
+        ("knn,k=many", "must be a whole number"),
         ("knn,k", "name,option=value"),
         ("mylab.scores.gradnorm", "cannot import"),
     ],

@@ -361,7 +361,7 @@ def test_recipes_take_numbers_as_yaml_writes_them(tmp_path):
     (tmp_path / "r.yaml").write_text("epochs: soon\n")
     with pytest.raises(InputError, match=r"^momentum is a share"):
         Recipe.from_json({"momentum": 2})
-    with pytest.raises(InputError, match="wrong type"):
+    with pytest.raises(InputError, match="whole number"):
         Recipe.read(tmp_path / "r.yaml")
 
 

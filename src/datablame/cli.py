@@ -5,21 +5,40 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
+import re
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, Token, convert
 
 from datablame import verbs
 from datablame.base.errors import InputError, RunError
-from datablame.recipe import Recipe, shipped
+from datablame.recipe import Recipe, Trust, shipped
+
+
+def _number(kind: Any, tokens: Sequence[Token]) -> Any:
+    """Tokens as the type of an option. Raises ValueError for a fraction where a whole number is
+    wanted, and for a number that is not finite.
+    """
+    kinds = get_args(kind) or (kind,)
+    for token in tokens:
+        if int in kinds and float not in kinds and str not in kinds:
+            if not re.fullmatch(r"[+-]?\d+", token.value):
+                raise ValueError(f"a whole number is expected, got '{token.value}'")
+        elif float in kinds and not math.isfinite(float(token.value)):
+            raise ValueError(f"a finite number is expected, got '{token.value}'")
+    return convert(kind, tokens)
+
 
 app = App(
     name="datablame",
+    default_parameter=Parameter(converter=_number),
     help="git blame for training data: find the labelled images that are wrong, show why, "
     "fix them, and prove that it helped.",
     help_format="markdown",
@@ -95,6 +114,7 @@ def _launch(
     fail_over: str | None = None,
     recipe: Path | None = None,
     quiet: Annotated[bool, Parameter(negative=())] = False,
+    trust: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run one command.
 
@@ -110,7 +130,10 @@ def _launch(
         lists; options on the command line override it.
     quiet
         Show no messages and no progress, only results and errors.
+    trust
+        Import the code that a run or a recipe file names (a model of a package of yours).
     """
+    Trust.files = trust
     logging.getLogger("datablame").setLevel(logging.WARNING if quiet else logging.INFO)
     if recipe:
         fields = {

@@ -9,12 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from datablame.base import renames
+from datablame.base import methods, renames
 from datablame.base.errors import InputError, at_least, unknown
-from datablame.base.methods import current
 from datablame.base.options import Kept, Number, Real, Text, Way
 
 SHIPPED = Path(__file__).parent / "methods" / "recipes"
+
+
+class Trust:
+    """Whether the command line was given --trust."""
+
+    files = False
 
 
 def shipped() -> dict[str, str]:
@@ -23,6 +28,19 @@ def shipped() -> dict[str, str]:
         path.stem: path.read_text().partition("\n")[0].lstrip("# ")
         for path in sorted(SHIPPED.glob("*.yaml"))
     }
+
+
+def _value(value: Any, kind: type, name: str, where: str) -> Any:
+    """A field's value as its type. Raises InputError for another; a fraction is not rounded."""
+    plain = isinstance(value, (str, int, float)) and not isinstance(value, bool)
+    try:
+        if plain and (not isinstance(value, float) or kind is not int or value.is_integer()):
+            return kind(value)
+    except (ValueError, OverflowError):
+        pass
+    what = {int: "a whole number", float: "a number", str: "text"}[kind]
+    got = repr(value)[:40] if isinstance(value, (str, int, float)) else type(value).__name__
+    raise InputError(f"{where}: {name} must be {what}; got {got}")
 
 
 @dataclass(frozen=True)
@@ -73,16 +91,17 @@ class Recipe:
     """Of weights, order and augmentation."""
 
     def __post_init__(self) -> None:
+        at_least(0, 100_000, epochs=self.epochs, checkpoints=self.checkpoints)
+        at_least(-(2**63), 2**63 - 1, seed=self.seed)
         at_least(
             0,
-            epochs=self.epochs,
             batch_size=self.batch_size,
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
         )
-        at_least(0, top_k=self.top_k, validate=self.validate, checkpoints=self.checkpoints)
-        at_least(-1, folds=self.folds)
+        at_least(0, top_k=self.top_k, validate=self.validate)
+        at_least(-1, 10_000, folds=self.folds)
         if self.momentum >= 1:
             raise InputError(f"momentum is a share below 1; got {self.momentum}")
         if self.batch_size == 1:
@@ -100,6 +119,13 @@ class Recipe:
             if getattr(self, name) not in allowed:
                 raise unknown(name, getattr(self, name), allowed)
 
+        methods.TRUSTED.update(filter(None, map(methods.dotted, self._specs)))
+
+    @property
+    def _specs(self) -> tuple[str, str, str]:
+        """The fields that name methods."""
+        return self.model, self.head, self.trainer
+
     def but(self, **changes: Any) -> Recipe:
         """The same recipe with some fields changed."""
         return dataclasses.replace(self, **changes)
@@ -109,26 +135,32 @@ class Recipe:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_json(cls, fields: dict[str, Any]) -> Recipe:
-        """Raises InputError for a field that there is not."""
+    def from_json(
+        cls, fields: dict[str, Any], where: str = "this recipe", trust: bool = False
+    ) -> Recipe:
+        """A recipe of the fields that a file holds; `where` names the file in messages.
+
+        Raises InputError for a field that there is not, for a value that is no text or number, and
+        for code that the file names, unless the caller gave that name too or says `trust`.
+        """
         known = get_type_hints(cls)
         fields = renames.recipe(fields)
         for name in fields:
             if name not in known:
                 raise unknown("field of a recipe", name, known)
-        if isinstance(fields.get("trainer"), str):
-            fields["trainer"] = current("trainers", fields["trainer"])
-        try:
-            return cls(**{name: known[name](value) for name, value in fields.items()})
-        except InputError:
-            raise
-        except (TypeError, ValueError) as error:
-            raise InputError(f"a recipe's field has the wrong type: {error}") from None
+        values = {name: _value(value, known[name], name, where) for name, value in fields.items()}
+        if "trainer" in values:
+            values["trainer"] = methods.current("trainers", values["trainer"])
+        specs = [values.get(name, "") for name in ("model", "head", "trainer")]
+        methods.trusted(specs, where, trust or Trust.files)
+        return cls(**values)
 
     @classmethod
-    def read(cls, path: Path) -> Recipe:
+    def read(cls, path: Path, trust: bool = False) -> Recipe:
         """A recipe from a YAML file, or one of those that come with the package by its name; fields
-        left out keep their defaults.
+        left out keep their defaults. `trust` the code that the file names.
+
+        Raises InputError for a file that is no recipe.
         """
         import yaml
 
@@ -146,7 +178,7 @@ class Recipe:
             raise InputError(
                 f"{path} is not a recipe: a mapping of fields such as 'epochs: 20' is expected"
             )
-        return cls.from_json(fields)
+        return cls.from_json(fields, str(path), trust)
 
     def to_yaml(self) -> str:
         """The fields as a YAML file, in their order."""

@@ -35,8 +35,13 @@ class Run(Result):
     the folder.
     """
 
-    def __init__(self, path: Path | str):
+    def __init__(self, path: Path | str, trust: bool = False):
+        """Open a run; `trust` the code that its recipe may name (a model of a package of yours).
+
+        Raises InputError for a folder that is no run.
+        """
         self.path = _the_run(Path(path))
+        self.trust = trust
         self.recorder: Recorder | None = None
         self.epoch = 0
         self.read: tuple[str, Verdict] | None = None
@@ -282,7 +287,7 @@ class Run(Result):
     @functools.cached_property
     def recipe(self) -> Recipe:
         """How the run was trained."""
-        return Recipe.from_json(self.about["recipe"])
+        return Recipe.from_json(self.about["recipe"], str(self.path), self.trust)
 
     @functools.cached_property
     def data(self) -> Dataset:

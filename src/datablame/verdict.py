@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from datablame.base import files, processes, renames
-from datablame.base.errors import InputError, unknown
+from datablame.base.errors import InputError, at_least, unknown
 from datablame.base.results import Result
 from datablame.base.shapes import Bool, Float, Int
 from datablame.dataset import Dataset
@@ -259,6 +259,7 @@ def decide(
     A suspect whose given label the opinion still ranks first is hard: a person is asked. One for
     which another class has at least the probability `sure` gets that label. The others are dropped.
     """
+    at_least(0, 1, sure=sure)
     own = opinion.gather(1, data.labels[:, None])[:, 0]
     probability, other = opinion.scatter(1, data.labels[:, None], -1.0).max(1)
     contradicted = probability > own

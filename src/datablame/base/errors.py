@@ -14,11 +14,18 @@ class RunError(RuntimeError):
     """Something broke during the work (a full disk, a loss that is not finite). Exit code 1."""
 
 
-def at_least(low: float, **asked: float | None) -> None:
-    """Raises InputError for a number below `low`, with its name; None is no number."""
+MOST = 2**31 - 1
+"""What counts, sizes and rates end at where nothing closer is said."""
+
+
+def at_least(low: float, most: float = MOST, **asked: float | None) -> None:
+    """Raises InputError for a number below `low` or above `most`, or for one that is not a number,
+    with its name; None is left out.
+    """
     for name, value in asked.items():
-        if value is not None and not value >= low:
-            raise InputError(f"{name} must be at least {low}; got {value}")
+        if value is not None and not low <= value <= most:
+            bound = f"at most {most:,}" if value > most else f"at least {low:,}"
+            raise InputError(f"{name} must be {bound}; got {value}")
 
 
 def unknown(what: str, asked: str, there: Iterable[str]) -> InputError:

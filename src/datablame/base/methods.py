@@ -8,34 +8,40 @@ argument, the column and the file name of the result.
 from __future__ import annotations
 
 import ast
+import contextlib
 import dataclasses
 import functools
 import importlib
 import importlib.util
 import inspect
+import math
 import pkgutil
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from datablame.base import renames
+from datablame.base import progress, renames
 from datablame.base.errors import InputError, unknown
 
-ROOMS = (
-    "sources",
-    "noises",
-    "models",
-    "heads",
-    "trainers",
-    "curvature",
-    "signals",
-    "attributors",
-    "judges",
-)
+ROOMS = {
+    "sources": ("where", "split"),
+    "noises": ("data", "amount", "seed"),
+    "models": ("shape",),
+    "heads": ("dim", "classes"),
+    "trainers": (),
+    "curvature": ("layer",),
+    "signals": ("run",),
+    "attributors": ("run", "queries"),
+    "judges": ("run", "scores"),
+}
+"""Each room, and what its methods are called with, in this order; options have defaults."""
 
+TRUSTED: set[str] = set()
+"""Dotted names that the caller gave, on the command line or in Python. Those that a file gives are
+imported only where they are among these: see `trusted`."""
 
 ROOT = Path(__file__).parent.parent / "methods"
 
@@ -99,7 +105,7 @@ def find(room: str, spec: str) -> Callable[..., Any]:
     """
     name, options = renames.method(room, *parse(spec))
     if "." in name:
-        function = elsewhere(name)
+        function = elsewhere(name, ROOMS[room], f"a {room.removesuffix('s')}")
     elif name in (there := names(room)):
         function = getattr(importlib.import_module(f"datablame.methods.{room}.{name}"), name)
     else:
@@ -107,16 +113,47 @@ def find(room: str, spec: str) -> Callable[..., Any]:
     return functools.partial(function, **cast(function, name, options))
 
 
-def elsewhere(dotted: str) -> Callable[..., Any]:
-    """A function of another package by its dotted name.
+def elsewhere(dotted: str, takes: Sequence[str], what: str) -> Callable[..., Any]:
+    """A function or class of another package by its dotted name.
 
-    Raises InputError where it cannot be imported.
+    Raises InputError where it cannot be imported, is neither, or cannot be called with `takes`.
     """
     module, _, name = dotted.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError) as error:
+        found = getattr(importlib.import_module(module), name)
+    except Exception as error:  # whatever the module does when it is imported
         raise InputError(f"cannot import '{dotted}': {error}") from None
+    if not (inspect.isfunction(found) or inspect.isclass(found)):
+        raise InputError(f"'{dotted}' is not a function or class of Python, which {what} must be")
+    try:
+        inspect.signature(found).bind(*takes)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"'{dotted}' cannot be {what}, which is called with ({', '.join(takes)}): {error}"
+        ) from None
+    return found
+
+
+def dotted(spec: str) -> str | None:
+    """The dotted name that a spec calls code by; None where it names a method of ours."""
+    name = spec.partition(",")[0].strip()
+    return name if "." in name and ":" not in name else None
+
+
+def trusted(specs: Sequence[str], where: str, trust: bool) -> None:
+    """Let specs that a file holds name code only where the caller trusts it.
+
+    Raises InputError for a dotted name that the caller has neither given nor trusted.
+    """
+    named = [name for spec in specs if (name := dotted(spec)) and name not in TRUSTED]
+    if named and not trust:
+        raise InputError(
+            f"{where} names code that would be imported and run: {', '.join(named)}; if you trust "
+            "it, add --trust (in Python: Run(path, trust=True), Recipe.read(path, trust=True))"
+        )
+    for name in named:
+        progress.say(f"importing {name}, which {where} names")
+    TRUSTED.update(named)
 
 
 def cast(function: Callable[..., Any], name: str, options: dict[str, str]) -> dict[str, Any]:
@@ -165,10 +202,9 @@ def _convert(name: str, key: str, value: str, kind: Any) -> Any:
         if value.lower() in ("true", "yes", "1", "false", "no", "0"):
             return value.lower() in ("true", "yes", "1")
     elif kind in (int, float, str):
-        try:
-            return kind(value)
-        except ValueError:
-            pass
-    raise InputError(
-        f"'{name},{key}={value}': {key} must be of type {getattr(kind, '__name__', kind)}"
-    )
+        with contextlib.suppress(ValueError, OverflowError):
+            found = kind(value)
+            if isinstance(found, str) or math.isfinite(found):
+                return found
+    what = {int: "a whole number", float: "a finite number", bool: "yes or no"}.get(kind, str(kind))
+    raise InputError(f"'{name},{key}={value}': {key} must be {what}")

@@ -54,8 +54,9 @@ class DetectorConfig:
                 raise unknown("view of a trace", name, [*VIEWS, "top1"])
         if not 0 <= self.prior <= 1:
             raise InputError(f"prior is a share from 0 to 1; got {self.prior}")
-        at_least(0, points=self.points)
-        at_least(1, hidden=self.hidden, layers=self.layers, members=self.members)
+        at_least(0, 10_000, points=self.points)
+        at_least(1, 4096, hidden=self.hidden)
+        at_least(1, 64, layers=self.layers, members=self.members)
 
     @staticmethod
     def plain(name: str) -> str:

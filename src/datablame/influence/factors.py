@@ -372,7 +372,7 @@ def measure(name: str) -> Loss:
     is better.
     """
     if "." in name:
-        return methods.elsewhere(name)
+        return methods.elsewhere(name, ("logits", "labels"), "a measure of a query")
     if name not in MEASURES:
         raise unknown("measure of a query", name, [*MEASURES, "mylab.measures.mine"])
     return MEASURES[name]

@@ -175,7 +175,9 @@ def _encoder_of(model: str, shape: tuple[int, int, int]) -> nn.Module:
             files.read_json(Path(name) / "run.json"),
             Dataset.restore(Path(name) / "data" / "train"),
         )
-        whole = trained(Recipe.from_json(run["recipe"]), source, Path(name) / "model.safetensors")
+        whole = trained(
+            Recipe.from_json(run["recipe"], name), source, Path(name) / "model.safetensors"
+        )
         mean, std = (tuple(part.flatten().tolist()) for part in (whole.mean, whole.std))
         return Frozen(whole.encoder, mean, std)
     if "/" in name:

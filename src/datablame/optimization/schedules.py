@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from functools import partial
 
-from datablame.base.errors import unknown
+from datablame.base.errors import InputError, unknown
 from datablame.base.methods import cast, parse
 
 
@@ -34,7 +34,15 @@ def cosine(done: float) -> float:
 
 def step(done: float, at: str = "0.5+0.75", by: float = 0.1) -> float:
     """Times `by` at each share of training in `at`."""
-    return by ** sum(done >= float(share) for share in at.split("+"))
+    try:
+        shares = [float(share) for share in at.split("+")]
+    except ValueError:
+        shares = [-1.0]
+    if not all(0 <= share <= 1 for share in shares):
+        raise InputError(
+            f"the schedule's steps are at shares of training such as 0.5+0.75; got {at}"
+        )
+    return by ** sum(done >= share for share in shares)
 
 
 def constant(done: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from datablame.base.errors import InputError
+from datablame.base.errors import InputError, unknown
 from datablame.verbs.opening import RunLike, Source, fields_as_keywords, opened
 from datablame.verbs.reading import Reading, planted, read
 
@@ -47,6 +47,8 @@ def load(
     size
         Side in pixels to which images are brought; small images of one size keep theirs.
     """
+    if split not in ("train", "test"):
+        raise unknown("split", split, ("train", "test"))
     found = read(source, split, Reading(None, image, label, truth, limit, size))
     if found is None:
         other = "test" if split == "train" else "train"

@@ -7,7 +7,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from datablame.base.errors import unknown
+from datablame.base.errors import at_least, unknown
 from datablame.verbs.opening import RunLike, held
 
 if TYPE_CHECKING:
@@ -80,6 +80,7 @@ def explain(
             asked = queries
         else:
             asked = pictures(run, images, label) if images else from_test(run, queries, pick)
+        at_least(0, rerank=rerank)
         found = attribute.answered(run, asked, method, keep, index, rerank, bool(images))
         attribution.sheet(found)
     return found
@@ -131,6 +132,7 @@ def agree(run: RunLike, *names: str, queries: int = 16, rows: int = 1000) -> Agr
     from datablame.analyses.agreement import agreement
 
     with held(run) as run:
+        at_least(1, queries=queries, rows=rows)
         return agreement(run, names, queries, rows)
 
 

@@ -61,6 +61,10 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
     if not isinstance(source, (str, Path)):
         return of_arrays(source) if split == "train" else None
     where, path = str(source), Path(source)
+    if not where.strip():
+        raise InputError("name a source: a folder of class folders, a Parquet file, or digits")
+    if path.exists() and not (path.is_dir() or path.is_file()):
+        raise InputError(f"{where} is not a file or a folder")
     if path.is_dir() and not any(path.glob("*.parquet")) and not any(path.glob("*/*.parquet")):
         room, known = "folder", ("limit", "size")
     elif where == "digits":
