@@ -270,19 +270,34 @@ def test_a_set_of_the_hub_is_read_by_name(tmp_path, png, monkeypatch):
     )
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *_: ["train", "validation"])
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: rows)
-    data = load("someone/pictures", label="noisy", truth="label")
+    data = load("hub:someone/pictures", label="noisy", truth="label")
     assert data.classes == ("red", "green", "blue")
-    assert load("someone/pictures", split="test", label="noisy").name(0) == "test/000000"
+    assert load("hub:someone/pictures", split="test", label="noisy").name(0) == "test/000000"
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *_: ["train"])
     with pytest.raises(InputError, match="someone/pictures has no test split"):
-        load("someone/pictures", split="test")
+        load("hub:someone/pictures", split="test")
 
 
-@pytest.mark.slow
 def test_a_set_that_cannot_be_fetched_is_said_in_one_sentence(monkeypatch):
+    import datasets
+    import huggingface_hub
+
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    with pytest.raises(InputError, match="neither a path here nor a set that can be fetched"):
-        load("nobody/nothing-of-this-name")
+    for library in (datasets.config, huggingface_hub.constants):
+        monkeypatch.setattr(library, "HF_HUB_OFFLINE", False)  # imported before it was set
+    with pytest.raises(InputError, match=r"was not fetched before, and --offline .* forbids"):
+        load("hub:nobody/nothing-of-this-name")
+
+
+def test_nothing_is_fetched_by_guess(tmp_path, monkeypatch):
+    """A mistyped path names a customer's folders: it is not sent to the hub."""
+    import datasets
+
+    monkeypatch.setattr(
+        datasets, "get_dataset_split_names", lambda *_: pytest.fail("the hub was asked")
+    )
+    with pytest.raises(InputError, match=r"no path photos/catz, .* is named hub:photos/catz"):
+        load("photos/catz")
 
 
 def test_arrays_are_checked():

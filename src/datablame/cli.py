@@ -115,6 +115,7 @@ def _launch(
     recipe: Path | None = None,
     quiet: Annotated[bool, Parameter(negative=())] = False,
     trust: Annotated[bool, Parameter(negative=())] = False,
+    offline: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run one command.
 
@@ -132,8 +133,12 @@ def _launch(
         Show no messages and no progress, only results and errors.
     trust
         Import the code that a run or a recipe file names (a model of a package of yours).
+    offline
+        Fetch nothing: sets and weights that are not on this machine are an error at once.
     """
     Trust.files = trust
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
     logging.getLogger("datablame").setLevel(logging.WARNING if quiet else logging.INFO)
     if recipe:
         fields = {

@@ -51,12 +51,22 @@ class Packed:
 
     @classmethod
     def open(cls, path: Path, digest: str, noise: Perturbation | None = None) -> Packed:
-        """Images mapped from a `.npy` file. Raises InputError where the file is gone."""
+        """Images mapped from a `.npy` file. Raises InputError where the file is gone, or holds
+        anything else.
+        """
         if not path.exists():
             raise InputError(
                 f"the images of this set are no longer at {path}; load it again from its source"
             )
-        return cls(np.load(path, mmap_mode="c", allow_pickle=False), digest, path, noise)
+        array = np.load(path, mmap_mode="c", allow_pickle=False)
+        ours = path.resolve().is_relative_to(files.cache().resolve())
+        if (
+            array.dtype != np.uint8
+            or array.ndim != 4
+            or (not ours and cls(array).digest != digest)  # anywhere else it may be anybody's file
+        ):
+            raise InputError(f"{path} does not hold the images of this set; load it again")
+        return cls(array, digest, path, noise)
 
     def perturbed(self, noise: Perturbation) -> Packed:
         """The same images with noise on them. Raises InputError where there is some already."""
@@ -146,6 +156,8 @@ class Dataset(Result):
     """How many labels it changed."""
     predictions: str | None = None
     """Digest of the predictions that stand for the images, where they were made elsewhere."""
+    unreadable: tuple[str, ...] = ()
+    """Names of the images that could not be read, and were left out."""
 
     @classmethod
     def from_arrays(
@@ -355,7 +367,8 @@ class Dataset(Result):
     @property
     def origin(self) -> dict[str, Any]:
         """Where the set came from, apart from its source."""
-        return {name: getattr(self, name) for name in ("root", "noise", "flipped", "predictions")}
+        names = ("root", "noise", "flipped", "predictions", "unreadable")
+        return {name: getattr(self, name) for name in names}
 
     def save(self, folder: Path) -> None:
         """Write names, labels, truth and rows as `<folder>.parquet`, the rest as `<folder>.json`;

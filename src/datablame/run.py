@@ -57,8 +57,10 @@ class Run(Result):
     ) -> Run:
         """The run of this recipe on this data under `out`, made if it is not there.
 
-        Raises InputError where the folder of that name belongs to another recipe or other data.
+        Raises InputError where the folder of that name belongs to another recipe or other data, or
+        lies among the images of the set.
         """
+        files.refuse_inside(out, data.root)
         fingerprint = data.fingerprint + (test.fingerprint if test is not None else "")
         mark = recipe.hash(fingerprint)
         kind, _, encoder = recipe.model.partition(",")[0].rpartition(":")
@@ -77,6 +79,10 @@ class Run(Result):
         data.save(path / "data" / "train")
         if test is not None:
             test.save(path / "data" / "test")
+        parts = [data] if test is None else [data, test]
+        if lost := [(part.split, name) for part in parts for name in part.unreadable]:
+            columns = {name: [each[k] for each in lost] for k, name in enumerate(("split", "name"))}
+            files.write_csv(path / "unreadable.csv", columns)
         files.write_text(path / "recipe.yaml", recipe.to_yaml())
         about = {
             "format": 1,

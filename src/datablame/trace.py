@@ -28,8 +28,8 @@ BEST = {"top": "float16", "top_class": "int16"}
 `[T,N,k]`."""
 
 ASKED = {
-    "top": "--top 5",
-    "top_class": "--top 5",
+    "top": "--top-k 5",
+    "top_class": "--top-k 5",
     "clean": "--trainer dividemix",
     "temperature": "--trainer data_parameters",
 }
@@ -138,6 +138,9 @@ class Trace(Mapping[str, np.ndarray]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+    def __contains__(self, channel: object) -> bool:
+        return channel in list(self)
 
     def __getitem__(self, channel: str) -> np.ndarray:
         path = self.folder / f"{channel}.npy"

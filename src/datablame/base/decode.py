@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,8 @@ SMALL = 96
 """Images of one common size up to this are kept as they are; others are brought to one size."""
 
 CHUNK = 128
+LARGEST = 1 << 30
+"""Bytes of an image file; a larger one counts as unreadable."""
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for files that are no image, or a broken one."""
@@ -30,11 +33,20 @@ def pack(
     """Write `count` images to the `.npy` file `path`; return its digest and the rows that could not
     be decoded.
 
-    `read(i)` gives the encoded bytes of image i. `size` is the side in pixels; without it, images
+    `read(i)` gives the encoded bytes of image i; where it raises OSError, the image counts as
+    unreadable. `size` is the side in pixels; without it, images
     of one common small size keep it and all others get the side `photo`. Unreadable images leave a
     black row, for the caller to drop.
     """
-    first = [_peek(read(i)) for i in np.linspace(0, count - 1, min(count, 64)).astype(int)]
+
+    def tried(row: int) -> bytes:
+        try:
+            return read(row)
+        except OSError:
+            return b""
+
+    some = np.linspace(0, count - 1, min(count, 64)).astype(int).tolist()
+    first = [_peek(tried(i)) for i in some]
     seen = [look for look in first if look]
     if not seen:
         raise InputError("none of these files can be read as an image")
@@ -48,7 +60,7 @@ def pack(
         starts = range(0, count, CHUNK)
         for start in progress.track(starts, len(starts), "decoding", f"x {CHUNK:,} images"):
             stop = min(start + CHUNK, count)
-            jobs = pool.map(lambda i: decode(read(i), channels, width, height), range(start, stop))
+            jobs = pool.map(lambda i: decode(tried(i), channels, width, height), range(start, stop))
             for row, pixels in enumerate(jobs, start):
                 if pixels is None:
                     broken.append(row)
@@ -57,6 +69,19 @@ def pack(
             digest.update(np.ascontiguousarray(array[start:stop]).data)
     array.flush()
     return digest.hexdigest(), broken
+
+
+def content(path: Path) -> bytes:
+    """The bytes of an image file.
+
+    Raises OSError for what is not a regular file of at most LARGEST bytes: reading a pipe would
+    wait for ever, and a device has no end.
+    """
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+        about = os.fstat(file.fileno())
+        if not stat.S_ISREG(about.st_mode) or about.st_size > LARGEST:
+            raise OSError(f"{path} is no file of at most {LARGEST >> 20} MB")
+        return file.read()
 
 
 def _peek(data: bytes) -> tuple[tuple[int, int], bool] | None:
@@ -106,5 +131,15 @@ def key(*parts: object) -> str:
 
 
 def stamp(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of files: what the cache goes by."""
-    return [(str(path), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in paths]
+    """Name, size and time of change of files: what the cache goes by; zeros for one that cannot be
+    looked at.
+    """
+
+    def facts(path: Path) -> tuple[int, int]:
+        try:
+            found = path.stat()
+        except OSError:  # gone, a link to nothing, or to itself
+            return 0, 0
+        return found.st_size, found.st_mtime_ns
+
+    return [(str(path), *facts(path)) for path in paths]

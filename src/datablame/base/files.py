@@ -26,6 +26,8 @@ from datablame.base.errors import InputError, RunError
 
 T = TypeVar("T")
 
+MARK = "datablame"
+"""Key among the metadata of what is written here."""
 HELD: set[Path] = set()
 """Folders that this process holds for writing."""
 
@@ -46,6 +48,57 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
             drop(part)
     processes.wait()
     return path
+
+
+def refuse_foreign(path: Path, source: Path | str | None = None) -> None:
+    """The rule for every path that a user names to be written.
+
+    Raises InputError for a file that was not written here or a folder with something in it, for a
+    path inside a run's own folder, and for one inside the folder `source` that images come from.
+    """
+    whole = path.absolute().resolve()
+    for folder in whole.parents:
+        if (folder / "run.json").is_file():
+            raise InputError(f"{path} lies in the run {folder}; name a path outside of it")
+    refuse_inside(path, source)
+    if path.is_dir():
+        if any(path.iterdir()):
+            raise InputError(f"{path} is there and not empty; name a new folder")
+    elif (path.exists() or path.is_symlink()) and not _ours(path):
+        raise InputError(
+            f"{path} is there and was not written by datablame, or cannot be told from a file of "
+            "yours; name a new file, or move it away"
+        )
+
+
+def refuse_inside(out: Path | str, source: object) -> None:
+    """Raises InputError for an output inside the folder that images come from: its pictures would
+    be images of the set.
+    """
+    if not isinstance(source, (str, Path)) or not Path(source).is_dir():
+        return
+    whole = Path(source).resolve()
+    if Path(out).absolute().resolve().is_relative_to(whole):
+        raise InputError(
+            f"{out} lies in the source folder {source}, whose images it would join; name a folder "
+            "outside of it with --out"
+        )
+
+
+def _ours(path: Path) -> bool:
+    """Was this file written here? Parquet and safetensors files say so; of others nobody knows."""
+    if path.suffix == ".parquet":
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        with contextlib.suppress(OSError, pa.ArrowException):
+            return MARK.encode() in (parquet.read_schema(path).metadata or {})
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError, safe_open
+
+        with contextlib.suppress(OSError, SafetensorError), safe_open(path, "numpy") as file:
+            return MARK in (file.metadata() or {})
+    return False
 
 
 def copy(old: Path, new: Path) -> Path:
@@ -165,7 +218,8 @@ def write_table(path: Path, columns: dict[str, Any]) -> Path:
     import pyarrow as pa
     from pyarrow import parquet
 
-    return write(path, lambda part: parquet.write_table(pa.table(columns), part))
+    table = pa.table(columns).replace_schema_metadata({MARK: "a table"})
+    return write(path, lambda part: parquet.write_table(table, part))
 
 
 def write_tensors(
@@ -270,6 +324,11 @@ def alone(folder: Path, patient: bool = False) -> Iterator[None]:
             yield
         finally:
             HELD.discard(folder.absolute())
+
+
+def offline() -> bool:
+    """Whether HF_HUB_OFFLINE, or --offline, forbids the network."""
+    return os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
 
 
 def cache() -> Path:

@@ -77,4 +77,5 @@ def origin(about: dict[str, Any]) -> dict[str, Any]:
     """Where a saved set came from: four fields, which were entries of `extra`."""
     old = about.get("extra", {})
     before = {"root": "files", "noise": "planted", "flipped": "noise", "predictions": "predictions"}
-    return {name: about.get(name, old.get(key)) for name, key in before.items()}
+    found = {name: about.get(name, old.get(key)) for name, key in before.items()}
+    return found | {"unreadable": tuple(about.get("unreadable", ()))}

@@ -4,6 +4,7 @@ decoded once.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,12 +66,12 @@ def packed(
         tuple(facts["std"]),
     )
     if facts["broken"]:
-        shown = ", ".join(data.name(row) for row in facts["broken"][:3])
+        lost = tuple(data.name(row) for row in facts["broken"])
         progress.say(
-            f"left out {len(facts['broken'])} images that cannot be read: "
-            f"{shown}{' ...' if len(facts['broken']) > 3 else ''}"
+            f"left out {len(lost):,} images that cannot be read: "
+            f"{', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}"
         )
         whole = torch.ones(len(labels), dtype=torch.bool)
         whole[facts["broken"]] = False
-        data = data.take(whole.nonzero()[:, 0])
+        data = dataclasses.replace(data.take(whole.nonzero()[:, 0]), unreadable=lost)
     return data.checked()

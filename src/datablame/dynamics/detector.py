@@ -89,6 +89,7 @@ class Detector(Result, nn.Module):
         the header.
         """
         facts = {
+            files.MARK: "a detector",
             "config": json.dumps(dataclasses.asdict(self.config)),
             "about": json.dumps(self.about),
         }

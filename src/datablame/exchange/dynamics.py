@@ -200,7 +200,7 @@ def _channels(td: Float[Tensor, "N T k"], labels: Int[Tensor, "N k"]) -> dict[st
 
 def exported(run: Run, path: Path) -> Path:
     """A run's trace as such a recording, with metadata.pth next to it: the given label, and the
-    likeliest classes where they were recorded (--top). Returns the path of the .npz file."""
+    likeliest classes where they were recorded (--top-k). Returns the path of the .npz file."""
     trace, data = run.trace, run.data
     given = np.exp(-trace["loss"].astype("float32"))
     wide = trace["top"].shape[2] if "top" in trace else 1
@@ -222,6 +222,7 @@ def exported(run: Run, path: Path) -> Path:
             td[part, :, 1:] = (
                 dense.gather(2, others.expand(trace.epochs, -1, -1)).movedim(0, 1).numpy()
             )
+    files.refuse_foreign(path.with_name("metadata.pth"), data.root)
     files.write_arrays(path, td=td, labels=labels)
     facts: dict[str, Any] = {
         "train_indices": torch.arange(len(data)),

@@ -16,8 +16,9 @@ from datablame.base.errors import InputError
 from datablame.dataset import Dataset
 from datablame.run import plain
 
-MARK = "datablame"
-"""Key among the metadata of what is written here."""
+SLACK = 4.0
+"""Grey levels, of 255, by which pixels may differ on the mean when they are decoded again: versions
+of the decoder differ a little."""
 GROUP = 2048
 """Rows of a Parquet file written at a time."""
 
@@ -43,15 +44,32 @@ def png(data: Dataset, row: int) -> bytes:
     return file.getvalue()
 
 
+def original(data: Dataset, row: int, root: Path) -> bytes | None:
+    """The user's own file of an example, byte for byte.
+
+    None where there is none under `root` (links resolved), or where it does not hold the image
+    that was read: names come from the run's folder, which may be somebody else's.
+    """
+    from datablame.base import decode
+
+    path = (root / data.name(row)).resolve()
+    if data.images is None or not path.is_relative_to(root.resolve()) or not path.is_file():
+        return None
+    content = decode.content(path)
+    seen = decode.decode(content, *data.shape)
+    known = data.images.one(int(data.rows[row])).astype("int16")
+    same = seen is not None and float(np.abs(seen - known).mean()) <= SLACK
+    return content if same else None
+
+
 def to_folders(data: Dataset, path: Path) -> Path:
     """A set as a folder of images a class, by the labels that it has, and labels.csv: file, name,
     given, and truth where it is known.
 
-    Files of the user's are copied as they are; other images are PNG. Raises InputError where the
-    folder has something in it.
+    Files of the user's are copied as they are where they still hold what was read; other images
+    are PNG. Raises InputError where `files.refuse_foreign` does.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise InputError(f"{path} is there and not empty; name a new folder")
+    files.refuse_foreign(path, data.root)
     counts = Counter(plain(name).lower() for name in data.classes)
     homes = [
         plain(name) + (f"-{k}" if counts[plain(name).lower()] > 1 else "")
@@ -64,11 +82,11 @@ def to_folders(data: Dataset, path: Path) -> Path:
         placed = []
         for row in progress.track(range(len(data)), len(data), "writing", "images"):
             name = Path(data.name(row))
-            own = root / name if root and (root / name).is_file() else None
+            own = original(data, row, root) if root else None
             placed.append(
-                f"{homes[labels[row]]}/{row:07d}-{plain(name.stem)}{own.suffix if own else '.png'}"
+                f"{homes[labels[row]]}/{row:07d}-{plain(name.stem)}{name.suffix if own else '.png'}"
             )
-            yield placed[-1], own.read_bytes() if own else png(data, row)
+            yield placed[-1], own or png(data, row)
         classes = np.array([*data.classes, ""])
         truth = {} if data.truth is None else {"truth": classes[data.truth]}
         table = {"file": placed, "name": data.names, "given": classes[data.labels]}
@@ -77,28 +95,16 @@ def to_folders(data: Dataset, path: Path) -> Path:
     return files.write_folder(path, content())
 
 
-def ours(path: Path) -> bool:
-    """Did `to_parquet` write this file?"""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    try:
-        return MARK.encode() in (parquet.read_schema(path).metadata or {})
-    except (OSError, pa.ArrowInvalid):
-        return False
-
-
 def to_parquet(data: Dataset, path: Path) -> Path:
     """A set as one Parquet file in the hub's layout: image (PNG bytes), label and truth with their
     class names.
 
-    Raises InputError where a file is there that was not written so: it may be somebody's data.
+    Raises InputError where `files.refuse_foreign` does.
     """
     import pyarrow as pa
     from pyarrow import parquet
 
-    if path.exists() and not ours(path):
-        raise InputError(f"{path} is there and was not written by datablame; name a new file")
+    files.refuse_foreign(path, data.root)
     kind = {"_type": "ClassLabel", "names": list(data.classes)}
     features: dict[str, Any] = {"image": {"_type": "Image"}, "label": kind}
     whole: dict[str, Any] = {"label": data.labels.numpy()}
@@ -113,7 +119,7 @@ def to_parquet(data: Dataset, path: Path) -> Path:
             | {name: column[rows.start : rows.stop] for name, column in whole.items()}
         )
         return table.replace_schema_metadata(
-            {"huggingface": json.dumps({"info": {"features": features}}), MARK: "a set"}
+            {"huggingface": json.dumps({"info": {"features": features}}), files.MARK: "a set"}
         )
 
     def save(file: Path) -> None:

@@ -48,8 +48,9 @@ def audit(
     Parameters
     ----------
     source
-        `digits`, a folder of class folders, a Parquet file, a preset (`datablame methods`), or a
-        name on the Hugging Face hub; in Python also a Dataset, or (images, labels).
+        `digits`, a folder of class folders, a Parquet file, a preset (`datablame methods`), or
+        hub:owner/name, a set of the Hugging Face hub; in Python also a Dataset, or (images,
+        labels).
     signals
         What to score by; names from `datablame methods`. By default, the blend that was chosen by
         measurement.
@@ -70,7 +71,7 @@ def audit(
     dry_run
         Only say what it would take: minutes, memory, disk.
     """
-    from datablame.base import methods
+    from datablame.base import files, methods
     from datablame.evaluation.retraining import retraining
     from datablame.pages import card
     from datablame.training import auto
@@ -79,6 +80,7 @@ def audit(
         raise InputError(
             f"--seeds must be at least 1; got {seeds} (--no-retrain leaves the comparison out)"
         )
+    files.refuse_inside(out, source)
     signals = flat(signals)
     for room, names in (("signals", signals), ("judges", [judge])):
         for name in names:

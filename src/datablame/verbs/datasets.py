@@ -32,8 +32,9 @@ def load(
     Parameters
     ----------
     source
-        `digits`, a folder of class folders, a Parquet file, a preset (`datablame methods`), or a
-        name on the Hugging Face hub; in Python also a Dataset, or (images, labels).
+        `digits`, a folder of class folders, a Parquet file, a preset (`datablame methods`), or
+        hub:owner/name, a set of the Hugging Face hub; in Python also a Dataset, or (images,
+        labels).
     split
         train or test.
     image
@@ -88,10 +89,12 @@ def corrupt(
         Parquet file to write the noisy set to, with the columns image, label and truth; without an
         ending, a folder of class folders.
     """
-    from datablame.base import methods
+    from datablame.base import files, methods
     from datablame.exchange.sets import dump
 
     methods.find("noises", noise)  # a wrong name is reported before the set is read
+    if out is not None:
+        files.refuse_foreign(Path(out), str(data) if isinstance(data, (str, Path)) else None)
     loaded = read(data, "train", reading)
     if loaded is None:
         raise InputError(f"{data} has no training split")

@@ -45,7 +45,7 @@ def teach(
         Teach as Jia et al. (2023) do: the probability of the given label, AdamW at learning rate
         0.1, batches of 64, the best accuracy kept.
     """
-    from datablame.base import hashing
+    from datablame.base import files, hashing
     from datablame.dynamics.detector import Detector
     from datablame.evaluation import teaching
 
@@ -57,6 +57,7 @@ def teach(
             "a detector that is taught further keeps its configuration; leave out "
             f"--paper, {options}"
         )
+    files.refuse_foreign(Path(out))
     config, training = PAPER if paper else (config, training)
     with hashing.seeded("detector", training.seed):
         detector = Detector.load(start) if start is not None else Detector(config)

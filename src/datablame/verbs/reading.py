@@ -71,9 +71,14 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
         room, known = "digits", ("limit",)
     elif where in presets():
         room, known = "preset", ("label", "truth", "limit", "size")
-    elif path.exists() or (where.count("/") == 1 and all(where.split("/")) and not path.suffix):
+    elif path.exists() or where.startswith("hub:"):
         room, known = "hub", ("image", "label", "truth", "limit", "size")
     else:
+        if where.count("/") == 1 and all(where.split("/")) and not path.suffix:
+            raise InputError(
+                f"there is no path {where}, seen from {Path.cwd()}; a set of the Hugging Face "
+                f"hub is named hub:{where}"
+            )
         raise InputError(
             f"there is no path {where}, and "
             f"{methods.unknown('source', where, ['digits', *presets()])}"

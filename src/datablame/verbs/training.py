@@ -85,9 +85,11 @@ def train(
     test
         The test set, where `data` is a Dataset; by default a part of `data` is held out.
     """
+    from datablame.base import files
     from datablame.training import auto
 
     at_least(1, seeds=seeds)
+    files.refuse_inside(out, data)
     if test is not None:
         reading = dataclasses.replace(reading, test=test)
     runs = []

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from datablame.base import files
 from datablame.base.errors import InputError, unknown
 from datablame.base.shapes import Float
 
@@ -76,6 +77,11 @@ def _weighted(make: object, name: str, weights: str) -> nn.Module:
             ) from None
         return net
     try:
+        if files.offline():
+            url = getattr(models.get_model_weights(name)[weights], "url", "")
+            there = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
+            if not there.exists():
+                raise OSError("--offline (HF_HUB_OFFLINE) forbids the network")
         return models.get_model(name, weights=weights)
     except (KeyError, ValueError):
         raise unknown(

@@ -5,9 +5,11 @@ such.
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 
 from datablame.base import progress
+from datablame.base.decode import content
 from datablame.base.errors import InputError
 from datablame.data.packing import packed
 from datablame.dataset import Dataset
@@ -42,6 +44,12 @@ def folder(
     classes = sorted(
         child.name for child in top.iterdir() if child.is_dir() and not child.name.startswith(".")
     )
+    for name in classes:
+        if name.encode(errors="replace").decode() != name:
+            raise InputError(
+                f"a class folder under {top} has a name that is not UTF-8 "
+                f"({os.fsencode(name)!r}): rename it"
+            )
     files = [
         (file, number)
         for number, name in enumerate(classes)
@@ -59,7 +67,7 @@ def folder(
     paths, labels = zip(*files, strict=True)
     data = packed(
         paths,
-        lambda i: paths[i].read_bytes(),
+        lambda i: content(paths[i]),
         labels,
         tuple(classes),
         [str(path.relative_to(root)).encode(errors="replace").decode() for path in paths],

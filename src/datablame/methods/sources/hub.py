@@ -27,7 +27,7 @@ def hub(
     limit: int | None = None,
     size: int | None = None,
 ) -> Dataset | None:
-    """Rows of a Hugging Face set (`uoft-cs/cifar10`) or of local Parquet (`train.parquet`), its
+    """Rows of a Hugging Face set (`hub:uoft-cs/cifar10`) or of local Parquet (`train.parquet`), its
     columns selectable.
 
     `image`, `label` and `truth` name columns; without them the image column and the class label are
@@ -107,17 +107,21 @@ def _local(path: Path, split: str) -> tuple[Any, str, str]:
 
 
 def _remote(where: str, split: str) -> tuple[Any, str, str]:
-    """(rows, title, stamp) of a set of the hub (`name` or `name:configuration`), downloaded and
-    kept by Hugging Face `datasets`.
+    """(rows, title, stamp) of a set of the hub (`hub:name` or `hub:name:configuration`), downloaded
+    and kept by Hugging Face `datasets`; with HF_HUB_OFFLINE only what it keeps.
     """
     try:
         import datasets
     except ImportError:
         raise InputError(
-            f"there is no path {where}; to fetch a set of that name from the hub: pip "
-            "install 'datablame[hub]'"
+            f"'{where}' is a set of the hub, which is fetched by: pip install 'datablame[hub]'"
         ) from None
-    name, _, configuration = where.partition(":")
+    if files.offline():  # the libraries read the variable once, when they are first imported
+        from datasets import config
+        from huggingface_hub import constants
+
+        constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
+    name, _, configuration = where.removeprefix("hub:").partition(":")
     try:
         splits = datasets.get_dataset_split_names(name, configuration or None)
         if split not in splits:
@@ -135,11 +139,11 @@ def _remote(where: str, split: str) -> tuple[Any, str, str]:
     except (
         Exception
     ) as error:  # the hub's library raises many kinds, all of which mean: not to be had
-        raise InputError(
-            f"'{where}' is neither a path here nor a set that can be fetched from the "
-            f"Hugging Face hub ({type(error).__name__}: {str(error)[:120]})"
-        ) from None
-    return dataset.dataset(rows.with_format("arrow")[:]), where, rows._fingerprint
+        why = f"{type(error).__name__}: {str(error)[:120]}"
+        if files.offline():
+            why = "it was not fetched before, and --offline (HF_HUB_OFFLINE) forbids the network"
+        raise InputError(f"'{where}' cannot be had from the Hugging Face hub: {why}") from None
+    return dataset.dataset(rows.with_format("arrow")[:]), name, rows._fingerprint
 
 
 def _feature_types(schema: pa.Schema) -> dict[str, Any]:

@@ -50,7 +50,7 @@ def preset(
     else:
         name = facts.get("splits", {}).get(split, split)
         data = find("sources", "hub")(
-            str(at) if at.exists() else facts["hub"], name, **columns, **options
+            str(at) if at.exists() else f"hub:{facts['hub']}", name, **columns, **options
         )
     if data is None:
         return None
