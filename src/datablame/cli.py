@@ -11,6 +11,7 @@ import re
 import shlex
 import sys
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, get_args
@@ -52,6 +53,7 @@ START, STEPS, EXPLAIN, COMPARE, MORE = (
         ("Start here", "Step by step", "Explain", "Compare and try", "Methods and machines")
     )
 )
+VERBOSE = "--verbose"
 GROUPS = {
     START: (verbs.audit, verbs.report, verbs.clean),
     STEPS: (
@@ -116,6 +118,7 @@ def _launch(
     quiet: Annotated[bool, Parameter(negative=())] = False,
     trust: Annotated[bool, Parameter(negative=())] = False,
     offline: Annotated[bool, Parameter(negative=())] = False,
+    verbose: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run one command.
 
@@ -135,6 +138,8 @@ def _launch(
         Import the code that a run or a recipe file names (a model of a package of yours).
     offline
         Fetch nothing: sets and weights that are not on this machine are an error at once.
+    verbose
+        Show where in the program an error came from.
     """
     Trust.files = trust
     if offline:
@@ -212,6 +217,17 @@ def main(arguments: list[str] | None = None) -> int:
     """
     arguments = sys.argv[1:] if arguments is None else arguments
     try:
+        return _answered(arguments)
+    except Exception as error:
+        if VERBOSE in arguments:
+            traceback.print_exc()
+        print(f"datablame: {_unexpected(error, arguments)}", file=sys.stderr)
+        return 1
+
+
+def _answered(arguments: list[str]) -> int:
+    """`main`, but for what nobody expected."""
+    try:
         with _together():
             return (
                 app.meta(
@@ -227,6 +243,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 130
     except (InputError, CycloptsError) as error:
+        if VERBOSE in arguments:
+            traceback.print_exc()
         print(f"datablame: {error}", file=sys.stderr)
         return 2
     except BrokenPipeError:  # whoever read our output has gone
@@ -235,6 +253,38 @@ def main(arguments: list[str] | None = None) -> int:
     except RunError as error:
         print(f"datablame: {error}", file=sys.stderr)
         return 1
+
+
+def _unexpected(error: Exception, arguments: list[str]) -> str:
+    """A sentence for an error that nobody expected; crash.txt in the cache gets its traceback."""
+    from datablame.base import files, processes
+
+    text = str(error).strip().partition("\n")[0][:200]
+    if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
+        return "not enough memory; try a smaller --batch-size or --size, or --limit the set"
+    if isinstance(error, RecursionError):
+        return "the input is nested too deeply to be read"
+    if processes.lost(error):
+        return processes.PEER
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename or 'a file'}: {error.strerror}"
+    path = files.cache() / "crash.txt"
+    what = f"unexpected {type(error).__name__}: {text}"
+    report = f"datablame {shlex.join(arguments)}\n\n{traceback.format_exc()}\n{_versions()}\n"
+    with contextlib.suppress(Exception):
+        files.write_text(path, report)
+        return f"{what} (this is a bug; {path} says where)"
+    return f"{what} (this is a bug; --verbose says where)"
+
+
+def _versions() -> str:
+    """Of the machine and of the packages that matter."""
+    import platform
+    from importlib.metadata import version
+
+    names = ("datablame", "torch", "torchvision", "numpy", "pyarrow")
+    each = ", ".join(f"{name} {version(name)}" for name in names)
+    return f"{platform.platform()}, Python {platform.python_version()}, {each}"
 
 
 @contextlib.contextmanager

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import logging
 import os
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from typing import TypeVar
 
@@ -22,6 +26,9 @@ from datablame.base.shapes import Int
 
 T = TypeVar("T")
 
+LAUNCHER = "the launcher of this process has ended; run the same command to resume"
+PEER = "another of the processes has ended; run the same command to resume"
+
 
 def start() -> None:
     """Join the other processes when started by `torchrun`; alone otherwise. Messages come from rank
@@ -33,6 +40,21 @@ def start() -> None:
         patience = datetime.timedelta(hours=24)  # rank 0 may be decoding a large set
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=patience)
         logging.getLogger("datablame").disabled = dist.get_rank() != 0
+        threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
+
+
+def _end_with(launcher: int) -> None:
+    """End this process once the program that started it has ended."""
+    while os.getppid() == launcher:
+        time.sleep(2)
+    print(f"datablame: {LAUNCHER}", file=sys.stderr, flush=True)
+    os._exit(1)
+
+
+def lost(error: BaseException) -> bool:
+    """Whether an error means that another process has ended."""
+    words = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "NCCL")
+    return size() > 1 and any(word in str(error) for word in words)
 
 
 def stop() -> None:
@@ -108,12 +130,16 @@ def together(part: Tensor, count: int) -> Tensor:
 
 
 def agree(value: T) -> T:
-    """What rank 0 says."""
+    """What rank 0 says: text, numbers, and lists of them, sent as JSON."""
     if size() == 1:
         return value
-    box = [value]
-    dist.broadcast_object_list(box, src=0)
-    return box[0]
+    text = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=device())
+    length = torch.tensor([len(text)], device=device())
+    dist.broadcast(length, src=0)
+    if rank() != 0:
+        text = text.new_empty(int(length))
+    dist.broadcast(text, src=0)
+    return json.loads(bytes(text.tolist()))
 
 
 def wait() -> None:

@@ -102,7 +102,8 @@ def encoded(model: Classifier, data: Dataset) -> Encoded:
     count = len(images.array)
     with files.alone(folder, patient=True):
         done = files.open_array(folder / "done.npy", (count,), "uint8")
-        missing = processes.agree(np.setdiff1d(data.rows.numpy(), np.flatnonzero(done)))
+        missing = np.setdiff1d(data.rows.numpy(), np.flatnonzero(done))
+        missing = np.array(processes.agree(missing.tolist()), "int64")
         if len(missing):
             kept = files.open_array(folder / "features.npy", (count, model.dim), "float16")
             place = torch.from_numpy(np.unique(data.rows.numpy(), return_index=True)[1])
