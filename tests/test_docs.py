@@ -117,6 +117,7 @@ def test_the_run_folder_is_what_its_page_says(audited):
     }
     unfinished = {"progress\\.safetensors", "attributions/.+\\-.+/progress\\.safetensors"}
     asked = {
+        "unreadable\\.csv",
         "checkpoints/.+\\.safetensors",
         "trace/top\\.npy",
         "trace/top_class\\.npy",

@@ -3,6 +3,7 @@ ranks, files and the truth.
 """
 
 import ast
+import re
 
 import pytest
 import torch
@@ -215,6 +216,64 @@ def test_only_one_file_writes_to_disk():
         for what in writes(p.read_text())
     }
     assert found - MEMORY == set()
+
+
+READERS = {
+    "load": ("np", "numpy", "torch", "pickle", "yaml", "json"),
+    "loads": ("json", "pickle"),
+    "open_memmap": ("format",),
+    "read_table": ("parquet",),
+    "load_file": ("", "torch", "safetensors"),
+    "safe_open": ("", "safetensors"),
+}
+"""Names that read, and what they are called on; our own door has methods of some of these names."""
+
+
+def reads(text: str) -> list[str]:
+    """Calls that open a file of numbers, tables, weights or JSON."""
+    calls = [node.func for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Call)]
+    found = []
+    for call in calls:
+        name = call.attr if isinstance(call, ast.Attribute) else getattr(call, "id", "")
+        owner = (
+            getattr(call.value, "attr", getattr(call.value, "id", "?"))
+            if isinstance(call, ast.Attribute)
+            else ""
+        )
+        if owner in READERS.get(name, ()):
+            found.append(f"{owner}.{name}")
+    return found
+
+
+def test_one_door_reads():
+    """Whatever a run, a cache or a stranger left is read by base/readers, which never unpickles."""
+    doors = {"readers.py", "files.py", "processes.py"}  # the last: messages between ranks
+    found = {
+        (p.name, what) for p in files() if p.name not in doors for what in reads(p.read_text())
+    }
+    assert found == set()
+    text = (ROOT / "base" / "readers.py").read_text()
+    assert len(re.findall(r"np\.load\(", text)) == text.count("allow_pickle=False)") == 2
+    assert len(re.findall(r"torch\.load\(", text)) == text.count("weights_only=True)") == 1
+
+
+def test_the_law_of_reading_catches_a_cheat():
+    cheat = """
+import numpy as np
+def cheat(run):
+    from safetensors import safe_open
+    safe_open(run.path)
+    json.loads("1"), parquet.read_table("x"), torch.load("x"), np.lib.format.open_memmap("x")
+    return np.load(run.path / "x.npy")
+"""
+    assert sorted(reads(cheat)) == [
+        ".safe_open",
+        "format.open_memmap",
+        "json.loads",
+        "np.load",
+        "parquet.read_table",
+        "torch.load",
+    ]
 
 
 def test_what_finds_wrong_labels_never_reads_the_truth():

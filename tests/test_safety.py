@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,12 +11,18 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+import torch
 from conftest import TINY, blobs
+from pyarrow import parquet
 
 from datablame import Recipe, Run, verbs
-from datablame.base import methods
+from datablame.base import decode, doctor, methods
 from datablame.base.errors import InputError
 from datablame.cli import main
+from datablame.dynamics.detector import Detector
+from datablame.inference import predictions
+from datablame.inference.features import features
+from datablame.methods.sources import folder
 
 PAYLOAD = """
 from pathlib import Path
@@ -256,3 +264,342 @@ def test_nothing_is_written_among_the_images(verb, photos):
     with pytest.raises(InputError, match="lies in the source folder"):
         verb(photos)
     assert sorted(photos.rglob("*")) == before
+
+
+@pytest.fixture
+def mine(run, tmp_path):
+    """A copy of a finished run, judged, whose files one may damage."""
+    import shutil
+
+    shutil.copytree(run.path, tmp_path / "mine")
+    verbs.judge(tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def test_a_runs_files_are_checked_by_size_when_read_and_by_digest_by_the_doctor(mine, capsys):
+    assert main(["doctor", str(mine)]) == 0
+    assert "damaged" in capsys.readouterr().out
+    weights = mine / "model.safetensors"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert main(["doctor", str(mine)]) == 1
+    assert f"{weights}: the run cannot be used without it" in capsys.readouterr().out
+    weights.write_bytes(whole + b"more")
+    with pytest.raises(InputError, match=r"model\.safetensors is damaged \([\d,]+ bytes, written"):
+        _ = Run(mine).model
+    weights.unlink()
+    assert main(["doctor", str(mine)]) == 0
+    assert str(weights) in capsys.readouterr().out
+    assert main(["doctor", str(mine / "scores")]) == 2
+
+
+@pytest.mark.parametrize(
+    "name", ["scores/aum.npy", "heldout.npy", "test_probabilities.npy", "features.npy"]
+)
+@pytest.mark.parametrize("damage", ["cut", "text", "short", "nan"])
+def test_what_is_derived_is_made_again(mine, name, damage, capfd):
+    """Scores, features and probabilities that are cut, of another kind or shape, or no numbers."""
+    path = mine / name
+    verbs.score(mine)
+    if name == "test_probabilities.npy":
+        verbs.explain(mine, method="similarity", queries=2)
+    right = np.load(path)
+    wrong = {
+        "text": np.array(["x"] * len(right)),
+        "short": right[:-3],
+        "nan": np.full_like(right, np.nan),
+    }
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    else:
+        np.save(path, wrong[damage])
+    if damage == "nan" and name == "features.npy":
+        return  # half precision may overflow: features are not refused for it
+    asked = {
+        "scores/aum.npy": lambda: verbs.score(mine, "aum").values.numpy(),
+        "heldout.npy": lambda: verbs.judge(mine),
+        "test_probabilities.npy": lambda: predictions.on_test(Run(mine)),
+        "features.npy": lambda: features(Run(mine)),
+    }[name]
+    if name == "heldout.npy":  # its models were trained: train again, or say so
+        with pytest.raises(InputError, match=r"heldout\.npy is damaged .* it is made again"):
+            asked()
+        return
+    assert np.allclose(asked(), right, atol=1e-3)
+    assert f"{name} is damaged" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format": 2}, "is of format 2, written by a newer datablame"),
+        ({"format": "x"}, r"run\.json is damaged \('format' is str\)"),
+        ({"recipe": []}, r"run\.json is damaged \('recipe' is list\)"),
+        ({"fingerprint": None}, r"run\.json is damaged \('fingerprint' is NoneType\)"),
+    ],
+)
+def test_a_runs_description_is_checked(mine, change, message):
+    about = json.loads((mine / "run.json").read_text())
+    (mine / "run.json").write_text(json.dumps(about | change))
+    with pytest.raises(InputError, match=message):
+        _ = Run(mine).recipe
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\xff", "{'a': 1}", '{"format": NaN}'])
+def test_json_that_is_none_is_a_sentence(mine, text):
+    (mine / "run.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InputError, match=r"run\.json is damaged"):
+        _ = Run(mine).recipe
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("row", -5), ("row", 10**6), ("label", 3), ("label", -1), ("truth", 9)]
+)
+def test_rows_and_labels_outside_the_set_are_noticed(mine, column, value):
+    path = mine / "data" / "train.parquet"
+    table = parquet.read_table(path)
+    values = table[column].to_pylist()
+    values[7] = value
+    table = table.set_column(table.column_names.index(column), column, pa.array(values))
+    parquet.write_table(table, path)
+    (mine / "manifest.json").unlink()
+    with pytest.raises(InputError, match=rf"train\.parquet is damaged \(column '{column}' goes"):
+        _ = Run(mine).data
+
+
+EDITS = {
+    "twice": (lambda lines: [*lines, lines[1]], r"lines 2 and 92 judge the same example"),
+    "given": (
+        lambda lines: [lines[0], _cell(lines[1], 1, "left", "middle", "right"), *lines[2:]],
+        "line 2: the given label is",
+    ),
+    "comma": (
+        lambda lines: [lines[0], lines[1].replace(lines[1].split(",")[5], '"0,25"'), *lines[2:]],
+        r"line 2: score is '0,25', which is no number",
+    ),
+    "words": (
+        lambda lines: [*lines[:3], lines[3].replace(lines[3].split(",")[5], "high"), *lines[4:]],
+        r"line 4: score is 'high', which is no number",
+    ),
+    "nan": (
+        lambda lines: [*lines[:3], lines[3].replace(lines[3].split(",")[5], "nan"), *lines[4:]],
+        r"line 4: score is 'nan', which is no number",
+    ),
+    "nul": (lambda lines: [lines[0], lines[1].replace("train", "tr\0in"), *lines[2:]], "line 2"),
+    "cut": (lambda lines: [*lines[:4], lines[4][:9]], "is not a verdict"),
+    "binary": (lambda lines: ["\xff\xfe\0"], "is not a verdict"),
+}
+
+
+def _cell(line, place, *others):
+    cells = line.split(",")
+    cells[place] = next(f'"{name}"' for name in others if name not in cells[place])
+    return ",".join(cells)
+
+
+@pytest.mark.parametrize("edit", EDITS)
+def test_an_edited_verdict_is_read_with_care(mine, edit):
+    change, message = EDITS[edit]
+    path = mine / "verdict.csv"
+    lines = path.read_text().splitlines()
+    path.write_bytes("\n".join(change(lines)).encode("latin-1") + b"\n")
+    with pytest.raises(InputError, match=message):
+        verbs.clean(mine, out=mine.parent / "clean.parquet")
+    assert not (mine.parent / "clean.parquet").exists()
+
+
+def test_rows_that_a_verdict_lacks_are_counted(mine, capfd):
+    path = mine / "verdict.csv"
+    path.write_text("\n".join(path.read_text().splitlines()[:11]) + "\n")
+    run = Run(mine)
+    assert run.verdict is not None
+    assert int((run.verdict.act != 0).sum()) <= 10
+    assert "judges 10 of 90 examples: the others count as keep" in capfd.readouterr().err
+
+
+def test_a_cleaned_set_keeps_its_classes_and_something(mine, tmp_path):
+    path = mine / "verdict.csv"
+    rows = path.read_text().splitlines()
+
+    def edited(drop):
+        return "\n".join(
+            ",".join(
+                c if k != 4 else ('"drop"' if drop(line) else '"keep"')
+                for k, c in enumerate(line.split(","))
+            )
+            for line in rows[1:]
+        )
+
+    path.write_text(f"{rows[0]}\n{edited(lambda _: True)}\n")
+    with pytest.raises(InputError, match="drops all 90 examples"):
+        verbs.clean(mine, out=tmp_path / "a.parquet")
+    path.write_text(
+        f"{rows[0]}\n{edited(lambda line: line.split(',')[1] == chr(34) + 'left' + chr(34))}\n"
+    )
+    with pytest.raises(InputError, match=r"leaves no image of left; .* --lose-classes"):
+        verbs.clean(mine, out=tmp_path / "a.parquet")
+    assert len(verbs.clean(mine, out=tmp_path / "a.parquet", lose_classes=True)) < 90
+
+
+def test_text_that_starts_a_formula_is_defused(tmp_path):
+    from datablame.base import files
+
+    risky = ["=1+1", "＝1", "＋1", "－1", "＠x", "\n=1", "+1", "-1", "@x", "\t=1"]  # noqa: RUF001
+    text = files.spreadsheet({"name": [*risky, "plain"]}).decode()
+    assert text.count("\"'") == len(risky)
+
+
+def test_images_in_large_binary_columns_are_read(tmp_path, png):
+    bytes_ = [png((20 * i, 0, 0)) for i in range(12)]
+    for kind in (pa.large_binary(), pa.binary()):
+        table = pa.table({"image": pa.array(bytes_, kind), "label": [0, 1] * 6})
+        parquet.write_table(table, tmp_path / f"{kind}.parquet")
+    one, two = (verbs.load(tmp_path / f"{kind}.parquet") for kind in ("large_binary", "binary"))
+    assert np.array_equal(one.batch(torch.arange(12))[0], two.batch(torch.arange(12))[0])
+    struct = pa.array([{"bytes": b} for b in bytes_], pa.struct([("bytes", pa.large_binary())]))
+    parquet.write_table(pa.table({"image": struct, "label": [0, 1] * 6}), tmp_path / "s.parquet")
+    assert len(verbs.load(tmp_path / "s.parquet")) == 12
+
+
+def test_one_odd_file_never_ends_a_set(photos, tmp_path, capfd):
+    """A pipe, a device, links to nothing and in a circle, a folder called x.png, an empty file."""
+    os.mkfifo(photos / "cat" / "pipe.png")
+    (photos / "cat" / "device.png").symlink_to("/dev/zero")
+    (photos / "cat" / "gone.png").symlink_to(tmp_path / "nowhere")
+    (photos / "dog" / "circle.png").symlink_to(photos / "dog" / "circle.png")
+    (photos / "dog" / "folder.png").mkdir()
+    (photos / "dog" / "empty.png").touch()
+    (photos / "dog" / "text.jpg").write_text("no picture")
+    with (photos / "dog" / "huge.bmp").open("wb") as file:
+        file.truncate((1 << 30) + 1)
+    data = verbs.load(photos)
+    assert len(data) == 12
+    assert len(data.unreadable) == 8
+    assert "left out 8 images that cannot be read" in capfd.readouterr().err
+    run = verbs.train(data, recipe=TINY.but(epochs=1, folds=0), out=tmp_path / "runs")
+    table = (run.path / "unreadable.csv").read_text()
+    assert sorted(re.findall(r"\w+/\w+\.\w{3}", table)) == sorted(data.unreadable)
+    assert Run(run.path).data.unreadable == data.unreadable
+    verbs.judge(run)
+    assert "unreadable.csv names them" in verbs.report(run).read_text()
+
+
+def test_a_file_that_vanishes_while_it_is_read_is_left_out(photos, monkeypatch):
+    content = decode.content
+
+    def vanishing(path):
+        (photos / "dog" / "3.png").unlink(missing_ok=True)
+        return content(path)
+
+    monkeypatch.setattr(folder, "content", vanishing)
+    assert verbs.load(photos).unreadable == ("dog/3.png",)
+
+
+def _bad_parquet(path, png, damage):
+    table = pa.table(
+        {"image": [png((i, 0, 0)) for i in range(40)], "label": [i % 2 for i in range(40)]}
+    )
+    if damage == "labels":
+        table = table.set_column(1, "label", pa.array([0] * 39 + [10**8]))
+    if damage == "unsigned":
+        table = table.set_column(1, "label", pa.array([0] * 39 + [2**64 - 1], pa.uint64()))
+    if damage == "bytes":
+        table = table.set_column(1, "label", pa.array([b"\xff\xfe"] * 40))
+    if damage == "nulls":
+        table = table.set_column(1, "label", pa.nulls(40))
+    metadata = {
+        "metadata": b"{not json",
+        "names": json.dumps({"info": {"features": {"label": {"_type": "ClassLabel"}}}}).encode(),
+        "list": b"[]",
+        "deep": b"[" * 100_000,
+    }.get(damage)
+    if metadata:
+        table = table.replace_schema_metadata({b"huggingface": metadata})
+    parquet.write_table(table, path, compression="none" if damage == "page" else "snappy")
+    content = bytearray(path.read_bytes())
+    if damage == "page":
+        content[4:900] = bytes(896)
+    if damage == "cut":
+        content = content[: len(content) // 2]
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", ["labels", "unsigned", "bytes", "nulls", "page", "cut"])
+def test_a_damaged_parquet_file_is_a_sentence(tmp_path, png, damage):
+    _bad_parquet(tmp_path / "x.parquet", png, damage)
+    with pytest.raises(InputError):
+        verbs.load(tmp_path / "x.parquet")
+    home = tmp_path / "several"
+    home.mkdir()
+    _bad_parquet(home / "train-0.parquet", png, "")
+    _bad_parquet(home / "train-1.parquet", png, damage)
+    with pytest.raises(InputError):
+        verbs.load(home)
+
+
+@pytest.mark.parametrize("damage", ["metadata", "names", "list", "deep"])
+def test_hostile_metadata_is_left_aside(tmp_path, png, damage):
+    _bad_parquet(tmp_path / "x.parquet", png, damage)
+    assert len(verbs.load(tmp_path / "x.parquet")) == 40
+
+
+def test_a_class_folder_whose_name_is_no_text_is_named(tmp_path, photos):
+    os.mkdir(os.fsencode(photos) + b"/caf\xe9")
+    with pytest.raises(InputError, match="name that is not UTF-8"):
+        verbs.load(photos)
+
+
+def test_nested_aliases_and_brackets_in_a_recipe_are_refused_at_once(tmp_path):
+    path = tmp_path / "r.yaml"
+    levels = ", ".join(f"&a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 10))
+    path.write_text(f"model: [&a0 [{', '.join('x' * 10)}], {levels}]\n")
+    with pytest.raises(InputError, match="model must be text; got list"):
+        Recipe.read(path)
+    path.write_text("model: " + "[" * 3000)
+    with pytest.raises(InputError, match="cannot read the recipe"):
+        Recipe.read(path)
+    path.write_bytes(b"model: caf\xe9\n")
+    with pytest.raises(InputError, match="cannot read the recipe"):
+        Recipe.read(path)
+
+
+@pytest.mark.parametrize(
+    "config", [{"members": 10**6}, {"hidden": 10**9}, {"points": 10**9}, {"views": "x" * 10**5}, 3]
+)
+def test_a_detector_that_asks_for_too_much_is_refused_before_it_is_built(tmp_path, config):
+    from safetensors.torch import save_file
+
+    path = tmp_path / "d.safetensors"
+    save_file({"x": torch.zeros(1)}, path, {"config": json.dumps(config), "about": "{}"})
+    with pytest.raises(InputError):
+        Detector.load(path)
+
+
+def test_an_unexpected_error_is_one_sentence_and_a_file(monkeypatch, capfd, cache):
+    monkeypatch.setattr(doctor, "doctor", lambda: {}["inside"])
+    assert main(["doctor"]) == 1
+    said = capfd.readouterr().err
+    assert said.startswith("datablame: unexpected KeyError: 'inside' (this is a bug; ")
+    assert "Traceback" not in said
+    assert "KeyError: 'inside'" in (cache / "crash.txt").read_text()
+    assert "torch" in (cache / "crash.txt").read_text()
+    assert main(["doctor", "--verbose"]) == 1
+    assert "Traceback" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), "not enough memory"),
+        (RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory"), "not enough"),
+        (RecursionError("maximum recursion depth"), "nested too deeply"),
+        (OSError(5, "Input/output error", "x.npy"), "x.npy: Input/output error"),
+    ],
+)
+def test_errors_of_the_machine_have_sentences_of_their_own(error, words, monkeypatch, capfd):
+    def broken():
+        raise error
+
+    monkeypatch.setattr(doctor, "doctor", broken)
+    assert main(["doctor"]) == 1
+    assert words in capfd.readouterr().err

@@ -100,13 +100,18 @@ def methods() -> dict[str, dict[str, str]]:
 
 
 @app.command(group=MORE)
-def doctor() -> dict[str, Any]:
-    """Check this machine: versions, devices, memory, disk, and a torchvision that does not fit its
-    torch.
-    """
-    from datablame.base.doctor import doctor as examine
+def doctor(run: Path | None = None) -> dict[str, Any]:
+    """Check this machine (versions, devices, memory, disk, and a torchvision that does not fit its
+    torch), or a run: whether each file is what was written. Exit code 1 where one is damaged.
 
-    return examine()
+    Parameters
+    ----------
+    run
+        Folder of a run, to check its files.
+    """
+    from datablame.base import doctor as examining
+
+    return examining.doctor() if run is None else examining.examine(run)
 
 
 @app.meta.default
@@ -169,6 +174,8 @@ def _launch(
 
         if time.perf_counter() - began > 2 and progress.profile().seconds and not quiet:
             print(f"\n{progress.profile()}", end="", file=sys.stderr)
+    if facts.get("damaged", "none") != "none":
+        return 1
     if limit is not None and facts["suspect_share"] > limit:
         print(
             f"{facts['suspect_share']:.2%} of the examples are suspect, more than {limit:.2%}",

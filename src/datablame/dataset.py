@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from pyarrow import parquet
 from torch import Tensor
 
 from datablame.base import files, processes, renames
 from datablame.base.errors import InputError
 from datablame.base.hashing import permutation
 from datablame.base.pixel_noise import Perturbation
+from datablame.base.readers import LOST, Damaged, read_array, read_json, read_table
 from datablame.base.results import Result, text
 from datablame.base.shapes import Bool, Int, UInt8
 
@@ -28,6 +28,10 @@ LARGE, PIECE = 1 << 30, 64
 """Size in bytes above which the pages of a memory map are handed back every PIECE images: a
 page fault maps up to a megabyte around an image, so that a batch taken at once would make the whole
 file resident."""
+
+
+CLASSES = 100_000
+"""More classes than any set of images has: larger numbers are something else than labels."""
 
 
 class Packed:
@@ -58,13 +62,9 @@ class Packed:
             raise InputError(
                 f"the images of this set are no longer at {path}; load it again from its source"
             )
-        array = np.load(path, mmap_mode="c", allow_pickle=False)
-        ours = path.resolve().is_relative_to(files.cache().resolve())
-        if (
-            array.dtype != np.uint8
-            or array.ndim != 4
-            or (not ours and cls(array).digest != digest)  # anywhere else it may be anybody's file
-        ):
+        array = read_array(path, (None,) * 4, "uint8", mode="c")
+        cached = path.resolve().is_relative_to(files.cache().resolve())
+        if not cached and cls(array).digest != digest:  # it may be anybody's file
             raise InputError(f"{path} does not hold the images of this set; load it again")
         return cls(array, digest, path, noise)
 
@@ -185,6 +185,10 @@ class Dataset(Result):
                 )
             if len(images) != len(labels):
                 raise InputError(f"{len(images)} images, but {len(labels)} labels")
+        if classes is None and int(labels.max()) >= CLASSES:
+            raise InputError(
+                f"labels go up to {int(labels.max()):,}; they are class numbers below {CLASSES:,}"
+            )
         classes = unique(map(str, range(int(labels.max()) + 1) if classes is None else classes))
         names = (
             [f"{split}/{i:06d}" for i in range(len(labels))]
@@ -350,7 +354,7 @@ class Dataset(Result):
                 "name a test set with --test"
             )
         train, test = self.take((~held).nonzero()[:, 0]), self.take(held.nonzero()[:, 0])
-        return train, dataclasses.replace(test, split="held-out")
+        return train, dataclasses.replace(test, split="held-out", unreadable=())
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -397,28 +401,44 @@ class Dataset(Result):
 
     @classmethod
     def restore(cls, folder: Path) -> Dataset:
-        """What `save` wrote."""
-        about = files.read_json(folder.with_suffix(".json"))
-        table = parquet.read_table(folder.with_suffix(".parquet"))
+        """What `save` wrote. Raises InputError where it is damaged."""
+        fields = {"classes": list, "source": str, "split": str, "mean": list, "std": list}
+        path, rows_path = folder.with_suffix(".json"), folder.with_suffix(".parquet")
+        about = read_json(path, images=(dict, None), **fields)
+        table = read_table(rows_path, name="string", label="int", row="int")
         column = {name: table[name].combine_chunks() for name in table.column_names}
-        images = about["images"]
-        if images:
-            noise = images.get("noise") and Perturbation(
-                **images["noise"] | {"std": tuple(images["noise"]["std"])}
-            )
-            images = Packed.open(Path(images["path"]), images["digest"], noise)
+        try:
+            images = about["images"]
+            if images:
+                noise = images.get("noise") and Perturbation(
+                    **images["noise"] | {"std": tuple(images["noise"]["std"])}
+                )
+                images = Packed.open(Path(images["path"]), str(images["digest"]), noise)
+            mean, std = (tuple(map(float, about[name])) for name in ("mean", "std"))
+            origin = renames.origin(about)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise Damaged(path, f"{type(error).__name__} {error}", LOST) from None
+        count = len(about["classes"])
+        ends = {"label": (0, count), "row": (0, len(images.array) if images else 1 << 62)}
+        for name, (low, high) in (ends | {"truth": (-1, count)}).items():
+            if name in column:
+                values = column[name].to_numpy()
+                if len(values) and not low <= values.min() <= values.max() < high:
+                    raise Damaged(rows_path, f"column '{name}' goes outside {low}..{high}", LOST)
         return cls(
-            images,
-            torch.tensor(column["label"].to_numpy()),
-            tuple(about["classes"]),
-            column["name"],
-            torch.tensor(column["row"].to_numpy()),
-            torch.tensor(column["truth"].to_numpy()) if "truth" in column else None,
+            images or None,
+            torch.tensor(column["label"].to_numpy()).long(),
+            tuple(map(str, about["classes"])),
+            column["name"].cast(pa.string()),
+            torch.tensor(column["row"].to_numpy()).long(),
+            torch.tensor(column["truth"].to_numpy()).long() if "truth" in column else None,
             about["source"],
             about["split"],
-            tuple(about["mean"]),
-            tuple(about["std"]),
-            **renames.origin(about),
+            mean,
+            std,
+            **origin,
         )
 
 

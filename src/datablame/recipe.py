@@ -169,9 +169,9 @@ class Recipe:
 
         try:
             fields = yaml.safe_load(path.read_text()) or {}
-        except (OSError, yaml.YAMLError) as error:
+        except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(
-                f"cannot read the recipe {path}: {error}; recipes that come with the "
+                f"cannot read the recipe {path}: {str(error)[:200]}; recipes that come with the "
                 f"package: {', '.join(shipped())}"
             ) from None
         if not isinstance(fields, dict):

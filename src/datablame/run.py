@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from datablame.base import files, processes
 from datablame.base.errors import InputError
+from datablame.base.readers import read_json, read_lines, read_table, read_text
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
 from datablame.dataset import Dataset
@@ -28,6 +29,9 @@ from datablame.network.classifier import Classifier, Prepared, trained, unit
 from datablame.recipe import Recipe
 from datablame.trace import Recorder, Trace
 from datablame.verdict import Verdict
+
+FORMAT = 1
+"""Of run folders. A newer one is refused; an older one is read."""
 
 
 class Run(Result):
@@ -85,7 +89,7 @@ class Run(Result):
             files.write_csv(path / "unreadable.csv", columns)
         files.write_text(path / "recipe.yaml", recipe.to_yaml())
         about = {
-            "format": 1,
+            "format": FORMAT,
             "recipe": recipe.to_json(),
             "fingerprint": fingerprint,
             "started": _now(),
@@ -227,17 +231,15 @@ class Run(Result):
         if self.verdict:
             out |= self.verdict.to_json()
         if (self.path / "measures.json").exists():
-            out |= (self.measures or {}) | {"signals": files.read_json(self.path / "measures.json")}
+            out |= (self.measures or {}) | {"signals": read_json(self.path / "measures.json")}
         if self.comparison:
             out["comparison"] = self.comparison
         return out
 
     def columns(self) -> dict[str, Any]:
         """The table of examples: as it was judged, or names and labels until then."""
-        from pyarrow import parquet
-
         path = self.path / "examples.parquet"
-        return parquet.read_table(path).to_pydict() if path.exists() else self.data.columns()
+        return read_table(path).to_pydict() if path.exists() else self.data.columns()
 
     def pictures(self) -> list[Path]:
         """The contact sheet of suspects."""
@@ -262,7 +264,7 @@ class Run(Result):
         measures, judged = self.path / "measures.json", self.path / "verdict.json"
         if not (measures.exists() and judged.exists()):
             return None
-        return files.read_json(measures).get(files.read_json(judged)["scores"])
+        return read_json(measures).get(read_json(judged, scores=str)["scores"])
 
     @property
     def comparison(self) -> dict[str, Any] | None:
@@ -270,7 +272,7 @@ class Run(Result):
         path, verdict = self.path / "comparison.json", self.path / "verdict.csv"
         if not (path.exists() and verdict.exists()):
             return None
-        facts = files.read_json(path)
+        facts = read_json(path, verdict=str, gain=list, conclusion=str, sentence=str)
         return facts if facts["verdict"] == files.digest_of(verdict) else None
 
     @property
@@ -279,7 +281,7 @@ class Run(Result):
         path, accuracy = self.path / "card.txt", self.about["test_accuracy"]
         tested = "" if accuracy is None else f"test accuracy {accuracy:.2%}\n"
         return (
-            path.read_text()
+            read_text(path)
             if path.exists()
             else f"{self.path}\n{self.data!r}\n{tested}not judged yet: datablame judge "
             f"{self.path}\n"
@@ -287,8 +289,16 @@ class Run(Result):
 
     @property
     def about(self) -> dict[str, Any]:
-        """run.json."""
-        return files.read_json(self.path / "run.json")
+        """run.json. Raises InputError where it is damaged, or was written by a newer version."""
+        path = self.path / "run.json"
+        kinds = {"fingerprint": str, "finished": (str, None), "test_accuracy": (float, int, None)}
+        about = read_json(path, format=int, recipe=dict, made_with=dict, **kinds)
+        if about["format"] > FORMAT:
+            raise InputError(
+                f"{path} is of format {about['format']}, written by a newer datablame; this one "
+                f"reads up to {FORMAT}: update it"
+            )
+        return about
 
     @functools.cached_property
     def recipe(self) -> Recipe:
@@ -312,7 +322,8 @@ class Run(Result):
     @property
     def images_are_gone(self) -> bool:
         """Whether the cached images are missing."""
-        kept = (files.read_json(path)["images"] for path in (self.path / "data").glob("*.json"))
+        where = (self.path / "data").glob("*.json")
+        kept = (read_json(path, images=(dict, None))["images"] for path in where)
         return not processes.agree(all(Path(images["path"]).exists() for images in kept if images))
 
     @property
@@ -337,15 +348,13 @@ class Run(Result):
         """What was recorded. Raises InputError while the run is unfinished."""
         if not self.finished:
             raise self._unfinished
-        return Trace(self.path / "trace", self.recipe.epochs)
+        return Trace(self.path / "trace", self.recipe.epochs, len(self.data))
 
     @property
     def log(self) -> list[dict[str, Any]]:
         """One entry an epoch."""
-        import json
-
         path = self.path / "log.jsonl"
-        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+        return read_lines(path) if path.exists() else []
 
     @functools.cached_property
     def model(self) -> Classifier | Prepared:
@@ -408,6 +417,7 @@ class Run(Result):
                 )
             self.recorder.write(self.epoch)
         self.change(finished=_now(), **facts)
+        files.list_run(self.path)
         return self
 
 

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from datablame.base import files, processes, renames
 from datablame.base.errors import InputError
+from datablame.base.readers import LOST, Damaged, read_array
 from datablame.base.shapes import Float, Int, Shaped
 
 CHANNELS = {
@@ -129,8 +130,8 @@ class Trace(Mapping[str, np.ndarray]):
     label), `margin`, `entropy`, `el2n`, `prediction`; where they were asked for, `top` and
     `top_class` `[T,N,k]`, and what a trainer records besides."""
 
-    def __init__(self, folder: Path, epochs: int):
-        self.folder, self.epochs = folder, epochs
+    def __init__(self, folder: Path, epochs: int, rows: int | None = None):
+        self.folder, self.epochs, self.rows = folder, epochs, rows
 
     def __iter__(self):
         now = {before: name for name, before in renames.CHANNELS.items()}
@@ -149,7 +150,12 @@ class Trace(Mapping[str, np.ndarray]):
         if not path.exists():
             how = f"; train with {ASKED[channel]}" if channel in ASKED else ""
             raise InputError(f"no '{channel}' in this trace (it has {', '.join(self)}){how}")
-        return np.load(path, mmap_mode="r", allow_pickle=False)[: self.epochs]
+        array = read_array(path)
+        if array.ndim < 2 or array.shape[0] < self.epochs or array.dtype.kind not in "fi":
+            raise Damaged(path, f"{array.dtype} {list(array.shape)}, {self.epochs} epochs", LOST)
+        if self.rows is not None and array.shape[1] != self.rows:
+            raise Damaged(path, f"{array.shape[1]:,} examples, expected {self.rows:,}", LOST)
+        return array[: self.epochs]
 
     def at(self, channel: str, epoch: int) -> Float[Tensor, " N"]:
         """One epoch's row."""

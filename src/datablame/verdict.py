@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from datablame.base import files, processes, renames
+from datablame.base import files, processes, progress, readers, renames
 from datablame.base.errors import InputError, at_least, unknown
 from datablame.base.results import Result
 from datablame.base.shapes import Bool, Float, Int
@@ -90,7 +90,12 @@ class Verdict(Result):
         return order[torch.isin(self.act[order], torch.tensor([DROP, FIX]))]
 
     def apply(self, data: Dataset) -> Dataset:
-        """The cleaned set: dropped rows left out, fixed labels replaced, the rest as it was."""
+        """The cleaned set: dropped rows left out, fixed labels replaced, the rest as it was.
+
+        Raises InputError where nothing would be left.
+        """
+        if (self.act == DROP).all():
+            raise InputError(f"the verdict drops all {len(data):,} examples: nothing would be left")
         fixed = torch.where(self.act == FIX, self.proposed, data.labels)
         return data.relabel(fixed).take((self.act != DROP).nonzero()[:, 0])
 
@@ -124,31 +129,39 @@ class Verdict(Result):
         return processes.agree(
             path.exists()
             and about.exists()
-            and files.read_json(about)["digest"] != files.digest_of(path)
+            and readers.read_json(about, digest=str)["digest"] != files.digest_of(path)
         )
 
     @classmethod
     def read(cls, path: Path, data: Dataset) -> Verdict:
         """What `save` wrote, perhaps edited by a person.
 
-        Raises InputError for a name, class or act that there is not.
+        Rows that it lacks count as keep, with a message. Raises InputError, with the line, for a
+        name, class, act or number that there is not, a name that stands twice, and a given label
+        that is not the set's.
         """
         if not path.exists() or not path.with_suffix(".json").exists():
             raise InputError(f"no verdict at {path}; make one with: datablame judge {path.parent}")
         table = _read_text_csv(path, COLUMNS)
         place = numbers(table["name"], data.names, path, f"example of {data.source}")
+        _once(place, path)
+        _of_this_set(table["given"], data, place, path)
+        if len(place) < len(data):
+            progress.say(
+                f"{path} judges {len(place):,} of {len(data):,} examples: the others count as keep"
+            )
         act = numbers(table["act"], pa.array(ACTS), path, "act")
         proposed = numbers(table["proposed"], pa.array(data.classes), path, "class", empty=-1)
         if (lost := (act == FIX) & (proposed < 0)).any():
             raise InputError(
                 f"{path}, line {int(lost.int().argmax()) + 2}: 'fix' needs a proposed label"
             )
-        facts = files.read_json(path.with_suffix(".json"))
+        facts = readers.read_json(path.with_suffix(".json"), by=str, cut=(float, int), scores=str)
         every = cls(
             act,
             proposed,
-            _real(table["probability"]),
-            _real(table["score"]),
+            _real(table["probability"], "probability", path),
+            _real(table["score"], "score", path),
             facts["by"] + ", edited by hand" * cls.edited(path),
             facts["cut"],
             tuple(facts["estimate"] if "estimate" in facts else facts["wrong"]),
@@ -195,7 +208,7 @@ def _read_text_csv(path: Path, columns: tuple[str, ...]) -> dict[str, pa.Array]:
     now = {old: name for name, old in before.items()}
     return {
         now.get(name, name): pc.replace_substring_regex(
-            table[name].combine_chunks(), r"^'([=+\-@\t\r])", r"\1"
+            table[name].combine_chunks(), f"^'({files.FORMULA})", r"\1"
         )
         for name in columns
     }
@@ -220,9 +233,39 @@ def numbers(
     )
 
 
-def _real(cells: pa.Array) -> Float[Tensor, " n"]:
+def _real(cells: pa.Array, what: str, path: Path) -> Float[Tensor, " n"]:
+    """Numbers of a column, 0 where a cell is empty. Raises InputError, with the line, for words."""
     text = pc.if_else(pc.equal(cells, ""), "0", cells)
+    plain = pc.match_substring_regex(text, r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?$")
+    if not pc.all(plain).as_py():
+        line = pc.index(plain, False).as_py()
+        raise InputError(
+            f"{path}, line {line + 2}: {what} is '{cells[line].as_py()}', which is no number such "
+            "as 0.25 (with a point)"
+        )
     return torch.from_numpy(pc.cast(text, pa.float32()).to_numpy(zero_copy_only=False).copy())
+
+
+def _once(place: Int[Tensor, " n"], path: Path) -> None:
+    """Raises InputError for an example that stands in two lines."""
+    order = place.argsort(stable=True)
+    twice = (place[order][1:] == place[order][:-1]).nonzero()
+    if len(twice):
+        first, second = sorted(order[int(twice[0]) + k].item() + 2 for k in (0, 1))
+        raise InputError(f"{path}: lines {first} and {second} judge the same example; keep one")
+
+
+def _of_this_set(given: pa.Array, data: Dataset, place: Int[Tensor, " n"], path: Path) -> None:
+    """Raises InputError for a given label that is not the set's."""
+    names = pa.array(data.classes).take(pa.array(data.labels[place].numpy()))
+    differ = pc.not_equal(given, names)
+    if pc.any(differ).as_py():
+        line = pc.index(differ, True).as_py()
+        raise InputError(
+            f"{path}, line {line + 2}: the given label is '{given[line].as_py()}', but "
+            f"'{names[line].as_py()}' in this run; the verdict is of another run, or 'given' was "
+            "edited: new labels go into 'proposed', with 'fix'"
+        )
 
 
 def most_suspect(

@@ -8,12 +8,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from datablame.attribution import Attribution, Attributor
-from datablame.base import files, methods, processes, progress
+from datablame.base import files, methods, processes, progress, readers
 from datablame.base.errors import InputError, at_least
 from datablame.base.hashing import batches
 from datablame.base.shapes import Float, Int
@@ -165,12 +164,16 @@ def said(run: Run, queries: Dataset, count: int = 64) -> list[tuple[int, float]]
 
 def opened(run: Run, folder: Path) -> Attribution:
     """Attribution that lie in a folder of the run."""
-    facts = files.read_json(folder / "attribution.json")
-    rows = np.load(folder / "rows.npy", mmap_mode="r") if (folder / "rows.npy").exists() else None
-    values = np.load(folder / "values.npy", mmap_mode="r")
-    return Attribution(
-        facts["method"], folder, run.data, Dataset.restore(folder / "queries"), values, rows, facts
-    )
+    facts = readers.read_json(folder / "attribution.json", method=str, predictions=list)
+    queries, rows = Dataset.restore(folder / "queries"), None
+    values = readers.read_array(folder / "values.npy", (len(queries), None), "f", finite=True)
+    if (folder / "rows.npy").exists():
+        rows = readers.read_array(folder / "rows.npy", values.shape, "i")
+        if rows.size and not 0 <= rows.min() <= rows.max() < len(run.data):
+            raise readers.Damaged(folder / "rows.npy", "rows that the training set has not")
+    elif values.shape[1] != len(run.data):
+        raise readers.Damaged(folder / "values.npy", f"scores of {values.shape[1]} images")
+    return Attribution(facts["method"], folder, run.data, queries, values, rows, facts)
 
 
 class Sweep:
@@ -193,13 +196,9 @@ class Sweep:
 
     def resume(self, queries: int) -> tuple[int, int, dict[str, Tensor]]:
         """(queries a group, blocks that are done, the best of the group so far)."""
-        from safetensors import safe_open
-
         path = self.folder / "progress.safetensors"
         if processes.agree(path.exists()):
-            with safe_open(path, "pt") as file:
-                facts = file.metadata()
-                state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            state, facts = readers.read_tensors(path)
             progress.say(f"resuming {self.folder} after {facts['done']} blocks")
             return int(facts["group"]), int(facts["done"]), state
         fit = max(1, processes.free() // 2 // max(1, self.attributor.size))

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from datablame.base import files, methods, progress
+from datablame.base import files, methods, progress, readers
 from datablame.base.errors import at_least, unknown
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
@@ -74,9 +74,9 @@ class ClassView:
 
     @classmethod
     def read(cls, run: Run, label: int) -> ClassView:
-        from pyarrow import parquet
-
-        table = parquet.read_table(path_of(run, label))
+        floats = dict.fromkeys(("peak", "end", "x", "y"), "float")
+        path = path_of(run, label)
+        table = readers.read_table(path, act="string", row="int", group="int", **floats)
         act = numbers(
             table["act"].combine_chunks(), pa.array(ACTS), path_of(run, label), "act"
         ).numpy()

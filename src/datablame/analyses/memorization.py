@@ -6,6 +6,7 @@ Zheng & Jiang, 2022. arXiv:2203.12171
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 
 from datablame.analyses import scoring
-from datablame.base import files, progress
+from datablame.base import files, processes, progress, readers
 from datablame.base.errors import InputError, unknown
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
@@ -73,8 +74,12 @@ class MemorizationMap(Result):
 
     @classmethod
     def read(cls, run: Run, over: str) -> MemorizationMap:
-        with np.load(path_of(run, over), allow_pickle=False) as file:
-            return cls(run, over, **{name: file[name] for name in file.files})
+        path = path_of(run, over)
+        arrays = readers.read_arrays(path, processes.free() // 2)
+        wanted = [each.name for each in dataclasses.fields(cls) if each.name not in ("run", "over")]
+        if sorted(wanted) != sorted(arrays):
+            raise readers.Damaged(path, f"arrays {', '.join(arrays)}, expected {', '.join(wanted)}")
+        return cls(run, over, **arrays)
 
     def save(self) -> None:
         arrays = {

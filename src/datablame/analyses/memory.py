@@ -19,7 +19,7 @@ from torch.utils.checkpoint import checkpoint
 from torchvision.transforms.functional import gaussian_blur
 
 from datablame.attention.head import attentive
-from datablame.base import files, hashing, methods, processes, progress
+from datablame.base import files, hashing, methods, processes, progress, readers
 from datablame.base.errors import InputError, at_least, unknown
 from datablame.base.results import Result, table
 from datablame.base.shapes import Float, Int
@@ -126,7 +126,7 @@ def view(run: Run, queries: Dataset, memory: str = "kept") -> MemoryView:
     size = held.head.how.size
     if memory == "kept":
         every, space = (
-            torch.from_numpy(np.load(run.path / "memory.npy").astype("int64")),
+            torch.from_numpy(_rows(run)),
             held.head.held,
         )
     elif memory == "random":
@@ -170,6 +170,15 @@ class Heat:
 
     row: int
     cells: Float[np.ndarray, "H W"]
+
+
+def _rows(run: Run) -> Int[np.ndarray, " M"]:
+    """Rows of the memory that a run keeps. Raises InputError where they are damaged."""
+    path = run.path / "memory.npy"
+    rows = readers.read_array(path, (None,), "int64")
+    if not len(rows) or not 0 <= rows.min() <= rows.max() < len(run.data):
+        raise readers.Damaged(path, "rows that the training set has not")
+    return np.array(rows)
 
 
 def heatmaps(found: MemoryView, query: int, baseline: str = "white") -> tuple[list[Heat], float]:
@@ -244,7 +253,7 @@ def faithfulness(run: Run, memories: int = 5) -> dict[str, float]:
                 else {"accuracy": plain}
             )
             files.write_json(path, facts)
-    return files.read_json(path)
+    return readers.read_json(path)
 
 
 @dataclass(frozen=True, repr=False)

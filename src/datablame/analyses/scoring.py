@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import files, methods, processes, progress
+from datablame.base import files, methods, processes, progress, readers
 from datablame.base.errors import InputError, unknown
 from datablame.inference.predictions import has_features
 from datablame.label_quality.out_of_sample import has_heldout
@@ -46,10 +46,12 @@ def scored(run: Run, signal: Signal) -> Scores:
     path = place(run.path, signal)
     if reads := methods.declared("signals", signal, "reads", run):
         mark, facts = {"reads": files.digest_of(reads)}, path.with_suffix(".json")
-        if processes.agree(not facts.exists() or files.read_json(facts) != mark):
+        if processes.agree(not facts.exists() or readers.read_json(facts) != mark):
             files.remove(path)
             files.write_json(facts, mark)
-    values = files.keep(path, lambda: _checked(run, signal, function).values.numpy())
+    values = files.keep(
+        path, lambda: _checked(run, signal, function).values.numpy(), (len(run.data),), "f", True
+    )
     return Scores(signal, torch.from_numpy(values.copy()))
 
 
@@ -110,6 +112,12 @@ def wanted(run: Run, name: str) -> Scores:
     )
 
 
+def read(run: Run, name: str) -> np.ndarray:
+    """The values `[N]` of scores in the run's folder. Raises InputError where they are damaged."""
+    path = place(run.path, name)
+    return np.array(readers.read_array(path, (len(run.data),), "f", finite=True))
+
+
 def kept(run: Run, name: str) -> Scores:
     """Scores that are in the run's folder.
 
@@ -117,4 +125,4 @@ def kept(run: Run, name: str) -> Scores:
     """
     if name not in names(run):
         raise unknown("scores", name, names(run))
-    return Scores(name, torch.from_numpy(np.load(place(run.path, name))))
+    return Scores(name, torch.from_numpy(read(run, name)))

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from datablame.base import files
+from datablame.base.errors import InputError
+from datablame.base.readers import LOST, MANIFEST, REMEDY, manifest, read_json
 
 
 def doctor() -> dict[str, Any]:
@@ -48,6 +50,36 @@ def doctor() -> dict[str, Any]:
         "disk free here": files.human(free),
         "cache": f"{files.cache()}",
         "problems": problems or "none",
+    }
+
+
+def examine(run: Path) -> dict[str, Any]:
+    """Compare every file of a run with the size and digest that were noted when it was written.
+
+    `damaged` names those that differ, and what to do; `missing` those that are gone: what is not
+    among the run's data, trace and weights is made again when it is asked for. Raises InputError
+    for a folder that is no run.
+    """
+    if not (run / "run.json").is_file():
+        raise InputError(f"{run} is not a run: it has no run.json")
+    read_json(run / "run.json", format=int, recipe=dict, fingerprint=str)
+    damaged, missing, count = [], [], 0
+    homes = [run, *sorted(path.parent for path in run.glob("folds/*/run.json"))]
+    for home in homes:
+        for name, (size, digest) in manifest(home).items():
+            path = home / name
+            if not path.exists():
+                missing.append(str(path))
+            elif path.stat().st_size != size or files.digest_of(path) != digest:
+                primary = name.startswith(("data/", "trace/")) or name == "model.safetensors"
+                damaged.append(f"{path}: {LOST if primary else REMEDY}")
+            count += 1
+    return {
+        "run": str(run),
+        "files": count,
+        "damaged": damaged or "none",
+        "missing": missing or "none",
+        "not listed": [str(home) for home in homes if not (home / MANIFEST).exists()] or "none",
     }
 
 

@@ -15,19 +15,22 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from datablame.base import processes
+from datablame.base import processes, progress
 from datablame.base.errors import InputError, RunError
+from datablame.base.readers import MANIFEST, Damaged, manifest, read_array
 
 T = TypeVar("T")
 
 MARK = "datablame"
 """Key among the metadata of what is written here."""
+FORMULA = r"[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001 - full-width signs start formulas too
+"""How text begins that a spreadsheet would take for a formula."""
 HELD: set[Path] = set()
 """Folders that this process holds for writing."""
 
@@ -41,13 +44,48 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             save(part)
+            _listed(path, there=False)
             os.replace(part, path)
+            _listed(path)
         except OSError as error:
             raise _failed(path, error) from None
         finally:
             drop(part)
     processes.wait()
     return path
+
+
+def _listed(path: Path, there: bool = True) -> None:
+    """Note a file's size and digest in the manifest of the run that it lies in, for readers and for
+    `datablame doctor RUN`; or forget them before it is replaced, so that a program killed between
+    leaves no false ones. What a person may edit, and what every command writes, is left out.
+    """
+    if path.suffix not in (".npy", ".npz", ".safetensors", ".parquet", ".json"):
+        return
+    home = next((f for f in list(path.absolute().parents)[:4] if (f / "run.json").exists()), None)
+    if home is None or path.name in (MANIFEST, "run.json", "progress.safetensors"):
+        return
+    name, known = str(path.absolute().relative_to(home)), manifest(home)
+    if known.pop(name, None) is None and not there:
+        return
+    if there:
+        known[name] = (path.stat().st_size, digest_of(path))
+        known = {name: facts for name, facts in known.items() if (home / name).exists()}
+    part = home / f".{MANIFEST}.{os.getpid()}.part"
+    part.write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n")
+    os.replace(part, home / MANIFEST)
+
+
+def list_run(run: Path) -> None:
+    """Note all files of a run that were mapped and filled rather than written at once (its trace),
+    and what was there before the run was.
+    """
+    if processes.rank() == 0:
+        for folder in ("data", "trace", "."):
+            for path in sorted((run / folder).glob("*")):
+                if path.is_file() and not path.name.startswith("."):
+                    _listed(path)
+    processes.wait()
 
 
 def refuse_foreign(path: Path, source: Path | str | None = None) -> None:
@@ -202,7 +240,7 @@ def spreadsheet(columns: dict[str, Any]) -> bytes:
     def harmless(column: pa.ChunkedArray) -> pa.ChunkedArray:
         if not pa.types.is_string(column.type):
             return column
-        risky = pc.match_substring_regex(column, r"^[=+\-@\t\r]")
+        risky = pc.match_substring_regex(column, f"^{FORMULA}")
         return pc.if_else(risky, pc.binary_join_element_wise("'", column, ""), column)
 
     table = pa.table(columns)
@@ -277,19 +315,40 @@ def human(count: float) -> str:
     return f"{count:.3g} TB"
 
 
-def read_json(path: Path) -> Any:
-    """What a JSON file says."""
-    return json.loads(path.read_text(encoding="utf-8"))
+def sound(path: Path, read: Callable[[Path], object]) -> bool:
+    """Whether a file that can be made again is there and can be read; a damaged one is deleted,
+    with a message.
+    """
+    there = path.exists()
+    if there and processes.rank() == 0:
+        try:
+            read(path)
+        except Damaged as error:
+            progress.say(f"{str(error).partition(';')[0]}: it is made again")
+            path.unlink()
+            there = False
+    return processes.agree(there)
 
 
-def keep(path: Path, make: Callable[[], np.ndarray]) -> np.ndarray:
-    """The array at `path`; made, written and returned if it is not there.
+def keep(
+    path: Path,
+    make: Callable[[], np.ndarray],
+    shape: Sequence[int | None] | None = None,
+    kind: str | None = None,
+    finite: bool = False,
+) -> np.ndarray:
+    """The array at `path`; made, written and returned if it is not there, or is damaged: of another
+    shape or kind than these, or, where they must be `finite`, with numbers that are not.
 
     This is all that resuming needs.
     """
-    if not processes.agree(path.exists()):
+
+    def read(path: Path) -> np.ndarray:
+        return read_array(path, shape, kind, finite)
+
+    if not sound(path, read):
         write_array(path, make())
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return read(path)
 
 
 @contextlib.contextmanager
@@ -339,7 +398,7 @@ def cache() -> Path:
 
 def fill(path: Path, shape: tuple[int, ...], kind: str, blocks: Iterable[np.ndarray]) -> np.ndarray:
     """`keep` for an array that comes in blocks of rows and need not fit in memory."""
-    if not processes.agree(path.exists()):
+    if not sound(path, lambda path: read_array(path, shape, kind)):
 
         def save(part: Path) -> None:
             array, row = open_array(part, shape, kind), 0
@@ -354,7 +413,7 @@ def fill(path: Path, shape: tuple[int, ...], kind: str, blocks: Iterable[np.ndar
             for _ in blocks:  # the blocks are made together
                 pass
             processes.wait()
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+    return read_array(path, shape, kind)
 
 
 def digest(*arrays: Any) -> str:
@@ -369,7 +428,13 @@ def digest(*arrays: Any) -> str:
 
 def digest_of(path: Path) -> str:
     """Eight hexadecimal digits of the content of a file."""
-    return digest(np.frombuffer(path.read_bytes(), "uint8"))
+    import hashlib
+
+    total = hashlib.blake2b(digest_size=4)
+    with path.open("rb") as file:
+        while part := file.read(1 << 22):
+            total.update(part)
+    return total.hexdigest()
 
 
 def remove(path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from datablame.base import decode, processes, progress
+from datablame.base import decode, processes, progress, readers
 from datablame.base import files as disk
 from datablame.dataset import Dataset, Packed, statistics, unique
 
@@ -48,7 +48,7 @@ def packed(
                 made = {"digest": digest, "broken": broken, "mean": mean, "std": std}
             if processes.agree(made is not None):
                 disk.write_json(about, made)
-    facts = disk.read_json(about)
+    facts = readers.read_json(about, digest=str, broken=list, mean=list, std=list)
     images = Packed.open(folder / "images.npy", facts["digest"])
     truth = None if truth is None else torch.as_tensor(np.asarray(truth)).long()
     labels = torch.as_tensor(np.asarray(labels)).long()

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool1d
 
-from datablame.base import files, processes, progress, renames
+from datablame.base import files, processes, progress, readers, renames
 from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
@@ -105,21 +105,14 @@ class Detector(Result, nn.Module):
         path = file_of(where)
         try:
             if path.suffix == ".safetensors":
-                from safetensors import safe_open
-
-                with safe_open(path, "pt") as file:
-                    facts = file.metadata() or {}
-                    weights = {
-                        renames.detector(name): file.get_tensor(name)
-                        for name in file.keys()  # noqa: SIM118 - not a dict
-                    }
-                config = {
-                    renames.detector(name): value
-                    for name, value in json.loads(facts[renames.config_of(facts)]).items()
-                }
-                detector = cls(DetectorConfig(**config), json.loads(facts["about"]))
+                tensors, facts = readers.read_tensors(path)
+                weights = {renames.detector(name): tensor for name, tensor in tensors.items()}
+                said = readers.parse_json(facts[renames.config_of(facts)], path, {})
+                config = {renames.detector(name): value for name, value in said.items()}
+                about = readers.parse_json(facts["about"], path, {})
+                detector = cls(DetectorConfig(**config), about)
             else:
-                state = torch.load(path, map_location="cpu", weights_only=True)
+                state = readers.read_pth(path)
                 weights, detector = (
                     _renamed(state.get("state_dict", state)),
                     cls(PAPER[0], {"taught_on": str(path)}),

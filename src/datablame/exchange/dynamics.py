@@ -16,10 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import files
+from datablame.base import files, processes, readers
 from datablame.base.errors import InputError
 from datablame.base.shapes import Float, Int, Shaped
-from datablame.dataset import Dataset
+from datablame.dataset import CLASSES, Dataset
 from datablame.recipe import Recipe
 from datablame.run import Run
 
@@ -54,12 +54,12 @@ def imported(where: Path, data: Dataset | None = None, out: Path | str = "runs")
 def read(path: Path) -> tuple[Float[Tensor, "N T k"], Int[Tensor, "N k"]]:
     """Both arrays of the file, checked."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            td, labels = (
-                torch.from_numpy(file["td"]),
-                torch.from_numpy(file["labels"].astype("int64")),
-            )
-    except (OSError, KeyError, ValueError) as error:
+        arrays = readers.read_arrays(path, processes.free() // 4)
+        td, labels = (
+            torch.from_numpy(arrays["td"].astype("float16")),
+            torch.from_numpy(arrays["labels"].astype("int64")),
+        )
+    except (KeyError, TypeError, ValueError, readers.Damaged) as error:
         raise InputError(
             f"{path} is not a recording of training dynamics (td and labels are expected): {error}"
         ) from None
@@ -88,10 +88,8 @@ def _metadata(path: Path, rows: int) -> dict[str, Tensor]:
     """
     if not path.exists():
         return {}
-    import pickle
-
     try:
-        every = torch.load(path, map_location="cpu", weights_only=True)
+        every = readers.read_pth(path)
         index = every.get("train_indices")
         found = {
             name: every[name]
@@ -99,14 +97,7 @@ def _metadata(path: Path, rows: int) -> dict[str, Tensor]:
             if name in every
         }
         found = {name: torch.as_tensor(values).long() for name, values in found.items()}
-    except (
-        pickle.UnpicklingError,
-        RuntimeError,
-        AttributeError,
-        TypeError,
-        ValueError,
-        EOFError,
-    ) as error:
+    except (AttributeError, RuntimeError, TypeError, ValueError) as error:
         raise InputError(
             f"{path} is not the metadata of a recording: {str(error).splitlines()[0]}"
         ) from None
@@ -139,6 +130,8 @@ def _described(
         )
     if data is None:
         top = max(int(given.max()), -1 if truth is None else int(truth.max()))
+        if top >= CLASSES:
+            raise InputError(f"{path} has labels up to {top:,}; they are below {CLASSES:,}")
         classes = map(str, range(top + 1))
         names = [f"train/{i:06d}" for i in index.tolist()]
         return Dataset.from_arrays(None, given, classes, names, truth, source="dynamics")

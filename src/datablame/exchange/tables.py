@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datablame.base import files
+from datablame.base import files, readers
 from datablame.base.errors import InputError
 from datablame.exchange import dynamics
 from datablame.exchange.sets import to_folders
@@ -41,7 +41,7 @@ def _columns(run: Run, verdict: Verdict) -> dict[str, Any]:
     if data.truth is not None:
         table |= {"truth": data.truth.numpy(), "truth_name": classes[data.truth]}
     for path in sorted((run.path / "scores").glob("*.npy")):
-        table[f"suspicion.{name_of(path)}"] = np.load(path)
+        table[f"suspicion.{name_of(path)}"] = readers.read_array(path, (len(data),), "f")
     return table
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from datablame.base import files, processes, progress
 from datablame.base.errors import InputError
+from datablame.base.readers import read_array
 from datablame.base.shapes import Float, Int
 from datablame.dataset import Dataset
 from datablame.inference.sweep import sweep
@@ -76,8 +77,8 @@ def test_features(run: Run) -> np.ndarray:
 
 def kept(run: Run, name: str, model: Classifier | Prepared | None, data: Dataset) -> np.ndarray:
     path = run.path / f"{name}.npy"
-    if processes.agree(path.exists()):
-        return np.load(path, mmap_mode="r")
+    if files.sound(path, read := lambda path: read_array(path, (len(data), None), "f")):
+        return read(path)
     model = model or run.model
     if is_frozen(model):
         found = encoded(model, data)
@@ -116,4 +117,4 @@ def encoded(model: Classifier, data: Dataset) -> Encoded:
             for file in (kept, done):  # features first: what is marked as done is there
                 file.flush() if isinstance(file, np.memmap) else None
         processes.wait()
-    return Encoded(np.load(folder / "features.npy", mmap_mode="r"), data.rows.numpy())
+    return Encoded(read_array(folder / "features.npy", (count, None), "f"), data.rows.numpy())

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from datablame.base import files, processes, progress
 from datablame.base.errors import InputError
+from datablame.base.readers import read_array
 from datablame.base.shapes import Float
 from datablame.dataset import Dataset
 from datablame.inference.sweep import sweep
@@ -26,19 +27,17 @@ def probabilities(run: Run, data: Dataset) -> np.ndarray:
         {run.test.fingerprint: "test_probabilities"} if run.test else {}
     )
     name = known.get(data.fingerprint, f"probabilities-{data.fingerprint}")
-    path = run.path / f"{name}.npy"
-    if processes.agree(path.exists()):
-        return np.load(path, mmap_mode="r")
+    path, shape = run.path / f"{name}.npy", (len(data), len(data.classes))
+    if files.sound(path, read := lambda path: read_array(path, shape, "float32", finite=True)):
+        return read(path)
     model, mirror = run.model, "flip" in run.recipe.augment
 
-    def read(images: Tensor) -> Tensor:
+    def said(images: Tensor) -> Tensor:
         p = model(images).softmax(1)
         return (p + model(images.flip(3)).softmax(1)) / 2 if mirror else p
 
     with progress.stage("predict"):
-        return files.fill(
-            path, (len(data), len(data.classes)), "float32", sweep(model, data, read, "predicting")
-        )
+        return files.fill(path, shape, "float32", sweep(model, data, said, "predicting"))
 
 
 def _on_train(run: Run) -> np.ndarray:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from datablame.base import files, hashing, methods, processes, progress
+from datablame.base import files, hashing, methods, processes, progress, readers
 from datablame.base.errors import InputError, at_least, unknown
 from datablame.base.hashing import batches
 from datablame.base.shapes import Float, Int, Shaped
@@ -232,19 +232,19 @@ class Factors:
 
         Raises InputError for factors of another model or other data.
         """
-        from safetensors import safe_open
-
         if not self.passes or not processes.agree(self.path.exists()):
             return 0
-        with safe_open(self.path, "pt", device=str(processes.device())) as file:
-            facts = json.loads(file.metadata()["facts"])
-            if facts["owner"] != self._owner:
-                raise InputError(
-                    f"{self.path} was fitted on another model or other data; delete it to fit anew"
-                )
-            for layer, curvature in self.curvature.items():
-                names = [name for name in file.keys() if name.rpartition("/")[0] == layer.name]  # noqa: SIM118 - not a dict
-                curvature.kept = {name.rpartition("/")[2]: file.get_tensor(name) for name in names}
+        tensors, header = readers.read_tensors(self.path, str(processes.device()))
+        facts = readers.parse_json(
+            header.get("facts", ""), self.path, {"owner": str, "done": int, "fisher": dict}
+        )
+        if facts["owner"] != self._owner:
+            raise InputError(
+                f"{self.path} was fitted on another model or other data; delete it to fit anew"
+            )
+        for layer, curvature in self.curvature.items():
+            names = [name for name in tensors if name.rpartition("/")[0] == layer.name]
+            curvature.kept = {name.rpartition("/")[2]: tensors[name] for name in names}
         return facts["done"]
 
     def solve(self, images: Tensor, weigh: Weigh, out: Sequence[Shaped[Tensor, "B _"]]) -> None:

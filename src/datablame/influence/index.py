@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import files, hashing, processes, progress
+from datablame.base import files, hashing, processes, progress, readers
 from datablame.base.errors import InputError, at_least
 from datablame.base.hashing import batches
 from datablame.base.results import Result
@@ -201,7 +201,7 @@ class Index(Result):
         if not processes.agree(path.exists()):
             with progress.stage("agreement"):
                 files.write_json(path, measured())
-        return files.read_json(path)
+        return readers.read_json(path)
 
 
 def found(candidates: Int[Tensor, "Q m"], best: Int[Tensor, "Q ten"]) -> float:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from datablame.base import processes
 from datablame.base.errors import InputError
+from datablame.base.readers import read_array
 from datablame.base.shapes import Float
 from datablame.run import Run
 
@@ -38,7 +39,8 @@ def heldout(run: Run) -> np.ndarray:
         raise InputError(
             f"{run.path} has no held-out probabilities; {how}, or give them to Run.from_predictions"
         )
-    return np.load(path_of(run), mmap_mode="r")
+    shape = (len(run.data), len(run.data.classes))
+    return read_array(path_of(run), shape, "f", finite=True)
 
 
 def opinion(run: Run) -> Float[Tensor, "N K"]:

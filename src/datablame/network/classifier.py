@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from datablame.attention.head import Attentive
-from datablame.base import files, hashing, methods, processes
+from datablame.base import hashing, methods, processes, readers
 from datablame.base.errors import InputError
 from datablame.base.shapes import Float, UInt8
 from datablame.dataset import Dataset
@@ -142,12 +142,10 @@ def trained(recipe: Recipe, data: Dataset, weights: Path) -> Classifier:
     """The recipe's model with the weights of a safetensors file, in eval mode; how many encoders it
     has is read off the file.
     """
-    from safetensors.torch import load_file
-
-    kept = load_file(weights)
+    kept, _ = readers.read_tensors(weights)
     beside = {name.split(".")[2] for name in kept if name.startswith("encoder.each.")}
     model = build(recipe, data, max(1, len(beside)))
-    model.load_state_dict(kept)
+    readers.into(model, kept, weights)
     return model.eval()
 
 
@@ -172,7 +170,7 @@ def _encoder_of(model: str, shape: tuple[int, int, int]) -> nn.Module:
     name, options = methods.parse(model.removeprefix(FROZEN))
     if (Path(name) / "run.json").is_file():
         run, source = (
-            files.read_json(Path(name) / "run.json"),
+            readers.read_json(Path(name) / "run.json", recipe=dict),
             Dataset.restore(Path(name) / "data" / "train"),
         )
         whole = trained(

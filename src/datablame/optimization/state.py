@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from datablame.base import files, processes, progress
+from datablame.base import files, processes, progress, readers
 from datablame.base.errors import InputError, RunError
 from datablame.base.hashing import batches
 from datablame.dataset import Dataset
@@ -105,19 +105,15 @@ class TrainingState:
 
         Raises InputError for another run's progress.
         """
-        from safetensors import safe_open
-
         run, path = self.run, self.run.path / "progress.safetensors"
         if not processes.agree(path.exists()):
             return 0
-        with safe_open(path, "pt") as file:
-            facts = file.metadata()
-            if facts.get("run") != _mark(run):
-                raise InputError(
-                    f"{path} is a checkpoint of another recipe or other data; delete it, "
-                    "or name another folder with --out"
-                )
-            kept = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        kept, facts = readers.read_tensors(path)
+        if facts.get("run") != _mark(run):
+            raise InputError(
+                f"{path} is a checkpoint of another recipe or other data; delete it, "
+                "or name another folder with --out"
+            )
         for name, tensor in _under(kept, "own/").items():
             self.tensors[name].copy_(tensor)
         for turn, (model, optimizer) in enumerate(self.nets):
@@ -128,7 +124,7 @@ class TrainingState:
                 optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(
                     momentum
                 )
-        self.scaler.load_state_dict(json.loads(facts["scaler"]))
+        self.scaler.load_state_dict(readers.parse_json(facts["scaler"], path))
         progress.say(f"resuming {run.path} after epoch {facts['epoch']} of {run.recipe.epochs}")
         return int(facts["epoch"])
 
@@ -209,9 +205,7 @@ def finite(losses: Tensor, epoch: int, run: Run) -> None:
 
 def entry_of(run: Run, epoch: int, loss: float, seconds: float) -> dict[str, float]:
     """What the log says of an epoch's training."""
-    import numpy as np
-
-    prediction = np.load(run.path / "trace" / "prediction.npy", mmap_mode="r")[epoch]
+    prediction = readers.read_array(run.path / "trace" / "prediction.npy")[epoch]
     error = float((torch.from_numpy(prediction.astype("int64")) != run.data.labels).float().mean())
     return {
         "epoch": epoch + 1,

@@ -11,9 +11,9 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
+from datablame.analyses import scoring
 from datablame.pages.figures import BLUE, GREEN, GREY, ORANGE, RED, figure
 from datablame.run import Run
-from datablame.scores import place
 
 COLOURS = (RED, BLUE, GREEN, ORANGE)
 
@@ -80,6 +80,6 @@ def held(run: Run, signal: str, shares: Sequence[float]) -> np.ndarray:
     """How much of the total of a score the top shares hold; scores are counted from the smallest,
     or from 0 where none is below.
     """
-    values = np.sort(np.load(place(run.path, signal)).astype("float64"))[::-1]
+    values = np.sort(scoring.read(run, signal).astype("float64"))[::-1]
     total = np.concatenate([[0.0], (values - min(values[-1], 0.0)).cumsum()])
     return total[[round(share * len(values)) for share in shares]] / max(total[-1], 1e-30)

@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from datablame.attention.head import attentive
-from datablame.base import files, hashing, processes, progress
+from datablame.base import files, hashing, processes, progress, readers
 from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.dataset import Dataset
@@ -202,7 +202,7 @@ def within(
         raise InputError(f"--minutes must be more than 0; got {minutes:g}")
     memo = out / f".budget-{recipe.hash(f'{data.fingerprint}/{minutes}/{seeds}')}.json"
     if processes.agree(memo.exists()):
-        return Recipe.from_json(files.read_json(memo))
+        return Recipe.from_json(readers.read_json(memo))
     candidates = [settle(recipe, data)]
     if recipe.model == "auto" and candidates[0].model.startswith("resnet9"):
         candidates = [settle(recipe.but(model=f"resnet9,width={width}"), data) for width in WIDTHS]

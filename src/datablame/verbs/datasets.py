@@ -104,11 +104,11 @@ def corrupt(
     return noisy
 
 
-def clean(run: RunLike, *, out: Path | str) -> Dataset:
+def clean(run: RunLike, *, out: Path | str, lose_classes: bool = False) -> Dataset:
     """Write the cleaned set: what the verdict drops left out, what it fixes relabelled.
 
-    Returns the set. Raises InputError where the run has not been judged, or for a path that is
-    taken.
+    Returns the set. Raises InputError where the run has not been judged, for a path that is taken,
+    and where nothing, or nothing of a class, would be left.
 
     Parameters
     ----------
@@ -117,12 +117,27 @@ def clean(run: RunLike, *, out: Path | str) -> Dataset:
     out
         Parquet file to write the set to, with the columns image, label and, where it is known,
         truth; without an ending, a folder of class folders.
+    lose_classes
+        Write the set also where all images of a class are dropped.
     """
     from datablame.exchange.sets import dump
     from datablame.verdict import Verdict
 
     found = opened(run)
     cleaned = Verdict.read(found.path / "verdict.csv", found.data).apply(found.data)
+    before, after = (
+        each.labels.bincount(minlength=len(each.classes)) for each in (found.data, cleaned)
+    )
+    lost = [
+        name
+        for name, old, new in zip(found.data.classes, before, after, strict=True)
+        if old and not new
+    ]
+    if lost and not lose_classes:
+        raise InputError(
+            f"the verdict leaves no image of {', '.join(lost[:5])}; edit verdict.csv, or write the "
+            "set all the same with --lose-classes"
+        )
     dump(cleaned, Path(out))
     return cleaned
 

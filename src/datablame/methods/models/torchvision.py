@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from datablame.base import files
+from datablame.base import files, readers
 from datablame.base.errors import InputError, unknown
 from datablame.base.shapes import Float
 
@@ -65,11 +65,9 @@ def _weighted(make: object, name: str, weights: str) -> nn.Module:
         net = models.get_model(name, weights=None)
         try:
             if weights.endswith(".safetensors"):
-                from safetensors.torch import load_file
-
-                net.load_state_dict(load_file(weights))
+                net.load_state_dict(readers.read_tensors(Path(weights))[0])
             else:
-                state = torch.load(weights, map_location="cpu", weights_only=True)
+                state = readers.read_pth(Path(weights))
                 net.load_state_dict(state.get("state_dict", state))
         except Exception as error:  # torch, pickle and safetensors each raise their own
             raise InputError(

@@ -4,18 +4,20 @@ huggingface.co/docs/datasets
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-from pyarrow import dataset
+from pyarrow import dataset, parquet
 
-from datablame.base import files
+from datablame.base import files, readers
 from datablame.base.errors import InputError, unknown
 from datablame.data.packing import packed
-from datablame.dataset import Dataset
+from datablame.dataset import CLASSES, Dataset
+
+T = TypeVar("T")
 
 
 def hub(
@@ -39,7 +41,7 @@ def hub(
     rows, title, stamp = _local(path, split) if path.exists() else _remote(where, split)
     if rows is None:
         return None
-    if not rows.count_rows():
+    if not _read(where, rows.count_rows):
         raise InputError(f"{where} has no rows")
     features, there = _feature_types(rows.schema), rows.schema.names
     pictures = [name for name, kind in features.items() if kind == "Image"]
@@ -61,7 +63,10 @@ def hub(
     if truth is not None and truth not in there:
         raise unknown(f"column for the truth in {where}", truth, there)
     wanted = list(dict.fromkeys([image, label, *([truth] if truth else [])]))
-    table = rows.head(limit, columns=wanted) if limit else rows.to_table(columns=wanted)
+    table = _read(
+        where,
+        lambda: rows.head(limit, columns=wanted) if limit else rows.to_table(columns=wanted),
+    )
     classes, labels = _numbered(table[label], features.get(label), label)
     right = (
         _numbered(table[truth], features.get(truth) or features.get(label), truth, classes)[1]
@@ -87,6 +92,14 @@ def hub(
     )
 
 
+def _read(where: str, read: Callable[[], T]) -> T:
+    """What is read off Parquet. Raises InputError where a page of it is damaged."""
+    try:
+        return read()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InputError(f"{where} cannot be read: {str(error).partition(chr(10))[0]}") from None
+
+
 def _local(path: Path, split: str) -> tuple[Any, str, str]:
     """(rows, title, stamp) of a Parquet file, or of a split in a folder
     (`train-00000-of-00001.parquet`); None without it.
@@ -98,10 +111,11 @@ def _local(path: Path, split: str) -> tuple[Any, str, str]:
     )
     if not files or (path.is_file() and split != "train"):
         return None, "", ""
-    try:
-        rows = dataset.dataset([str(file) for file in files], format="parquet")
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{path} is not a Parquet file: {str(error).splitlines()[0]}") from None
+    for file in files:
+        if not file.is_file():
+            raise InputError(f"{file} is not a file")
+        _read(str(file), lambda file=file: parquet.read_schema(file))
+    rows = _read(str(path), lambda: dataset.dataset(list(map(str, files)), format="parquet"))
     stamp = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return rows, path.stem if path.is_file() else path.name, repr(stamp)
 
@@ -146,21 +160,36 @@ def _remote(where: str, split: str) -> tuple[Any, str, str]:
     return dataset.dataset(rows.with_format("arrow")[:]), name, rows._fingerprint
 
 
+def _features(metadata: bytes) -> dict[str, Any]:
+    """What Hugging Face's metadata tells of each column; nothing where it cannot be read."""
+    try:
+        found = readers.parse_json(metadata, "metadata", {})
+    except readers.Damaged:
+        return {}
+    for name in ("info", "features"):
+        found = found.get(name)
+        if not isinstance(found, dict):
+            return {}
+    return found
+
+
 def _feature_types(schema: pa.Schema) -> dict[str, Any]:
     """`"Image"`, or the tuple of class names, of each column that the Hugging Face metadata or the
     types tell of.
     """
     metadata = (schema.metadata or {}).get(b"huggingface")
-    features = json.loads(metadata).get("info", {}).get("features", {}) if metadata else {}
+    features = _features(metadata) if metadata else {}
     kinds = {}
     for field in schema:
         feature = features.get(field.name)
         feature = feature if isinstance(feature, dict) else {}
-        if feature.get("_type") == "ClassLabel":
-            kinds[field.name] = tuple(feature["names"])
+        names = feature.get("names")
+        if feature.get("_type") == "ClassLabel" and isinstance(names, list):
+            kinds[field.name] = tuple(map(str, names))
         elif (
             feature.get("_type") == "Image"
             or pa.types.is_binary(field.type)
+            or pa.types.is_large_binary(field.type)
             or (pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
         ):
             kinds[field.name] = "Image"
@@ -194,7 +223,8 @@ def _numbered(
     cells = cells.combine_chunks()
     if pa.types.is_floating(cells.type):
         values = cells.fill_null(float("nan")).to_numpy(zero_copy_only=False)
-        if not np.equal(values[~np.isnan(values)] % 1, 0).all():
+        known = values[~np.isnan(values)]
+        if not (np.isfinite(known) & (abs(known) < 2**31)).all() or (known % 1).any():
             raise InputError(
                 f"column {title} holds fractions; a label is a class name or a whole number"
             )
@@ -202,7 +232,12 @@ def _numbered(
             np.where(np.isnan(values), 0, values).astype("int64"), mask=np.isnan(values)
         )
     if pa.types.is_integer(cells.type):
-        number = cells.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)
+        number = cells.cast("int64", safe=False).fill_null(-1).to_numpy(zero_copy_only=False)
+        if len(number) and not -(2**31) < int(number.min()) <= int(number.max()) < CLASSES:
+            raise InputError(
+                f"column {title} holds numbers from {number.min():,} to {number.max():,}; labels "
+                f"are class numbers below {CLASSES:,}"
+            )
         own = (
             names
             if isinstance(names, tuple)
@@ -214,11 +249,13 @@ def _numbered(
     else:
         try:
             words = cells.cast(pa.string())
-        except pa.ArrowNotImplementedError:
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
             raise InputError(
                 f"column {title} holds {cells.type}; a label is a class name or a whole number"
             ) from None
     there = sorted(word for word in words.unique().to_pylist() if word is not None)
+    if len(there) > CLASSES or not there:
+        raise InputError(f"column {title} holds {len(there):,} different labels")
     known = classes or tuple(there)
     if strange := sorted(set(there) - set(known)):
         raise InputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datablame.base import readers
 from datablame.pages.ablation import draw
 from datablame.pages.figures import Section
 from datablame.pages.templating import rendered
@@ -10,10 +11,9 @@ from datablame.run import Run
 
 def ablation(run: Run) -> Section | None:
     """Test accuracy against the share left out, by each signal and at random."""
-    from pyarrow import parquet
 
     path = run.path / "ablation.parquet"
     if not path.exists():
         return None
-    figures = draw(run, parquet.read_table(path).to_pylist())
+    figures = draw(run, readers.read_table(path).to_pylist())
     return Section("Leaving out the most suspect", rendered("ablation", figures=figures), 8)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datablame.analyses.memory import MEMORIES
-from datablame.base import files
+from datablame.base import readers
 from datablame.pages.figures import Section, as_data
 from datablame.pages.templating import rendered
 from datablame.run import Run
@@ -29,7 +29,7 @@ def memory(run: Run) -> Section | None:
         int(path.stem.rpartition("-")[2]): path for path in run.path.glob("evaluation-*.json")
     }:
         memories = max(found)
-        known = files.read_json(found[memories])
+        known = readers.read_json(found[memories])
         facts = [(text, known[name]) for name, text in NAMES.items() if name in known]
     drawn = [
         (f"{alt}, {kind}", run.path / "figures" / f"memory-{kind}{what}.png")

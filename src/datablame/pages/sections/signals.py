@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from datablame.analyses import scoring
-from datablame.base import files
+from datablame.base import readers
 from datablame.pages.figures import GREY, Section, figure
 from datablame.pages.templating import rendered
 from datablame.run import Run
@@ -29,7 +29,7 @@ def signals(run: Run) -> Section | None:
     path = run.path / "measures.json"
     if not path.exists():
         return None
-    table = sorted(files.read_json(path).items(), key=lambda item: -item[1]["average_precision"])
+    table = sorted(readers.read_json(path).items(), key=lambda item: -item[1]["average_precision"])
     rows = [(name, *(_shown(m[key]) for key in HEADS)) for name, m in table]
     order = [name for name, _ in table]
     curves = figure(run, "found", partial(found, run, order), 7.0, 3.6)
