@@ -232,7 +232,8 @@ def _numbered(
             np.where(np.isnan(values), 0, values).astype("int64"), mask=np.isnan(values)
         )
     if pa.types.is_integer(cells.type):
-        number = cells.cast("int64", safe=False).fill_null(-1).to_numpy(zero_copy_only=False)
+        whole = cells.cast("int64", safe=False).fill_null(-1)
+        number = np.array(whole.to_numpy(zero_copy_only=False))
         if len(number) and not -(2**31) < int(number.min()) <= int(number.max()) < CLASSES:
             raise InputError(
                 f"column {title} holds numbers from {number.min():,} to {number.max():,}; labels "
