@@ -252,8 +252,13 @@ def test_the_rules_of_the_first_scripts(tmp_path):
         return [ACTS[act] for act in verdict.act.tolist()]
 
     assert acts("rows") == ["keep", "drop", "ask", "ask", "keep"]
+    verdict = verbs.judge(run, judge="trajectory,rule=rows", by="temperature")
+    assert verdict.by == "trajectory,rule=rows"
+    assert verdict.proposed.tolist() == [-1] * 5
     assert acts("map") == ["keep", "drop", "ask", "keep", "drop"]
     assert scores.values.argmax() == 1
+    with pytest.raises(InputError, match=r"doubt is a number of spreads, from 0; got -0\.5"):
+        verbs.judge(run, judge="trajectory,doubt=-0.5", by="temperature")
     with pytest.raises(InputError, match="no rule of trajectory 'row'; did you mean rows"):
         verbs.judge(run, judge="trajectory,rule=row", by="temperature")
 
@@ -269,6 +274,7 @@ def test_easy_hard_and_need_review_adapt_to_the_run(tmp_path):
         run = curve_run(tmp_path / str(scale), sigma, generator.integers(0, 3, 900).tolist())
         verbs.score(run, "temperature")
         verdict = verbs.judge(run, judge="trajectory", by="temperature")
+        assert verdict.by == "trajectory,doubt=1.5"
         for kind, act in enumerate(("keep", "drop", "ask")):
             found = [
                 ACTS[each] == act for each in verdict.act[torch.from_numpy(kinds == kind)].tolist()

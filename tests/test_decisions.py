@@ -1,22 +1,29 @@
 """Decisions that every user meets, each pinned by numbers made by hand."""
 
+import dataclasses
+import sys
+
 import numpy as np
 import pytest
 import torch
 from conftest import TINY, blobs
 
-from datablame import Dataset, Run, Scores, blend, verbs
+from datablame import Dataset, Run, Scores, Verdict, blend, verbs
 from datablame.base import files, processes
+from datablame.base.errors import InputError
 from datablame.data.label_flips import flipped
 from datablame.evaluation import comparison as comparing
+from datablame.evaluation.comparison import Comparison
 from datablame.inference.predictions import on_test
-from datablame.label_quality.confident_joint import off_diagonal, thresholds
+from datablame.label_quality.confident_joint import off_diagonal, thresholds, wrong_by_class
 from datablame.label_quality.gaussian_mixture import GaussianMixture
 from datablame.methods.judges.mixture import mixture
+from datablame.methods.judges.top import top
 from datablame.methods.signals.confident import confident
 from datablame.methods.signals.el2n import el2n
 from datablame.methods.signals.entropy import entropy
 from datablame.methods.signals.knn import disagreement
+from datablame.methods.signals.loss import loss
 from datablame.trace import Recorder
 from datablame.verdict import ASK, DROP, FIX, KEEP, decide
 
@@ -205,3 +212,125 @@ def test_a_gain_below_the_spread_over_seeds_is_none(monkeypatch, spread, conclus
     assert found.gain[1] > 0
     assert found.conclusion == conclusion
     assert found.detectable >= spread / 2**0.5 - 1e-6
+
+
+def test_a_comparison_says_its_numbers():
+    facts = Comparison(
+        [0.8, 0.7],
+        [0.85, 0.75],
+        [0.75, 0.65],
+        (0.05, 0.01, 0.09),
+        (0.1, 0, 0.2),
+        0.03,
+        1500,
+        "helped",
+    )
+    assert facts.sentence == (
+        "helped: test accuracy 75.00 % before, 80.00 % after (+5.00 points, 95 % interval +1.00 to "
+        "+9.00; 2 seeds, 1,500 test images); 70.00 % after removing an equal number at random"
+    )
+    one = Comparison([0.5], [0.5], [], (0.0, -0.02, 0.02), None, 0.025, 300, "no difference shown")
+    assert one.sentence == (
+        "no difference shown: test accuracy 50.00 % before, 50.00 % after (+0.00 points, 95 % "
+        "interval -2.00 to +2.00; 1 seed, 300 test images). A gain under 2.5 points cannot be shown "
+        "with this test set; use more test images or --seeds"
+    )
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.conclusion = "helped"
+
+
+def test_scores_show_the_most_suspect_first():
+    facts = Scores("s", torch.arange(30.0)).to_json()
+    assert facts["most_suspect_rows"] == list(range(29, 9, -1))
+    assert facts["their_scores"][0] == 29
+    assert Scores("s", torch.tensor([3.0])).ranks().tolist() == [0.0]
+    assert Scores("s", torch.tensor([3.0, 1.0, 3.0])).ranks().tolist() == [0.75, 0.0, 0.75]
+
+
+def test_epochs_count_from_either_end(four):
+    values = np.arange(8, dtype="float16").reshape(4, 2)
+    files.write_array(four.path / "trace" / "loss.npy", values)
+    assert loss(four).tolist() == loss(four, epoch=3).tolist() == [6.0, 7.0]
+    assert loss(four, epoch=-4).tolist() == [0.0, 1.0]
+    for epoch in (4, -5):
+        with pytest.raises(InputError, match=f"epochs 0 to 3; got epoch {epoch}"):
+            loss(four, epoch=epoch)
+
+
+def test_a_class_of_one_has_its_own_confidence_as_the_usual_one():
+    p = torch.tensor([[0.2, 0.8, 0.0], [0.4, 0.6, 0.0]])
+    assert thresholds(p, torch.tensor([0, 1])).tolist() == pytest.approx([0.2, 0.6, 1.0])
+    with_none = torch.tensor([[0.2, 0.8], [0.4, 0.6]])
+    assert thresholds(with_none, torch.tensor([0, 0])).tolist() == pytest.approx([0.3, 1.0])
+
+
+def test_a_probability_of_nothing_has_a_score():
+    """Cut at a millionth: log 0 would be no number."""
+    run = Run.from_predictions([0, 1], np.array([[0.0, 1.0], [0.5, 0.5]]))
+    usual = np.log([1e-6, 0.5])  # mean probability of the given label, cut as well
+    expected = (np.log(1.0) - usual[1]) - (np.log(1e-6) - usual[0])
+    assert confident(run)[0].item() == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_interval_of_the_joint_holds_95_of_100_draws():
+    """Off the diagonal stand 100 of 1,000: a Poisson count, whose spread is known."""
+    labels = np.arange(1000) % 2
+    p = np.where(np.eye(2)[labels] > 0, 0.9, 0.1)
+    p[:100] = p[:100, ::-1]
+    each, (count, low, high) = wrong_by_class(Run.from_predictions(labels, p))
+    assert each.tolist() == pytest.approx([50.0, 50.0])
+    assert count == pytest.approx(100)
+    spread = (100 * 0.9) ** 0.5  # calibrated to the size of each class: a share of a fixed number
+    assert (count - low) / spread == pytest.approx(1.96, abs=0.5)
+    assert (high - count) / spread == pytest.approx(1.96, abs=0.5)
+
+
+def test_the_mixture_counts_what_lies_in_the_upper_component():
+    generator = torch.Generator().manual_seed(1)
+    values = torch.cat(
+        [torch.randn(900, generator=generator), 9 + torch.randn(100, generator=generator)]
+    )
+    found = GaussianMixture.of(values)
+    estimate, low, high = found.count(1000)
+    assert low < estimate < high
+    assert (estimate, low, high) == tuple(1000 * share for share in found.share)
+    assert estimate == pytest.approx(100, abs=2)
+    assert found.spread == pytest.approx(1.0, abs=0.05)
+    ends = found.probability(torch.tensor([-50.0, float(values.min()), float(values.max()), 50.0]))
+    assert ends.tolist() == pytest.approx([0, 0, 1, 1], abs=1e-3)
+    middle = found.probability(torch.tensor([3.0, 5.5]))
+    assert middle[0] < 0.05
+    assert middle[1] > 0.5
+
+
+def test_the_mixture_judge_takes_the_smaller_estimate_and_the_wider_interval(monkeypatch):
+    module = sys.modules[mixture.__module__]
+    run = Run.from_predictions([0, 1] * 50, np.full((100, 2), 0.5))
+    monkeypatch.setattr(module, "wrong_by_class", lambda _: (None, (8.0, 3.0, 99.0)))
+    values = (torch.arange(100) < 20) * 9.0 + torch.randn(
+        100, generator=torch.Generator().manual_seed(0)
+    )
+    verdict = mixture(run, Scores("s", values))
+    assert verdict.estimate == (8.0, 3.0, 99.0)
+    monkeypatch.setattr(module, "wrong_by_class", lambda _: (None, (80.0, 70.0, 90.0)))
+    estimate, low, high = mixture(run, Scores("s", values)).estimate
+    assert estimate == pytest.approx(20, abs=1)
+    assert low < estimate
+    assert high == 90.0
+
+
+def test_top_takes_a_tenth_and_fixes_where_the_opinion_is_sure():
+    p = np.full((20, 2), [0.21, 0.79])
+    p[1] = [0.19, 0.81]
+    run = Run.from_predictions([0, 0] + [1] * 18, p)
+    verdict = top(run, Scores("s", -torch.arange(20.0)))
+    assert verdict.act.tolist() == [DROP, FIX] + [KEEP] * 18
+    assert verdict.estimate == (2.0, 2.0, 2.0)
+    assert verdict.by == "top,share=0.1"
+
+
+def test_a_verdict_needs_both_of_its_files(tmp_path):
+    data = Dataset.from_arrays(None, [0, 1])
+    (tmp_path / "verdict.csv").write_text("x")
+    with pytest.raises(InputError, match="no verdict at"):
+        Verdict.read(tmp_path / "verdict.csv", data)
