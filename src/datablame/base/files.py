@@ -44,8 +44,11 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             save(part)
+            for file in [*part.rglob("*"), part] if part.is_dir() else [part]:
+                _synced(file)
             _listed(path, there=False)
             os.replace(part, path)
+            _synced(path.parent)
             _listed(path)
         except OSError as error:
             raise _failed(path, error) from None
@@ -139,6 +142,18 @@ def _ours(path: Path) -> bool:
     return False
 
 
+def _synced(path: Path) -> None:
+    """Wait until a file or folder is on the disk: after a power cut, a name that was written holds
+    what was written.
+    """
+    with contextlib.suppress(OSError):  # some file systems refuse it for folders
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
 def copy(old: Path, new: Path) -> Path:
     """A file, or a folder with all that is in it."""
 
@@ -159,11 +174,17 @@ def drop(part: Path) -> None:
 
 def _failed(path: Path, error: OSError) -> Exception:
     """A sentence for a file that could not be written."""
-    if error.errno == errno.ENOSPC:
+    again = "and run the same command again to resume"
+    if error.errno == errno.ENOSPC or (error.errno is None and "requested and" in str(error)):
+        return RunError(f"the disk is full: could not write {path}; free some space {again}")
+    if error.errno == errno.EDQUOT:
+        return RunError(f"your quota is full: could not write {path}; free some space {again}")
+    if error.errno == errno.EFBIG:
         return RunError(
-            f"the disk is full: could not write {path}; free some space and run the same "
-            "command again to resume"
+            f"{path} would be larger than a file may be here (ulimit -f): raise the limit {again}"
         )
+    if error.errno == errno.ENAMETOOLONG:
+        return InputError(f"the name of {path.name[:40]}... is too long for a file; shorten it")
     if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM, errno.ENOTDIR, errno.EEXIST):
         return InputError(f"cannot write {path}: {error.strerror}; name another folder with --out")
     return error
