@@ -5,8 +5,10 @@ verdict, in one run.
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -252,3 +254,81 @@ def test_two_processes_draw_and_encode_the_same_memories(tmp_path):
     assert np.corrcoef(one[1:].ravel(), two[1:].ravel())[0, 1] > 0.99
     one, two = (np.load(run / "scores" / "attention,memories=2.npy") for run in runs)
     assert np.corrcoef(one, two)[0, 1] > 0.98
+
+
+def _started(out):
+    """A long training in two processes, once both have begun: (launcher, its workers' ids)."""
+    words = ["train", "digits", "--epochs", "3000", "--folds", "0", "--out", str(out)]
+    launcher = subprocess.Popen(
+        [*TORCHRUN, sys.executable, "-m", "datablame", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not list(out.glob("*/trace/loss.npy")):
+        time.sleep(0.2)
+    listed = Path(f"/proc/{launcher.pid}/task/{launcher.pid}/children").read_text().split()
+    workers = [int(child) for child in listed if b"datablame" in _command(int(child))]
+    assert len(workers) == 2
+    return launcher, workers
+
+
+def _command(process):
+    try:
+        return Path(f"/proc/{process}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def _gone(processes, seconds):
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and any(b"datablame" in _command(each) for each in processes):
+        time.sleep(0.2)
+    return not any(b"datablame" in _command(each) for each in processes)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+@pytest.mark.parametrize("rank", [0, 1])
+def test_when_one_process_dies_the_other_ends_too(tmp_path, rank):
+    launcher, workers = _started(tmp_path)
+    os.kill(workers[rank], signal.SIGKILL)
+    assert _gone(workers, 60)
+    _, said = launcher.communicate(timeout=60)
+    assert launcher.returncode != 0
+    ours = [line for line in said.splitlines() if line.startswith("datablame: ")]
+    assert len(ours) <= 1
+    assert all(line == f"datablame: {processes.PEER}" for line in ours), ours
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are looked up in /proc")
+def test_when_the_launcher_dies_its_workers_end(tmp_path):
+    launcher, workers = _started(tmp_path)
+    launcher.kill()
+    assert _gone(workers, 60)
+    _, said = launcher.communicate(timeout=60)
+    assert "Traceback" not in said
+    assert processes.LAUNCHER in said or processes.PEER in said
+
+
+def test_messages_between_ranks_are_no_pickles(tmp_path):
+    code = f"""
+import torch.distributed as dist
+from datablame.base import processes
+processes.start()
+dist.broadcast_object_list = None
+mine = processes.rank() == 0
+for value in (True, None, 2.5, "text ü", [1, 2, 3], [], 10**12):
+    assert processes.agree(value if mine else "other") == value, value
+open({str(tmp_path)!r} + f"/{{processes.rank()}}", "w").write("same")
+processes.stop()
+"""
+    (tmp_path / "check.py").write_text(code)
+    done = subprocess.run(
+        [*TORCHRUN, sys.executable, tmp_path / "check.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in tmp_path.glob("[01]")) == ["0", "1"]
