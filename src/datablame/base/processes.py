@@ -54,7 +54,7 @@ def _end_with(launcher: int) -> None:
 def lost(error: BaseException) -> bool:
     """Whether an error means that another process has ended."""
     words = ("gloo", "NCCL", "Connection closed", "Connection reset")
-    return size() > 1 and any(word in str(error) for word in words)
+    return any(word in str(error) for word in words)
 
 
 def stop() -> None:
