@@ -221,9 +221,10 @@ class Sweep:
                 self.save(last=rows is self.blocks[-1])
                 ticker.tick()
         ticker.close()
-        for array in (self.values, self.rows):
+        for name, array in (("values", self.values), ("rows", self.rows)):
             if array is not None and processes.rank() == 0:
                 array.flush()
+                files.listed(self.folder / f"{name}.npy")
 
     def shared(self, held: Any, count: int, rows: Int[Tensor, " b"]) -> Float[Tensor, "q b"]:
         """One block's scores, each process doing its part of the rows."""

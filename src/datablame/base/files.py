@@ -46,10 +46,10 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
             save(part)
             for file in [*part.rglob("*"), part] if part.is_dir() else [part]:
                 _synced(file)
-            _listed(path, there=False)
+            listed(path, there=False)
             os.replace(part, path)
             _synced(path.parent)
-            _listed(path)
+            listed(path)
         except OSError as error:
             raise _failed(path, error) from None
         finally:
@@ -58,7 +58,7 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
     return path
 
 
-def _listed(path: Path, there: bool = True) -> None:
+def listed(path: Path, there: bool = True) -> None:
     """Note a file's size and digest in the manifest of the run that it lies in, for readers and for
     `datablame doctor RUN`; or forget them before it is replaced, so that a program killed between
     leaves no false ones. What a person may edit, and what every command writes, is left out.
@@ -87,7 +87,7 @@ def list_run(run: Path) -> None:
         for folder in ("data", "trace", "."):
             for path in sorted((run / folder).glob("*")):
                 if path.is_file() and not path.name.startswith("."):
-                    _listed(path)
+                    listed(path)
     processes.wait()
 
 

@@ -1,0 +1,248 @@
+"""One trial: a command in a process of its own, in a folder of its own, with a time limit."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+LIMIT = 60.0
+"""Seconds after which a command counts as hanging."""
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended: its exit code (None: it was still at work), output and errors."""
+
+    words: tuple[str, ...]
+    code: int | None
+    out: str
+    err: str
+
+    @property
+    def fault(self) -> str | None:
+        """What is wrong with how it ended, whatever it was asked; None where nothing is."""
+        if self.code is None:
+            return "hangs"
+        if "Traceback" in self.err or "Traceback" in self.out:
+            return "traceback"
+        if "unexpected " in self.err and "this is a bug" in self.err:
+            return "unexpected: " + self.err.strip().splitlines()[-1][:200]
+        if self.code not in (0, 1, 2, 3):
+            return f"exit code {self.code}"
+        if self.code in (1, 2) and "datablame: " not in self.err and "damaged" not in self.out:
+            return "no sentence"
+        if "allow_pickle" in self.err:
+            return "bad advice"
+        return None
+
+
+def command(*words: object, home: Path, kill: float | None = None) -> Said:
+    """A command, forked off this process so that nothing heavy is imported again; `kill`: SIGKILL
+    after so many seconds.
+    """
+    told = [home / f"said-{os.getpid()}.out", home / f"said-{os.getpid()}.err"]
+    child = os.fork()
+    if child == 0:
+        os.setsid()
+        for number, path in enumerate(told, 1):
+            os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        os.chdir(home)
+        code = 1
+        try:
+            from datablame.cli import main
+
+            code = main([str(word) for word in words])
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(code)
+    until = time.monotonic() + (LIMIT if kill is None else kill)
+    code: int | None = None
+    while time.monotonic() < until:
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+            break
+        time.sleep(0.005)
+    else:
+        os.killpg(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    out, err = (path.read_text(errors="replace") for path in told)
+    for path in told:
+        path.unlink()
+    return Said(tuple(map(str, words)), code, out, err)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Of every file in a folder, by its name there."""
+    return {
+        str(path.relative_to(folder)): hashlib.blake2b(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def parts(folder: Path) -> list[Path]:
+    """Files that were begun and not finished."""
+    return list(folder.rglob(".*.part"))
+
+
+def mutated(content: bytes, generator: np.random.Generator) -> bytes:
+    """Bytes with one change: a bit, a block of zeros, noise, a cut, a block left out or twice; half
+    of the changes are in the first 300 bytes, where headers are.
+    """
+    size = len(content)
+    if not size:
+        return b"\0"
+    top = min(size, 300) if generator.random() < 0.5 else size
+    place = int(generator.integers(top))
+    length = int(generator.integers(1, max(2, min(64, size - place))))
+    block = content[place : place + length]
+    changes: list[Callable[[], bytes]] = [
+        lambda: (
+            content[:place]
+            + bytes([content[place] ^ 1 << int(generator.integers(8))])
+            + content[place + 1 :]
+        ),
+        lambda: content[:place] + bytes(len(block)) + content[place + len(block) :],
+        lambda: content[:place] + generator.bytes(len(block)) + content[place + len(block) :],
+        lambda: content[:place],
+        lambda: content[:place] + content[place + length :],
+        lambda: content[: place + length] + block + content[place + length :],
+    ]
+    return changes[int(generator.integers(len(changes)))]()
+
+
+class Base:
+    """A run that has everything, made once, and copies of it to damage."""
+
+    def __init__(self, home: Path):
+        self.home = home
+        words = [
+            "audit",
+            "digits",
+            "--limit",
+            200,
+            "--epochs",
+            3,
+            "--folds",
+            2,
+            "--noise",
+            "uniform",
+        ]
+        more = [
+            "--model",
+            "mlp,hidden=16",
+            "--checkpoints",
+            2,
+            "--top-k",
+            2,
+            "--out",
+            home / "runs",
+        ]
+        assert self(*words, *more).code == 0
+        runs = [path.parent for path in home.glob("runs/*/verdict.csv")]
+        assert len(runs) == 1
+        self.run = home / "base"
+        shutil.move(runs[0], self.run)
+        shutil.rmtree(home / "runs")
+        for each in (
+            ("score", self.run, "aum", "loss"),
+            ("explain", self.run, "--queries", 2, "--keep", 2),
+            ("index", self.run, "--block", 4),
+            ("export", self.run, "--to", home / "table.csv"),
+            ("export", self.run, "--to", home / "recording.npz"),
+            ("corrupt", "digits", "--limit", 200, "--out", home / "set.parquet"),
+            ("detector", "teach", self.run, "--epochs", 1, "--out", home / "own.safetensors"),
+        ):
+            said = self(*each)
+            assert said.code == 0, said
+
+    def __call__(self, *words: object) -> Said:
+        return command(*words, home=self.home)
+
+    def copy(self, name: str = "trial") -> Path:
+        """A fresh copy of the run."""
+        path = self.home / name
+        if path.exists():
+            shutil.rmtree(path)
+        shutil.copytree(self.run, path)
+        return path
+
+    def files(self) -> list[str]:
+        """Every file of the run that something reads, by its name there."""
+        left = re.compile(r"\.lock|report\.html|figures/.*|profile\.txt|card\.txt|said-.*")
+        names = (
+            str(path.relative_to(self.run))
+            for path in sorted(self.run.rglob("*"))
+            if path.is_file()
+        )
+        return [name for name in names if not left.fullmatch(name)]
+
+
+READERS = (
+    ("report", "RUN"),
+    ("judge", "RUN"),
+    ("score", "RUN", "aum", "knn", "confident"),
+    ("explain", "RUN", "--method", "similarity", "--queries", 2),
+    ("explain", "RUN", "--queries", 2, "--keep", 2),
+    ("explain", "RUN", "--queries", 1, "--index", "only"),
+    ("export", "RUN", "--to", "new.csv"),
+    ("clean", "RUN", "--out", "new.parquet"),
+    ("measure", "RUN"),
+    ("compare", "RUN", "RUN"),
+)
+"""What is asked of a run with a damaged file; each file meets those that read it among them."""
+
+
+def damaged(base: Base, name: str, content: bytes, readers: tuple = READERS) -> list[str]:
+    """Faults of the commands that meet a run whose file `name` holds this content."""
+    run = base.copy()
+    (run / name).write_bytes(content)
+    found = []
+    for words in readers:
+        said = base(*(run if word == "RUN" else word for word in words))
+        if said.fault:
+            found.append(f"{said.fault}: {' '.join(map(str, words))} with {name}")
+        for path in (base.home / "new.csv", base.home / "new.parquet"):
+            path.unlink(missing_ok=True)
+    if parts(run):
+        found.append(f"half-written: {parts(run)}")
+    if not found and name != "manifest.json" and not free(name):
+        found += unseen(base, run, name, content)
+    return found
+
+
+def free(name: str) -> bool:
+    """Files that no digest holds: what a person may edit, and what holds no figures."""
+    return name.endswith((".csv", ".yaml", ".jsonl", "run.json"))
+
+
+def unseen(base: Base, run: Path, name: str, content: bytes) -> list[str]:
+    """Damage that nobody noticed: the file is as it was damaged, and the doctor finds it sound."""
+    path = run / name
+    if (
+        not path.exists()
+        or path.read_bytes() != content
+        or content == (base.run / name).read_bytes()
+    ):
+        return []
+    said = base("doctor", run)
+    return (
+        [] if (said.code == 1 and path.name in said.out) or said.code == 2 else [f"unseen: {name}"]
+    )
