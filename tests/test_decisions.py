@@ -12,11 +12,13 @@ from datablame import Dataset, Run, Scores, Verdict, blend, verbs
 from datablame.base import files, processes
 from datablame.base.errors import InputError
 from datablame.data.label_flips import flipped
+from datablame.dynamics.detector import Detector
 from datablame.evaluation import comparison as comparing
 from datablame.evaluation.comparison import Comparison
 from datablame.inference.predictions import on_test
 from datablame.label_quality.confident_joint import off_diagonal, thresholds, wrong_by_class
 from datablame.label_quality.gaussian_mixture import GaussianMixture
+from datablame.label_quality.gaussian_mixture import fit as fitted
 from datablame.methods.judges.mixture import mixture
 from datablame.methods.judges.top import top
 from datablame.methods.signals.confident import confident
@@ -24,6 +26,7 @@ from datablame.methods.signals.el2n import el2n
 from datablame.methods.signals.entropy import entropy
 from datablame.methods.signals.knn import disagreement
 from datablame.methods.signals.loss import loss
+from datablame.methods.signals.lstm import lstm
 from datablame.trace import Recorder
 from datablame.verdict import ASK, DROP, FIX, KEEP, decide
 
@@ -334,3 +337,55 @@ def test_a_verdict_needs_both_of_its_files(tmp_path):
     (tmp_path / "verdict.csv").write_text("x")
     with pytest.raises(InputError, match="no verdict at"):
         Verdict.read(tmp_path / "verdict.csv", data)
+
+
+def test_a_verdict_says_its_share():
+    suspect = torch.tensor([True, True, False, False])
+    opinion = torch.tensor([[0.1, 0.9], [0.2, 0.8], [0.9, 0.1], [0.1, 0.9]])
+    data = Dataset.from_arrays(None, [0, 0, 0, 1])
+    verdict = decide(data, Scores("s", torch.arange(4.0)), suspect, opinion, 0.8, "me", (2, 1, 3))
+    facts = verdict.to_json()
+    assert (facts["suspects"], facts["suspect_share"]) == (2, 0.5)
+
+
+def test_the_gain_itself_is_held_against_the_spread_over_seeds(monkeypatch):
+    """Gains of 3 points, whose interval ends above the spread over seeds, 4.2 points: no proof."""
+    before = torch.stack([torch.arange(300) < 231, torch.arange(300) < 249])
+    after = torch.stack([torch.arange(300) < 240, torch.arange(300) < 258])
+    monkeypatch.setattr(comparing, "rights", lambda runs: runs[0].right)
+    data = Dataset.from_arrays(None, [0, 1] * 150)
+    found = comparing.comparison(*([Tried(data, each)] * 2 for each in (before, after)))
+    spread = 0.06 / 2**0.5
+    assert 0 < found.gain[1] < found.gain[0] < spread < found.gain[2]
+    assert found.conclusion == "no difference shown"
+
+
+def test_who_reaches_no_usual_confidence_is_not_counted():
+    """Of each class half are as sure as usual; the unsure half says nothing of any class."""
+    sure, unsure = [0.05, 0.95], [0.48, 0.52]
+    p = np.array([[0.95, 0.05]] * 8 + [sure] * 4 + [unsure] * 4)
+    each, _ = wrong_by_class(Run.from_predictions([0] * 8 + [1] * 8, p))
+    assert each.tolist() == pytest.approx([0.0, 0.0], abs=1e-5)
+
+
+def test_the_mixtures_components_are_of_the_numbers_themselves():
+    """Not of a histogram drawn again for the interval."""
+    generator = torch.Generator().manual_seed(3)
+    values = torch.cat(
+        [torch.randn(90, generator=generator), 4 + torch.randn(10, generator=generator)]
+    )
+    one, other = GaussianMixture.of(values, draws=40), GaussianMixture.of(values, draws=41)
+    assert torch.allclose(one.upper, other.upper, atol=1e-6)
+    centre = torch.linspace(one.low, one.high, 400, dtype=torch.float64)
+    places = ((values - one.low) / (one.high - one.low) * 399).round().long()
+    counts = places.bincount(minlength=400).double()[None]
+    ends = [fitted(counts, centre, start) for start in (0.05, 0.2, 0.4)]
+    best = max(ends, key=lambda end: float(end[3]))
+    assert torch.allclose(one.upper, best[0][0].float(), atol=1e-6)
+
+
+def test_the_detectors_last_word_is_the_score(run):
+    last = lstm(run)
+    said = Detector.load("few").probabilities(run)
+    assert torch.equal(last, said[:, -1])
+    assert not torch.equal(last, said[:, -2])

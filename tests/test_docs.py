@@ -159,3 +159,11 @@ def test_the_package_says_what_it_is():
     for target in ("install:", "test:", "demo:"):
         assert target in (ROOT / "Makefile").read_text()
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_each_promise_of_security_has_its_test():
+    page = (ROOT / "SECURITY.md").read_text()
+    names = set(re.findall(r"`(test_\w+)`", page))
+    there = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
+    assert len(names) > 25
+    assert {name for name in names if f"def {name}(" not in there} == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import math
@@ -54,6 +55,15 @@ START, STEPS, EXPLAIN, COMPARE, MORE = (
     )
 )
 VERBOSE = "--verbose"
+ASKED_FOR = (
+    errno.ENAMETOOLONG,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EACCES,
+    errno.EROFS,
+)
+"""What the machine answers to a path that was asked for and cannot be."""
 GROUPS = {
     START: (verbs.audit, verbs.report, verbs.clean),
     STEPS: (
@@ -229,7 +239,7 @@ def main(arguments: list[str] | None = None) -> int:
         if VERBOSE in arguments:
             traceback.print_exc()
         print(f"datablame: {_unexpected(error, arguments)}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, OSError) and error.errno in ASKED_FOR else 1
 
 
 def _answered(arguments: list[str]) -> int:
@@ -274,7 +284,7 @@ def _unexpected(error: Exception, arguments: list[str]) -> str:
     if processes.lost(error):
         return processes.PEER
     if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename or 'a file'}: {error.strerror}"
+        return f"{str(error.filename or 'a file')[:200]}: {error.strerror}"
     path = files.cache() / "crash.txt"
     what = f"unexpected {type(error).__name__}: {text}"
     report = f"datablame {shlex.join(arguments)}\n\n{traceback.format_exc()}\n{_versions()}\n"

@@ -47,7 +47,7 @@ WORDS = (
     "judge RUN --judge nothing", "judge RUN --judge mixture,sure=nan",
     "judge RUN --judge mixture,sure=7", "judge RUN --judge top,share=2",
     "judge RUN --judge top,share=x", "judge RUN --judge os.kill", "judge RUN --by nothing",
-    "judge RUN --by ../../x", "judge nowhere", "judge .", "score RUN nothing", "score RUN aum,since=2",
+    "judge RUN --by ../../x", "judge nowhere", "score RUN nothing", "score RUN aum,since=2",
     "score RUN aum,since=nan", "score RUN knn,k=0", "score RUN knn,k=x", "score RUN loss,epoch=99",
     "score RUN lstm,detector=/etc/passwd", "score RUN lstm,detector=nowhere",
     "score RUN os.getcwd", "score RUN nowhere.at.all", "score RUN aum loss --name a/b",

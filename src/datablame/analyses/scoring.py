@@ -44,14 +44,16 @@ def scored(run: Run, signal: Signal) -> Scores:
     if "." in methods.parse(signal)[0]:
         return _checked(run, signal, function, keep=True)
     path = place(run.path, signal)
-    if reads := methods.declared("signals", signal, "reads", run):
-        mark, facts = {"reads": files.digest_of(reads)}, path.with_suffix(".json")
-        if processes.agree(not facts.exists() or readers.read_json(facts) != mark):
-            files.remove(path)
-            files.write_json(facts, mark)
+    reads, facts = methods.declared("signals", signal, "reads", run), path.with_suffix(".json")
+    mark = {"reads": files.digest_of(reads)} if reads else None
+    old = mark and not (files.sound(facts, readers.read_json) and readers.read_json(facts) == mark)
+    if processes.agree(bool(old)):
+        files.remove(path)
     values = files.keep(
         path, lambda: _checked(run, signal, function).values.numpy(), (len(run.data),), "f", True
     )
+    if processes.agree(bool(old)):
+        files.write_json(facts, mark)
     return Scores(signal, torch.from_numpy(values.copy()))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from datablame.base.errors import InputError, at_least, unknown
@@ -100,9 +101,10 @@ class DetectorTraining:
         ):
             if getattr(self, name) not in allowed:
                 raise unknown(name, getattr(self, name), allowed)
-        for name in ("epochs", "batch_size", "lr"):
-            if getattr(self, name) <= 0:
-                raise InputError(f"{name} must be more than 0; got {getattr(self, name)}")
+        at_least(1, 100_000, epochs=self.epochs)
+        at_least(1, batch_size=self.batch_size)
+        if not 0 < self.lr < math.inf:
+            raise InputError(f"lr must be more than 0; got {self.lr}")
 
 
 PAPER = (

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from datablame.base.errors import InputError
+from datablame.base.errors import InputError, at_least
 from datablame.base.options import Amount, Noise
 from datablame.recipe import Recipe
 from datablame.verbs.judging import judged, measured, score
@@ -80,6 +80,7 @@ def audit(
         raise InputError(
             f"--seeds must be at least 1; got {seeds} (--no-retrain leaves the comparison out)"
         )
+    at_least(1, 1000, seeds=seeds)
     files.refuse_inside(out, source)
     signals = flat(signals)
     for room, names in (("signals", signals), ("judges", [judge])):

@@ -41,7 +41,7 @@ def retrain(
     from datablame.evaluation.retraining import retraining
     from datablame.verdict import Verdict
 
-    at_least(1, seeds=seeds)
+    at_least(1, 1000, seeds=seeds)
     if remove is None and by != "blend":
         raise InputError(
             "--by goes with --remove; without it the verdict that stands there is tried"

@@ -88,7 +88,7 @@ def train(
     from datablame.base import files
     from datablame.training import auto
 
-    at_least(1, seeds=seeds)
+    at_least(1, 1000, seeds=seeds)
     files.refuse_inside(out, data)
     if test is not None:
         reading = dataclasses.replace(reading, test=test)
