@@ -121,7 +121,11 @@ def doctor(run: Path | None = None) -> dict[str, Any]:
     """
     from datablame.base import doctor as examining
 
-    return examining.doctor() if run is None else examining.examine(run)
+    if run is None:
+        return examining.doctor()
+    from datablame.verbs.opening import opened
+
+    return examining.examine(opened(run).path)
 
 
 @app.meta.default

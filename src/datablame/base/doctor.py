@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from datablame.base import files
-from datablame.base.errors import InputError
 from datablame.base.readers import LOST, MANIFEST, REMEDY, manifest, read_json
 
 
@@ -58,10 +57,8 @@ def examine(run: Path) -> dict[str, Any]:
 
     `damaged` names those that differ, and what to do; `missing` those that are gone: what is not
     among the run's data, trace and weights is made again when it is asked for. Raises InputError
-    for a folder that is no run.
+    where run.json itself is damaged.
     """
-    if not (run / "run.json").is_file():
-        raise InputError(f"{run} is not a run: it has no run.json")
     read_json(run / "run.json", format=int, recipe=dict, fingerprint=str)
     damaged, missing, count = [], [], 0
     homes = [run, *sorted(path.parent for path in run.glob("folds/*/run.json"))]
