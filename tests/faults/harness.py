@@ -223,14 +223,14 @@ def damaged(base: Base, name: str, content: bytes, readers: tuple = READERS) -> 
             path.unlink(missing_ok=True)
     if parts(run):
         found.append(f"half-written: {parts(run)}")
-    if not found and name != "manifest.json" and not free(name):
+    if not found and not free(name):
         found += unseen(base, run, name, content)
     return found
 
 
 def free(name: str) -> bool:
     """Files that no digest holds: what a person may edit, and what holds no figures."""
-    return name.endswith((".csv", ".yaml", ".jsonl", "run.json"))
+    return name.endswith((".csv", ".yaml", ".jsonl", "run.json", "manifest.json"))
 
 
 def unseen(base: Base, run: Path, name: str, content: bytes) -> list[str]:
