@@ -6,6 +6,8 @@ import pytest
 from faults import full
 from faults.harness import Base
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):

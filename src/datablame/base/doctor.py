@@ -63,6 +63,8 @@ def examine(run: Path) -> dict[str, Any]:
     damaged, missing, count = [], [], 0
     homes = [run, *sorted(path.parent for path in run.glob("folds/*/run.json"))]
     for home in homes:
+        if (home / MANIFEST).exists() and not manifest(home):
+            damaged.append(f"{home / MANIFEST}: the other files of this folder cannot be checked")
         for name, (size, digest) in manifest(home).items():
             path = home / name
             if not path.exists():
