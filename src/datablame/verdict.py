@@ -145,7 +145,6 @@ class Verdict(Result):
         table = _read_text_csv(path, COLUMNS)
         place = numbers(table["name"], data.names, path, f"example of {data.source}")
         _once(place, path)
-        _of_this_set(table["given"], data, place, path)
         if len(place) < len(data):
             progress.say(
                 f"{path} judges {len(place):,} of {len(data):,} examples: the others count as keep"
@@ -156,6 +155,7 @@ class Verdict(Result):
             raise InputError(
                 f"{path}, line {int(lost.int().argmax()) + 2}: 'fix' needs a proposed label"
             )
+        _of_this_set(table["given"], data, place, path)
         facts = readers.read_json(path.with_suffix(".json"), by=str, cut=(float, int), scores=str)
         every = cls(
             act,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -80,7 +81,9 @@ def command(*words: object, home: Path, kill: float | None = None) -> Said:
             break
         time.sleep(0.005)
     else:
-        os.killpg(child, signal.SIGKILL)
+        for end in (os.kill, os.killpg):  # its own group, once it has one
+            with contextlib.suppress(ProcessLookupError):
+                end(child, signal.SIGKILL)
         os.waitpid(child, 0)
     out, err = (path.read_text(errors="replace") for path in told)
     for path in told:
