@@ -172,13 +172,13 @@ def _launch(
         given = {token.partition("=")[0] for token in tokens}
         tokens += tuple(f"{name}={value}" for name, value in fields.items() if name not in given)
     limit = share(fail_over) if fail_over else None
+    if limit is not None and not {"audit", "judge"} & set(tokens[:1]):
+        raise InputError("--fail-over goes with audit and judge: this command finds no suspects")
     began = time.perf_counter()
     result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     if result is None or isinstance(result, int):  # help or version was printed
         return 0
     facts = _facts_of(result)
-    if limit is not None and "suspect_share" not in facts:
-        raise InputError("--fail-over goes with audit and judge: this command finds no suspects")
     shown = (
         json.dumps(facts, ensure_ascii=False) if as_json else said(result, facts)
     )  # by all ranks
@@ -190,7 +190,7 @@ def _launch(
             print(f"\n{progress.profile()}", end="", file=sys.stderr)
     if facts.get("damaged", "none") != "none":
         return 1
-    if limit is not None and facts["suspect_share"] > limit:
+    if limit is not None and facts.get("suspect_share", 0) > limit:
         print(
             f"{facts['suspect_share']:.2%} of the examples are suspect, more than {limit:.2%}",
             file=sys.stderr,

@@ -272,7 +272,8 @@ class Run(Result):
         path, verdict = self.path / "comparison.json", self.path / "verdict.csv"
         if not (path.exists() and verdict.exists()):
             return None
-        facts = read_json(path, verdict=str, gain=list, conclusion=str, sentence=str)
+        lists = dict.fromkeys(("gain", "before", "after", "control"), list)
+        facts = read_json(path, verdict=str, conclusion=str, sentence=str, **lists)
         return facts if facts["verdict"] == files.digest_of(verdict) else None
 
     @property

@@ -164,7 +164,7 @@ class Verdict(Result):
             _real(table["score"], "score", path),
             facts["by"] + ", edited by hand" * cls.edited(path),
             facts["cut"],
-            tuple(facts["estimate"] if "estimate" in facts else facts["wrong"]),
+            _three(facts.get("estimate", facts.get("wrong")), path.with_suffix(".json")),
             facts["scores"],
         )
         return every.spread(place, len(data))
@@ -244,6 +244,15 @@ def _real(cells: pa.Array, what: str, path: Path) -> Float[Tensor, " n"]:
             "as 0.25 (with a point)"
         )
     return torch.from_numpy(pc.cast(text, pa.float32()).to_numpy(zero_copy_only=False).copy())
+
+
+def _three(values: Any, path: Path) -> tuple[float, float, float]:
+    """An estimate and the ends of its interval. Raises InputError for anything else."""
+    fits = isinstance(values, list) and len(values) == 3
+    if not fits or not all(isinstance(value, (int, float)) for value in values):
+        raise readers.Damaged(path, "'estimate' is not three numbers")
+    estimate, low, high = map(float, values)
+    return estimate, low, high
 
 
 def _once(place: Int[Tensor, " n"], path: Path) -> None:

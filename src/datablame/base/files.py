@@ -75,8 +75,11 @@ def listed(path: Path, there: bool = True) -> None:
         known[name] = (path.stat().st_size, digest_of(path))
         known = {name: facts for name, facts in known.items() if (home / name).exists()}
     part = home / f".{MANIFEST}.{os.getpid()}.part"
-    part.write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n")
-    os.replace(part, home / MANIFEST)
+    try:
+        part.write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n")
+        os.replace(part, home / MANIFEST)
+    finally:
+        drop(part)
 
 
 def list_run(run: Path) -> None:

@@ -29,7 +29,10 @@ def signals(run: Run) -> Section | None:
     path = run.path / "measures.json"
     if not path.exists():
         return None
-    table = sorted(readers.read_json(path).items(), key=lambda item: -item[1]["average_precision"])
+    measures = readers.read_json(path)
+    if not all(isinstance(row, dict) and set(HEADS) <= set(row) for row in measures.values()):
+        raise readers.Damaged(path, "a score lacks its metrics")
+    table = sorted(measures.items(), key=lambda item: -item[1]["average_precision"])
     rows = [(name, *(_shown(m[key]) for key in HEADS)) for name, m in table]
     order = [name for name, _ in table]
     curves = figure(run, "found", partial(found, run, order), 7.0, 3.6)
