@@ -23,7 +23,7 @@ import numpy as np
 
 from datablame.base import processes, progress
 from datablame.base.errors import InputError, RunError
-from datablame.base.readers import MANIFEST, Damaged, manifest, read_array
+from datablame.base.readers import MANIFEST, Damaged, forget, manifest, read_array
 
 T = TypeVar("T")
 
@@ -78,6 +78,7 @@ def listed(path: Path, there: bool = True) -> None:
     try:
         part.write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n")
         os.replace(part, home / MANIFEST)
+        forget(home)
     finally:
         drop(part)
 

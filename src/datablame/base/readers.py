@@ -6,7 +6,6 @@ one sentence. Nothing is ever unpickled.
 
 from __future__ import annotations
 
-import functools
 import json
 import zipfile
 from collections.abc import Callable, Sequence
@@ -39,34 +38,35 @@ def _whole(path: Path) -> None:
     """Raises Damaged where a file of a run has another size than the run's manifest says."""
     for folder in list(path.absolute().parents)[:5]:
         if (folder / "run.json").exists():
-            try:
-                known = _manifest(folder / MANIFEST, (folder / MANIFEST).stat().st_mtime_ns)
-            except OSError:  # made before there were manifests
-                return
-            facts = known.get(str(path.absolute().relative_to(folder)))
+            facts = manifest(folder).get(str(path.absolute().relative_to(folder)))
             if facts and path.stat().st_size != facts[0]:
                 raise Damaged(path, f"{path.stat().st_size:,} bytes, written were {facts[0]:,}")
             return
 
 
-@functools.lru_cache(maxsize=64)
-def _manifest(path: Path, _changed: int) -> dict[str, tuple[int, str]]:
-    return manifest(path.parent)
+_KNOWN: dict[Path, tuple[tuple[int, ...], dict[str, tuple[int, str]]]] = {}
+"""Manifests that were read, with what tells one file of that name from the next."""
 
 
 def manifest(run: Path) -> dict[str, tuple[int, str]]:
     """(bytes, digest) of each file that was written into a run, by its name in the run's folder;
     empty for a run made before there were manifests, or whose manifest is damaged.
     """
+    path = (run / MANIFEST).absolute()
     try:
-        known = parse_json(read_text(run / MANIFEST), run / MANIFEST, {})
-    except Damaged:
+        stat = path.stat()
+        mark = (stat.st_mtime_ns, stat.st_ino, stat.st_size)
+        if path not in _KNOWN or _KNOWN[path][0] != mark:
+            rows = json.loads(path.read_text(encoding="utf-8")).items()
+            _KNOWN[path] = mark, {str(name): (int(size), str(d)) for name, (size, d) in rows}
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError):
         return {}
-    return {
-        name: (facts[0], facts[1])
-        for name, facts in known.items()
-        if isinstance(facts, list) and [type(each) for each in facts] == [int, str]
-    }
+    return dict(_KNOWN[path][1])
+
+
+def forget(run: Path) -> None:
+    """Read a run's manifest anew, since it was written: a clock may not have ticked between."""
+    _KNOWN.pop((run / MANIFEST).absolute(), None)
 
 
 def read_text(path: Path) -> str:

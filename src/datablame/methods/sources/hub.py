@@ -63,10 +63,8 @@ def hub(
     if truth is not None and truth not in there:
         raise unknown(f"column for the truth in {where}", truth, there)
     wanted = list(dict.fromkeys([image, label, *([truth] if truth else [])]))
-    table = _read(
-        where,
-        lambda: rows.head(limit, columns=wanted) if limit else rows.to_table(columns=wanted),
-    )
+    take = (lambda **only: rows.head(limit, **only)) if limit else rows.to_table
+    table = _read(where, lambda: take(columns=wanted))
     classes, labels = _numbered(table[label], features.get(label), label)
     right = (
         _numbered(table[truth], features.get(truth) or features.get(label), truth, classes)[1]
