@@ -109,6 +109,19 @@ def test_a_shard_is_the_whole_batch_alone():
     assert processes.size() == 1
 
 
+def _both_reach_the_end(code, folder):
+    """Two processes run this code, which ends by writing a file named after the rank."""
+    (folder / "check.py").write_text(code)
+    done = subprocess.run(
+        [*TORCHRUN, sys.executable, folder / "check.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in folder.glob("[01]")) == ["0", "1"]
+
+
 def test_united_batchnorm_is_batchnorm(tmp_path):
     """Over two processes its output, gradients and running statistics are those of BatchNorm
     over the whole batch.
@@ -134,15 +147,7 @@ close(united.running_mean, plain.running_mean)
 open({str(tmp_path)!r} + f"/{{processes.rank()}}", "w").write("same")
 processes.stop()
 """
-    (tmp_path / "check.py").write_text(code)
-    done = subprocess.run(
-        [*TORCHRUN, sys.executable, tmp_path / "check.py"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert {path.name for path in tmp_path.glob("[01]")} == {"0", "1"}
+    _both_reach_the_end(code, tmp_path)
 
 
 def test_influence_of_two_processes_equals_one(tmp_path):
@@ -323,12 +328,4 @@ for value in (True, None, 2.5, "text ü", [1, 2, 3], [], 10**12):
 open({str(tmp_path)!r} + f"/{{processes.rank()}}", "w").write("same")
 processes.stop()
 """
-    (tmp_path / "check.py").write_text(code)
-    done = subprocess.run(
-        [*TORCHRUN, sys.executable, tmp_path / "check.py"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in tmp_path.glob("[01]")) == ["0", "1"]
+    _both_reach_the_end(code, tmp_path)

@@ -245,8 +245,9 @@ def test_metadata_next_to_a_recording_is_not_overwritten(run, tmp_path):
 
 
 def test_what_was_written_here_is_written_again(run, tmp_path):
-    for _ in range(2):
-        verbs.corrupt(blobs(), out=tmp_path / "noisy.parquet")
+    for seed in range(2):
+        noisy = verbs.corrupt(blobs(), seed=seed, out=tmp_path / "noisy.parquet")
+    assert torch.equal(verbs.load(tmp_path / "noisy.parquet").labels, noisy.labels)
 
 
 @pytest.mark.parametrize(
