@@ -109,8 +109,8 @@ def test_a_shard_is_the_whole_batch_alone():
     assert processes.size() == 1
 
 
-def _both_reach_the_end(code, folder):
-    """Two processes run this code, which ends by writing a file named after the rank."""
+def _ended(code, folder):
+    """The ranks of two processes that ran this code, which ends by writing a file of that name."""
     (folder / "check.py").write_text(code)
     done = subprocess.run(
         [*TORCHRUN, sys.executable, folder / "check.py"],
@@ -119,7 +119,7 @@ def _both_reach_the_end(code, folder):
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert sorted(path.name for path in folder.glob("[01]")) == ["0", "1"]
+    return sorted(path.name for path in folder.glob("[01]"))
 
 
 def test_united_batchnorm_is_batchnorm(tmp_path):
@@ -147,7 +147,7 @@ close(united.running_mean, plain.running_mean)
 open({str(tmp_path)!r} + f"/{{processes.rank()}}", "w").write("same")
 processes.stop()
 """
-    _both_reach_the_end(code, tmp_path)
+    assert _ended(code, tmp_path) == ["0", "1"]
 
 
 def test_influence_of_two_processes_equals_one(tmp_path):
@@ -328,4 +328,4 @@ for value in (True, None, 2.5, "text ü", [1, 2, 3], [], 10**12):
 open({str(tmp_path)!r} + f"/{{processes.rank()}}", "w").write("same")
 processes.stop()
 """
-    _both_reach_the_end(code, tmp_path)
+    assert _ended(code, tmp_path) == ["0", "1"]

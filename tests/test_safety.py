@@ -20,6 +20,7 @@ from datablame.base import decode, doctor, methods
 from datablame.base.errors import InputError
 from datablame.cli import main
 from datablame.dynamics.detector import Detector
+from datablame.exchange import dynamics as recording
 from datablame.inference import predictions
 from datablame.inference.features import features
 from datablame.methods.sources import folder
@@ -607,3 +608,14 @@ def test_errors_of_the_machine_have_sentences_of_their_own(error, words, monkeyp
     monkeypatch.setattr(doctor, "doctor", broken)
     assert main(["doctor"]) == 1
     assert words in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "complex64", "U3"])
+def test_a_recording_keeps_its_precision_and_holds_real_numbers(tmp_path, kind):
+    td = np.full((4, 3, 2), 0.3).astype(kind)
+    np.savez(tmp_path / "training_dynamics.npz", td=td, labels=np.array([[0, 1], [1, 0]] * 2))
+    if kind.startswith("float"):
+        assert recording.read(tmp_path / "training_dynamics.npz")[0].numpy().dtype == kind
+    else:
+        with pytest.raises(InputError, match="is not a recording of training dynamics"):
+            recording.read(tmp_path / "training_dynamics.npz")

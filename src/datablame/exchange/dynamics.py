@@ -55,8 +55,10 @@ def read(path: Path) -> tuple[Float[Tensor, "N T k"], Int[Tensor, "N k"]]:
     """Both arrays of the file, checked."""
     try:
         arrays = readers.read_arrays(path, processes.free() // 4)
+        if arrays["td"].dtype.kind != "f":
+            raise TypeError(f"td is {arrays['td'].dtype}")
         td, labels = (
-            torch.from_numpy(arrays["td"].astype("float16")),
+            torch.from_numpy(arrays["td"]),
             torch.from_numpy(arrays["labels"].astype("int64")),
         )
     except (KeyError, TypeError, ValueError, readers.Damaged) as error:

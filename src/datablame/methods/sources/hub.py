@@ -248,7 +248,7 @@ def _numbered(
     else:
         try:
             words = cells.cast(pa.string())
-        except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        except pa.ArrowException:
             raise InputError(
                 f"column {title} holds {cells.type}; a label is a class name or a whole number"
             ) from None
