@@ -241,6 +241,19 @@ def test_medians_are_those_of_each_class(tmp_path):
         verbs.score(run, "temperature_curve,statistic=pek")
 
 
+@pytest.mark.parametrize("broken", [np.nan, np.inf, 0.0, -1.0])
+def test_a_temperature_that_is_no_positive_number_is_damage(tmp_path, broken):
+    sigma = np.ones((3, 9))
+    sigma[1, 4] = broken
+    run = curve_run(tmp_path, sigma, [0, 1, 2] * 3)
+    with pytest.raises(
+        InputError, match=r"temperature\.npy is damaged \(a temperature that is not"
+    ):
+        temperature_curves.shape(run)
+    with pytest.raises(InputError, match="damaged"):
+        temperature_curves.relative_to_class(run, torch.tensor([4]))
+
+
 def test_the_rules_of_the_first_scripts(tmp_path):
     #         easy, hard, cooled, hot before, hot and half cooled
     sigma = [[1.0, 1.0, 1.0, 1.0, 1.0], [0.8, 1.5, 1.7, 1.55, 1.8], [0.5, 2.1, 0.9, 0.9, 1.7]]

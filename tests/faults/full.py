@@ -18,7 +18,7 @@ import numpy as np
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2] / "benchmarks")]
 
 from faults import cases  # noqa: E402
-from faults.harness import READERS, Base, Said, command, damaged, digests, mutated, parts  # noqa: E402
+from faults.harness import Base, Said, command, damaged, digests, mutated, parts  # noqa: E402
 
 
 @dataclass
@@ -94,15 +94,19 @@ def bad_recipes(base: Base) -> Count:
 
 
 def mutated_run(base: Base, turns: int, generator: np.random.Generator) -> Count:
-    """Files of a run, drawn one after the other, each with one change, met by what reads it."""
+    """Files of the runs, each in turn where there are turns enough, with one change, met by what
+    reads it.
+    """
     count = Count()
-    names = base.files()
-    for _ in range(turns):
-        name = names[int(generator.integers(len(names)))]
-        content = mutated((base.run / name).read_bytes(), generator)
-        some = generator.permutation(len(READERS))[:3]
+    files = base.files()
+    for turn in range(turns):
+        drawn = turn % len(files) if turns >= len(files) else int(generator.integers(len(files)))
+        run, name = files[drawn]
+        content = mutated((run / name).read_bytes(), generator)
+        readers = base.runs[run]
+        some = tuple(readers[int(k)] for k in generator.permutation(len(readers))[:3])
         count.trials += 1
-        count.faults += damaged(base, name, content, tuple(READERS[int(k)] for k in some))
+        count.faults += damaged(base, run, name, content, some)
     return count
 
 

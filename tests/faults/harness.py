@@ -131,73 +131,6 @@ def mutated(content: bytes, generator: np.random.Generator) -> bytes:
     return changes[int(generator.integers(len(changes)))]()
 
 
-class Base:
-    """A run that has everything, made once, and copies of it to damage."""
-
-    def __init__(self, home: Path):
-        self.home = home
-        words = [
-            "audit",
-            "digits",
-            "--limit",
-            200,
-            "--epochs",
-            3,
-            "--folds",
-            2,
-            "--noise",
-            "uniform",
-        ]
-        more = [
-            "--model",
-            "mlp,hidden=16",
-            "--checkpoints",
-            2,
-            "--top-k",
-            2,
-            "--out",
-            home / "runs",
-        ]
-        assert self(*words, *more).code == 0
-        runs = [path.parent for path in home.glob("runs/*/verdict.csv")]
-        assert len(runs) == 1
-        self.run = home / "base"
-        shutil.move(runs[0], self.run)
-        shutil.rmtree(home / "runs")
-        for each in (
-            ("score", self.run, "aum", "loss"),
-            ("explain", self.run, "--queries", 2, "--keep", 2),
-            ("index", self.run, "--block", 4),
-            ("export", self.run, "--to", home / "table.csv"),
-            ("export", self.run, "--to", home / "recording.npz"),
-            ("corrupt", "digits", "--limit", 200, "--out", home / "set.parquet"),
-            ("detector", "teach", self.run, "--epochs", 1, "--out", home / "own.safetensors"),
-        ):
-            said = self(*each)
-            assert said.code == 0, said
-
-    def __call__(self, *words: object) -> Said:
-        return command(*words, home=self.home)
-
-    def copy(self, name: str = "trial") -> Path:
-        """A fresh copy of the run."""
-        path = self.home / name
-        if path.exists():
-            shutil.rmtree(path)
-        shutil.copytree(self.run, path)
-        return path
-
-    def files(self) -> list[str]:
-        """Every file of the run that something reads, by its name there."""
-        left = re.compile(r"\.lock|report\.html|figures/.*|profile\.txt|card\.txt|said-.*")
-        names = (
-            str(path.relative_to(self.run))
-            for path in sorted(self.run.rglob("*"))
-            if path.is_file()
-        )
-        return [name for name in names if not left.fullmatch(name)]
-
-
 READERS = (
     ("report", "RUN"),
     ("judge", "RUN"),
@@ -211,23 +144,107 @@ READERS = (
     ("compare", "RUN", "RUN"),
 )
 """What is asked of a run with a damaged file; each file meets those that read it among them."""
+WRAPPED = (
+    ("memory", "show", "RUN", "--queries", 2, "--heatmaps", "none"),
+    ("memory", "test", "RUN", "--memories", 2),
+    ("score", "RUN", "attention", "temperature"),
+    ("classes", "RUN"),
+    ("ablate", "RUN", "aum", "--shares", 0, "--seeds", 0),
+    ("report", "RUN"),
+)
+"""The same of a run with a memory and with temperatures."""
+PROBED = (
+    ("memorization", "RUN", "--top-k", 3),
+    ("score", "RUN", "memorization", "loo"),
+    ("ablate", "RUN", "memorization", "--shares", 0, 0.2, "--seeds", 0, "--noises", "pixel_normal",
+     "--strengths", 0.5),
+    ("report", "RUN"),
+)  # fmt: skip
+"""The same of a linear probe over a frozen encoder."""
 
 
-def damaged(base: Base, name: str, content: bytes, readers: tuple = READERS) -> list[str]:
-    """Faults of the commands that meet a run whose file `name` holds this content."""
-    run = base.copy()
-    (run / name).write_bytes(content)
+class Base:
+    """Runs that have everything, made once, and copies of them to damage."""
+
+    def __init__(self, home: Path):
+        self.home = home
+        rows = ("digits", "--limit", 200, "--noise", "uniform")
+        net = ("--model", "mlp,hidden=16", "--epochs", 3)
+        more = ("--folds", 2, "--checkpoints", 2, "--top-k", 2)
+        self.run = self._kept("base", "audit", *rows, *net, *more)
+        self._made(
+            ("score", self.run, "aum", "loss"),
+            ("explain", self.run, "--queries", 2, "--keep", 2),
+            ("index", self.run, "--block", 4),
+            ("export", self.run, "--to", home / "table.csv"),
+            ("export", self.run, "--to", home / "recording.npz"),
+            ("corrupt", "digits", "--limit", 200, "--out", home / "set.parquet"),
+            ("detector", "teach", self.run, "--epochs", 1, "--out", home / "own.safetensors"),
+        )
+        levels = ("--trainer", "data_parameters,level=both", "--head", "memory_wrap", "--folds", 0)
+        wrapped = self._kept("wrapped", "train", *rows, *net, *levels)
+        self._made(*_of(wrapped, WRAPPED))
+        encoder = ("--model", "frozen:resnet18,weights=none,size=32", "--folds", 0)
+        probed = self._kept("probed", "train", *rows, *encoder, "--trainer", "linear_probe")
+        self._made(*_of(probed, PROBED))
+        self.runs = {self.run: READERS, wrapped: WRAPPED, probed: PROBED}
+
+    def __call__(self, *words: object) -> Said:
+        return command(*words, home=self.home)
+
+    def _made(self, *commands: tuple) -> None:
+        for words in commands:
+            said = self(*words)
+            assert said.code == 0, said
+
+    def _kept(self, name: str, *words: object) -> Path:
+        """The run that a command makes, moved to a short name."""
+        self._made((*words, "--out", self.home / "runs"))
+        made = [path.parent for path in self.home.glob("runs/*/run.json")]
+        made = [path for path in made if len(made) == 1 or (path / "verdict.csv").exists()]
+        assert len(made) == 1
+        shutil.move(made[0], self.home / name)
+        shutil.rmtree(self.home / "runs")
+        return self.home / name
+
+    def copy(self, run: Path | None = None, name: str = "trial") -> Path:
+        """A fresh copy of a run."""
+        path = self.home / name
+        if path.exists():
+            shutil.rmtree(path)
+        shutil.copytree(run or self.run, path)
+        return path
+
+    def files(self) -> list[tuple[Path, str]]:
+        """Every file of the runs that something reads: the run, and its name there."""
+        left = re.compile(r"\.lock|report\.html|figures/.*|profile\.txt|card\.txt|said-.*")
+        return [
+            (run, name)
+            for run in self.runs
+            for path in sorted(run.rglob("*"))
+            if path.is_file() and not left.fullmatch(name := str(path.relative_to(run)))
+        ]
+
+
+def _of(run: Path, readers: tuple) -> list[tuple]:
+    return [tuple(run if word == "RUN" else word for word in words) for words in readers]
+
+
+def damaged(base: Base, run: Path, name: str, content: bytes, readers: tuple) -> list[str]:
+    """Faults of the commands that meet a copy of a run whose file `name` holds this content."""
+    trial = base.copy(run)
+    (trial / name).write_bytes(content)
     found = []
-    for words in readers:
-        said = base(*(run if word == "RUN" else word for word in words))
+    for words in _of(trial, readers):
+        said = base(*words)
         if said.fault:
             found.append(f"{said.fault}: {' '.join(map(str, words))} with {name}")
         for path in (base.home / "new.csv", base.home / "new.parquet"):
             path.unlink(missing_ok=True)
-    if parts(run):
-        found.append(f"half-written: {parts(run)}")
+    if parts(trial):
+        found.append(f"half-written: {parts(trial)}")
     if not found and not free(name):
-        found += unseen(base, run, name, content)
+        found += unseen(base, run, trial, name, content)
     return found
 
 
@@ -236,16 +253,11 @@ def free(name: str) -> bool:
     return name.endswith((".csv", ".yaml", ".jsonl", "run.json", "manifest.json"))
 
 
-def unseen(base: Base, run: Path, name: str, content: bytes) -> list[str]:
+def unseen(base: Base, run: Path, trial: Path, name: str, content: bytes) -> list[str]:
     """Damage that nobody noticed: the file is as it was damaged, and the doctor finds it sound."""
-    path = run / name
-    if (
-        not path.exists()
-        or path.read_bytes() != content
-        or content == (base.run / name).read_bytes()
-    ):
+    path = trial / name
+    if not path.exists() or path.read_bytes() != content or content == (run / name).read_bytes():
         return []
-    said = base("doctor", run)
-    return (
-        [] if (said.code == 1 and path.name in said.out) or said.code == 2 else [f"unseen: {name}"]
-    )
+    said = base("doctor", trial)
+    seen = (said.code == 1 and path.name in said.out) or said.code == 2
+    return [] if seen else [f"unseen: {name}"]

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from datablame.base.errors import InputError
 from datablame.base.hashing import turns
+from datablame.base.readers import LOST, Damaged
 from datablame.base.shapes import Float, Int
 from datablame.data.subset import Subset
 from datablame.run import Run
@@ -29,7 +31,16 @@ def after(run: Run, epoch: int) -> Float[Tensor, " N"]:
     epochs = run.trace.epochs
     if not 0 <= epoch <= epochs:
         raise InputError(f"epoch {epoch} was not recorded; {run.path} has 1 to {epochs}")
-    return run.trace.at("temperature", (epoch or epochs) - 1).log()
+    return _log(run, (epoch or epochs) - 1)
+
+
+def _log(run: Run, which: Any) -> Float[Tensor, "..."]:
+    """Logarithms of the temperatures at an index of `[T,N]`. Raises Damaged where there is none."""
+    values = torch.from_numpy(run.trace["temperature"][which].astype("float32"))
+    if not ((values > 0) & (values < torch.inf)).all():
+        path = run.trace.folder / "temperature.npy"
+        raise Damaged(path, "a temperature that is not a positive number", LOST)
+    return values.log()
 
 
 def coolest(run: Run, subset: Subset) -> Int[Tensor, " n"]:
@@ -62,12 +73,12 @@ def _sorted_out(run: Run) -> Float[Tensor, "T K"]:
     """The medians: rows in order of temperature, then of class, and the middle one of each
     class.
     """
-    trace, labels = run.trace, run.data.labels
+    labels = run.data.labels
     counts = labels.bincount(minlength=len(run.data.classes))
     middle = (counts.cumsum(0) - counts + (counts - 1).clamp_min(0) // 2).clamp_max(len(labels) - 1)
-    found = torch.empty(trace.epochs, len(counts))
-    for epoch in range(trace.epochs):
-        values = trace.at("temperature", epoch).log()
+    found = torch.empty(run.trace.epochs, len(counts))
+    for epoch in range(run.trace.epochs):
+        values = _log(run, epoch)
         order = values.argsort(stable=True)
         order = order[labels[order].argsort(stable=True)]
         found[epoch] = values[order][middle]
@@ -76,7 +87,7 @@ def _sorted_out(run: Run) -> Float[Tensor, "T K"]:
 
 def relative_to_class(run: Run, rows: Int[Tensor, " n"]) -> Float[Tensor, "T n"]:
     """Logarithms of the temperatures of some examples minus the median of their class."""
-    values = torch.from_numpy(run.trace["temperature"][:, rows.numpy()].astype("float32")).log()
+    values = _log(run, (slice(None), rows.numpy()))
     return values - medians(run)[:, run.data.labels[rows]]
 
 
@@ -98,9 +109,7 @@ def shape(run: Run) -> _Shape:
     passing: list[Tensor] = []
     mean, peak = torch.zeros(len(labels)), torch.full((len(labels),), -torch.inf)
     for epoch in range(epochs):
-        passing = [*passing, run.trace.at("temperature", epoch).log() - middle[epoch, labels]][
-            -window:
-        ]
+        passing = [*passing, _log(run, epoch) - middle[epoch, labels]][-window:]
         mean += passing[-1] / epochs
         if len(passing) == window:
             peak = torch.maximum(peak, functools.reduce(torch.add, passing) / window)
