@@ -74,9 +74,9 @@ def gain(before: list, after: list) -> list[str]:
     """Two cells: how many points of accuracy runs have more than those before them, and the 95 %
     interval (images and seeds resampled).
     """
-    from datablame.evaluation.comparison import comparison
+    from datablame.evaluation.comparison import Tried, comparison
 
-    mean, low, high = comparison(before, after).gain
+    mean, low, high = comparison(Tried(before, after)).gain
     return [f"{100 * mean:+.2f}", f"{100 * low:+.2f} to {100 * high:+.2f}"]
 
 

@@ -210,7 +210,7 @@ def test_a_gain_below_the_spread_over_seeds_is_none(monkeypatch, spread, conclus
     monkeypatch.setattr(comparing, "rights", lambda runs: runs[0].right)
     data = Dataset.from_arrays(None, [0, 1] * 500)
     runs = [[Tried(data, each)] * 2 for each in (before, after)]
-    found = comparing.comparison(*runs)
+    found = comparing.comparison(comparing.Tried(*runs))
     assert found.gain[0] == pytest.approx(0.02, abs=1e-6)
     assert found.gain[1] > 0
     assert found.conclusion == conclusion
@@ -354,7 +354,9 @@ def test_the_gain_itself_is_held_against_the_spread_over_seeds(monkeypatch):
     after = torch.stack([torch.arange(300) < 240, torch.arange(300) < 258])
     monkeypatch.setattr(comparing, "rights", lambda runs: runs[0].right)
     data = Dataset.from_arrays(None, [0, 1] * 150)
-    found = comparing.comparison(*([Tried(data, each)] * 2 for each in (before, after)))
+    found = comparing.comparison(
+        comparing.Tried(*([Tried(data, each)] * 2 for each in (before, after)))
+    )
     spread = 0.06 / 2**0.5
     assert 0 < found.gain[1] < found.gain[0] < spread < found.gain[2]
     assert found.conclusion == "no difference shown"

@@ -192,7 +192,7 @@ def test_a_comparison_says_what_helped(pair):
     assert better.gain[1] > 0
     assert "helped: test accuracy" in better.sentence
     assert verbs.compare(good, bad).conclusion == "hurt"
-    same = comparison([good], [good], [good])
+    same = comparison(Tried([good], [good], [good]))
     assert same.conclusion == "no difference shown"
     assert same.over_random == (0, 0, 0)
 

@@ -338,6 +338,20 @@ class Run(Result):
         return self.about["finished"] is not None
 
     @property
+    def cross_fitted(self) -> bool:
+        """Whether the models of its folds stand for it: it has no test set, and none saw all
+        images.
+        """
+        return self.recipe.folds > 1 and not (self.path / "data" / "test.json").exists()
+
+    @property
+    def with_model(self) -> Run:
+        """This run, or the first of its folds where it is cross-fitted: one with model and test
+        images.
+        """
+        return Run(self.path / "folds" / "0", self.trust) if self.cross_fitted else self
+
+    @property
     def _unfinished(self) -> InputError:
         """Error for results requested before training has finished."""
         return InputError(
@@ -368,6 +382,11 @@ class Run(Result):
         if not path.exists():
             if not self.finished:
                 raise self._unfinished
+            if self.cross_fitted:
+                raise InputError(
+                    f"{self.path} has a model for each fold and none of all images; open "
+                    f"{self.with_model.path}"
+                )
             raise InputError(f"{self.path} has no model: its predictions were recorded elsewhere")
         with torch.inference_mode(
             False

@@ -169,6 +169,11 @@ class Verdict(Result):
         )
         return every.spread(place, len(data))
 
+    def take(self, rows: Int[Tensor, " n"]) -> Verdict:
+        """What it says of some examples."""
+        fields = ("act", "proposed", "probability", "suspicion")
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in fields})
+
     def spread(self, place: Int[Tensor, " n"], rows: int) -> Verdict:
         """Scatter these judgements into a set of `rows`; the rest are KEEP."""
 

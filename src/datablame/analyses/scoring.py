@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from datablame.inference.predictions import has_features
 from datablame.label_quality.out_of_sample import has_heldout
 from datablame.run import Run
 from datablame.scores import Scores, blend, name_of, place
+from datablame.training.cross_validation import folds, spread
 
 DEFAULT = ("aum", "aum,since=0.5", "knn", "confident")
 """The default blend, chosen by measurement: benchmarks/RESULTS.md, "The default blend"."""
@@ -28,8 +30,11 @@ HAS = {"heldout": has_heldout, "features": has_features}
 
 def _defaults(run: Run) -> list[str]:
     """The signals of the default blend that this run has what they need for."""
-    needs = {name: methods.declared("signals", name, "NEEDS") for name in DEFAULT}
-    return [name for name in DEFAULT if needs[name] is None or HAS[needs[name]](run)]
+    return [name for name in DEFAULT if (need := _need(name)) is None or HAS[need](run)]
+
+
+def _need(signal: str) -> str | None:
+    return methods.declared("signals", signal, "NEEDS")
 
 
 def scored(run: Run, signal: Signal) -> Scores:
@@ -49,12 +54,20 @@ def scored(run: Run, signal: Signal) -> Scores:
     old = mark and not (files.sound(facts, readers.read_json) and readers.read_json(facts) == mark)
     if processes.agree(bool(old)):
         files.remove(path)
+    if run.cross_fitted and _need(signal) != "heldout":
+        function = partial(_over_folds, signal)
     values = files.keep(
         path, lambda: _checked(run, signal, function).values.numpy(), (len(run.data),), "f", True
     )
     if processes.agree(bool(old)):
         files.write_json(facts, mark)
     return Scores(signal, torch.from_numpy(values.copy()))
+
+
+def _over_folds(signal: str, run: Run) -> Tensor:
+    """The mean of each example's scores over the folds whose models trained on it."""
+    every = folds(run)
+    return spread(run, [scored(fold.run, signal).values for fold in every], every)
 
 
 def _checked(run: Run, name: str, function: Callable[..., Any], keep: bool = False) -> Scores:
@@ -93,6 +106,17 @@ def blended(run: Run, signals: Sequence[Signal], name: str | None = None) -> Sco
     scores = blend(each, name)
     files.write_array(place(run.path, name), scores.values.numpy())
     return scores
+
+
+def signals_of(name: str) -> list[str] | None:
+    """The signals behind scores of this name, none for the default blend; None for scores that are
+    the caller's own.
+    """
+    if name == BLEND:
+        return []
+    parts = name[len(BLEND) + 1 : -1].split("+") if name.startswith(f"{BLEND}(") else [name]
+    known = methods.names("signals")
+    return parts if all(methods.parse(part)[0] in known for part in parts) else None
 
 
 def names(run: Run) -> list[str]:

@@ -14,7 +14,7 @@ TRIAL = Group("For a trial with known wrong labels", sort_key=40)
 
 ReadingInt = Annotated[int | None, Parameter(group=SOURCE)]
 ReadingText = Annotated[str | None, Parameter(group=SOURCE)]
-Share = Annotated[float, Parameter(group=SOURCE)]
+Share = Annotated[float | None, Parameter(group=SOURCE)]
 Number = Annotated[int, Parameter(group=TRAINING)]
 Real = Annotated[float, Parameter(group=TRAINING)]
 Text = Annotated[str, Parameter(group=TRAINING)]

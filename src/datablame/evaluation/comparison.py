@@ -13,7 +13,8 @@ from torch import Tensor
 from datablame.base.errors import InputError
 from datablame.base.hashing import seed_of
 from datablame.base.results import Result
-from datablame.base.shapes import Bool
+from datablame.base.shapes import Bool, Int
+from datablame.dataset import Dataset
 from datablame.inference import predictions
 from datablame.run import Run
 
@@ -38,6 +39,12 @@ class Comparison(Result):
     detectable: float
     test_images: int
     conclusion: str
+    undoubted: tuple[int, float, float] | None = None
+    """How many labels of the test images are not in doubt, and the accuracy on them before and
+    after."""
+    caveat: str = ""
+    by_truth: bool = False
+    """Whether the right labels of the test images are known, and the accuracies are by them."""
 
     def to_json(self) -> dict[str, Any]:
         """Accuracies, gains, intervals and what they say."""
@@ -61,12 +68,20 @@ class Comparison(Result):
             f"{self.conclusion}: test accuracy {100 * np.mean(self.before):.2f} % before, "
             f"{100 * np.mean(self.after):.2f} % after "
             f"({gain:+.2f} points, 95 % interval {low:+.2f} to {high:+.2f}; {seeds} "
-            f"seed{'s' * (seeds > 1)}, {self.test_images:,} test images)"
+            f"seed{'s' * (seeds > 1)}, {self.test_images:,} test images"
+            f"{', by their right labels' * self.by_truth})"
         )
         if self.control and self.over_random:
             text += (
                 f"; {100 * np.mean(self.control):.2f} % after removing an equal number at random"
             )
+        if self.undoubted:
+            count, was, now = self.undoubted
+            text += (
+                f"; {100 * was:.2f} % before and {100 * now:.2f} % after on the {count:,} whose "
+                "labels are not in doubt"
+            )
+        text += f"; {self.caveat}" if self.caveat else ""
         if seeds == 1 and self.conclusion != "no difference shown":
             text += "; one seed does not tell the spread over seeds: --seeds 3 would"
         if self.conclusion == "no difference shown":
@@ -77,26 +92,53 @@ class Comparison(Result):
         return text
 
 
-def comparison(
-    before: Sequence[Run], after: Sequence[Run], control: Sequence[Run] = ()
-) -> Comparison:
-    """Compare runs of the same seeds on the same test images.
+@dataclass(frozen=True, eq=False)
+class Tried:
+    """Runs of the same seeds, tried on the same test images: a run a seed, before, after and with
+    the control.
+    """
+
+    before: Sequence[Run]
+    after: Sequence[Run]
+    control: Sequence[Run] = ()
+    undoubted: Bool[Tensor, " n"] | None = None
+    """Test images whose labels are not in doubt."""
+
+    def rights(self, kind: str) -> Bool[Tensor, "S n"]:
+        """Which test images each run gets right.
+
+        Raises InputError where the test sets differ or there is none.
+        """
+        tests = [run.test for run in (*self.before, *self.after, *self.control)]
+        if None in tests:
+            raise InputError("a run has no test split: runs are compared on the same test images")
+        if len({test.fingerprint for test in tests if test is not None}) > 1:
+            raise InputError(
+                "these runs were tested on different images, so they cannot be compared"
+            )
+        return rights(getattr(self, kind))
+
+
+def comparison(*tried: Tried, caveat: str = "") -> Comparison:
+    """Compare runs of the same seeds on the same test images: of a test set, or of several folds,
+    whose images are taken together.
 
     Raises InputError where the test sets differ or there is none.
     """
-    tests = [run.test for run in (*before, *after, *control)]
-    if None in tests:
-        raise InputError("a run has no test split: runs are compared on the same test images")
-    if len({test.fingerprint for test in tests if test is not None}) > 1:
-        raise InputError("these runs were tested on different images, so they cannot be compared")
-    was, now = rights(before), rights(after)
-    if was.shape != now.shape:
+
+    def together(kind: str) -> Bool[Tensor, "S n"]:
+        return torch.cat([each.rights(kind) for each in tried], 1)
+
+    if any(len(each.before) != len(each.after) for each in tried):
         raise InputError(
-            "runs before and after must share test images and number of seeds; they have "
-            f"{list(was.shape)} and {list(now.shape)}"
+            "runs before and after must have the same number of seeds; they have "
+            f"{len(tried[0].before)} and {len(tried[0].after)}"
         )
+    was, now = together("before"), together("after")
+    tests = [each.before[0].test for each in tried]
+    known = all(test is not None and test.truth is not None for test in tests)
     gain = interval(now.float() - was.float())
-    random = rights(control) if control else None
+    random = together("control") if tried[0].control else None
     over = interval(now.float() - random.float()) if random is not None else None
     spread = float(was.float().mean(1).std()) if len(was) > 1 else 0.0
     conclusion = "no difference shown"
@@ -113,18 +155,41 @@ def comparison(
         max((gain[2] - gain[1]) / 2, spread, 2 / was.shape[1]),
         was.shape[1],
         conclusion,
+        None if known else _on_undoubted([each.undoubted for each in tried], was, now),
+        caveat,
+        known,
     )
 
 
+def _on_undoubted(
+    parts: Sequence[Tensor | None], was: Bool[Tensor, "S n"], now: Bool[Tensor, "S n"]
+) -> tuple[int, float, float] | None:
+    """How many test labels are not in doubt, and the accuracies on them; None where none was
+    asked, or all are in doubt.
+    """
+    marks = [part for part in parts if part is not None]
+    if not marks or not (kept := torch.cat(marks)).any():
+        return None
+    before, after = (round(float(right[:, kept].float().mean()), 5) for right in (was, now))
+    return int(kept.sum()), before, after
+
+
 def rights(runs: Sequence[Run]) -> Bool[Tensor, "S n"]:
-    """Which test images each run gets right."""
+    """Which test images each run gets right, by the truth where it is known."""
     return torch.stack(
         [
-            torch.from_numpy(np.array(predictions.on_test(run))).argmax(1) == run.test.labels
+            torch.from_numpy(np.array(predictions.on_test(run))).argmax(1) == _right(run.test)
             for run in runs
             if run.test is not None
         ]
     )
+
+
+def _right(test: Dataset) -> Int[Tensor, " n"]:
+    """The labels that are tested on: the truth where it is known, else those that were given."""
+    if test.truth is None:
+        return test.labels
+    return torch.where(test.truth >= 0, test.truth, test.labels)
 
 
 def _means(right: Bool[Tensor, "S n"]) -> list[float]:

@@ -12,6 +12,8 @@ from datablame.base.errors import InputError
 from datablame.dataset import Dataset
 from datablame.verdict import DROP, FIX, KEEP, Verdict
 
+BY_ORACLE = ", labels by the oracle"
+
 
 def truthful(verdict: Verdict, data: Dataset) -> Verdict:
     """The same suspects, looked at by the oracle: wrong labels are set right, right ones kept.
@@ -30,5 +32,5 @@ def truthful(verdict: Verdict, data: Dataset) -> Verdict:
         act=torch.where(wrong, FIX, torch.where(suspect, KEEP, verdict.act)),
         proposed=torch.where(wrong, data.truth, torch.where(suspect, -1, verdict.proposed)),
         probability=torch.where(suspect, wrong.float(), verdict.probability),
-        by=f"{verdict.by}, labels by the oracle",
+        by=verdict.by + BY_ORACLE,
     )

@@ -4,41 +4,110 @@ verdict.
 
 from __future__ import annotations
 
-from datablame.base import files, hashing, progress
-from datablame.base.errors import InputError
+import dataclasses
+from collections.abc import Callable
+
+import torch
+
+from datablame.analyses import scoring
+from datablame.base import files, hashing, methods, progress
+from datablame.base.errors import InputError, at_least
 from datablame.dataset import Dataset
-from datablame.evaluation.comparison import Comparison, comparison
+from datablame.evaluation.comparison import Comparison, Tried, comparison
+from datablame.evaluation.oracle import BY_ORACLE, truthful
 from datablame.run import Run
+from datablame.training.cross_validation import Fold, folds
 from datablame.training.fit import fit
-from datablame.verdict import DROP, Verdict
+from datablame.verdict import DROP, FIX, Verdict
+
+KINDS = ("before", "after", "control")
+STANDING = "the verdict was tried as it stands: models that saw these test images had a part in it"
 
 
-def retraining(run: Run, verdict: Verdict, seeds: int) -> Comparison:
+def retraining(run: Run, verdict: Verdict, seeds: int, proof: int = 2) -> Comparison:
     """Train before, after and control with each of `seeds` seeds by the run's recipe, and compare;
     kept in comparison.json.
 
-    Raises InputError where cleaning would leave fewer than two classes.
+    A run with test images is tried on them. A cross-fitted run is tried on `proof` of its folds:
+    the model that left out the fold is the net before, and what it says of its own training images
+    is judged anew, so that no image on which is tested had a part in what is cleaned. Raises
+    InputError where cleaning would leave fewer than two classes, and where there is nothing to test
+    on.
     """
-    runs: dict[str, list[Run]] = {"before": [], "after": [], "control": []}
+    at_least(1, proof=proof)
+    if not run.cross_fitted:
+        if run.test is None:
+            raise InputError(
+                f"{run.path} has neither test images nor folds to try the cleaned set on; audit "
+                "with --folds 4, or name a test set with --test"
+            )
+        tried, caveat = [_tried(run, verdict, seeds)], ""
+    else:
+        tried, caveat = _folds_tried(run, verdict, seeds, proof)
+    with progress.stage("compare"):
+        result = comparison(*tried, caveat=caveat)
+    paths = {
+        kind: [str(each.path) for part in tried for each in getattr(part, kind)] for kind in KINDS
+    }
+    facts = {"runs": paths, "verdict": files.digest_of(run.path / "verdict.csv")}
+    files.write_json(run.path / "comparison.json", result.to_json() | facts)
+    return result
+
+
+def _tried(run: Run, verdict: Verdict, seeds: int) -> Tried:
+    before: list[Run] = []
+    after: list[Run] = []
+    control: list[Run] = []
     for seed in range(run.recipe.seed, run.recipe.seed + seeds):
-        sets = {
-            "before": run.data,
-            "after": verdict.apply(run.data),
-            "control": thinned(run.data, verdict, seed),
-        }
-        if len(sets["after"].labels.unique()) < 2:
+        cleaned = verdict.apply(run.data)
+        if len(cleaned.labels.unique()) < 2:
             raise InputError(
                 f"cleaning {run.path} would leave one class only; look at verdict.csv, or "
                 "judge with a smaller share"
             )
-        for kind, data in sets.items():
-            runs[kind].append(trained(run, kind, data, seed))
-    with progress.stage("compare"):
-        result = comparison(runs["before"], runs["after"], runs["control"])
-    paths = {kind: [str(each.path) for each in every] for kind, every in runs.items()}
-    facts = {"runs": paths, "verdict": files.digest_of(run.path / "verdict.csv")}
-    files.write_json(run.path / "comparison.json", result.to_json() | facts)
-    return result
+        before.append(trained(run, "before", run.data, seed))
+        after.append(trained(run, "after", cleaned, seed))
+        control.append(trained(run, "control", thinned(run.data, verdict, seed), seed))
+    return Tried(before, after, control)
+
+
+def _folds_tried(run: Run, verdict: Verdict, seeds: int, proof: int) -> tuple[list[Tried], str]:
+    """Some folds with a verdict each, and what must be said of these.
+
+    Labels of a fold are in doubt by the verdict of the next fold: neither before nor after made it.
+    """
+    every = folds(run)
+    count, anew = min(proof, len(every)), _judge_of(run, verdict)
+    several = every[: min(count + 1, len(every))]
+    verdicts = [anew(fold) if anew else verdict.take(fold.rest) for fold in several]
+    tried = []
+    for number, fold in enumerate(every[:count]):
+        other = (number + 1) % len(several)
+        place = torch.searchsorted(several[other].rest, fold.rows)
+        doubt = torch.isin(verdicts[other].act[place], torch.tensor([DROP, FIX]))
+        part = _tried(fold.run, verdicts[number], seeds)
+        tried.append(dataclasses.replace(part, undoubted=~doubt))
+    return tried, "" if anew else STANDING
+
+
+def _judge_of(run: Run, verdict: Verdict) -> Callable[[Fold], Verdict] | None:
+    """Judges a fold's training images as the run's were, by what the fold's own model says of them.
+
+    None where that cannot be: a verdict that was edited by hand, scores of the caller's own, or
+    held-out predictions, which a fold's model alone has not.
+    """
+    judge, signals = verdict.by.removesuffix(BY_ORACLE), scoring.signals_of(verdict.scores)
+    if signals is None or Verdict.edited(run.path / "verdict.csv"):
+        return None
+    needs = [methods.declared("signals", signal, "NEEDS") for signal in signals]
+    if "heldout" in [methods.declared("judges", judge, "NEEDS"), *needs]:
+        return None
+
+    def judged(fold: Fold) -> Verdict:
+        found = methods.find("judges", judge)(fold.run, scoring.blended(fold.run, signals))
+        return truthful(found, fold.run.data) if verdict.by.endswith(BY_ORACLE) else found
+
+    return judged
 
 
 def thinned(data: Dataset, verdict: Verdict, seed: int) -> Dataset:

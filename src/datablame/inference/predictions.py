@@ -88,6 +88,5 @@ def results(run: Run, test: Dataset) -> None:
 
 def has_features(run: Run) -> bool:
     """Are there features, or a model that would make them?"""
-    return (
-        (run.path / "features.npy").exists() or (run.path / "model.safetensors").exists() or run.own
-    )
+    path = run.with_model.path
+    return (path / "features.npy").exists() or (path / "model.safetensors").exists() or run.own

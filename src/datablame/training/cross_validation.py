@@ -1,19 +1,40 @@
-"""Models that each leave out a part of the training set, for out-of-sample probabilities of every
-example.
+"""Models that each leave out a part of the training set: out-of-sample probabilities of every
+example, and where there is no test set, all that is known of it (cross-fitting).
 """
 
 from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from datablame.base import files, hashing, processes, progress
+from datablame.base.readers import read_array
+from datablame.base.shapes import Int
 from datablame.dataset import Dataset
 from datablame.inference.predictions import on_test
 from datablame.label_quality.out_of_sample import path_of
 from datablame.run import Run
+from datablame.trace import BEST
 from datablame.training.fit import fit
+
+BY_ONE = ("prediction", *BEST)
+"""Channels of which there is no mean: the next fold's model speaks."""
+
+
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """A run that was trained on all other folds and is tested on this one."""
+
+    run: Run
+    rows: Int[Tensor, " n"]
+    """Its test images, by their place in the whole set."""
+    rest: Int[Tensor, " m"]
+    """Its training images."""
 
 
 def cross_validate(run: Run) -> None:
@@ -22,28 +43,88 @@ def cross_validate(run: Run) -> None:
 
     Does nothing where the recipe has no folds, or the file is there.
     """
-    folds = run.recipe.folds
-    if folds < 2 or processes.agree(path_of(run).exists()):
+    if run.recipe.folds < 2 or processes.agree(path_of(run).exists()):
         return
     whole = np.zeros((len(run.data), len(run.data.classes)), "float32")
-    for fold, rows in enumerate(parts(run.data, folds, run.recipe.seed)):
+    for number, fold in enumerate(folds(run)):
+        if not fold.run.finished:
+            progress.say(f"model {number + 1} of {run.recipe.folds}, each leaves out a fold")
+        fit(fold.run)
+        whole[fold.rows.numpy()] = on_test(fold.run)
+    files.write_array(path_of(run), whole)
+
+
+def cross_fit(run: Run) -> None:
+    """Train the models of the folds; the run's trace is the mean over those that trained on the
+    example, and no model has seen all of them. Resumes.
+
+    The name is of Chernozhukov et al., 2018. arXiv:1608.00060
+    """
+    if run.finished:
+        return
+    cross_validate(run)
+    with progress.stage("unite the folds"):
+        _unite(run)
+    run.finish()
+
+
+def folds(run: Run) -> list[Fold]:
+    """The folds of a run, made where they are not there; trained by `cross_validate`."""
+    made = []
+    for number, rows in enumerate(parts(run.data, run.recipe.folds, run.recipe.seed)):
         rest = torch.ones(len(run.data), dtype=torch.bool)
         rest[rows] = False
-        recipe = run.recipe.but(
-            folds=0, seed=hashing.seed_of("fold", run.recipe.seed, fold) % 2**31
-        )
-        sub = Run.create(
-            run.data.take(rest.nonzero()[:, 0]),
-            recipe,
-            run.data.take(rows),
-            run.path / "folds",
-            str(fold),
-        )
-        if not sub.finished:
-            progress.say(f"held-out predictions: model {fold + 1} of {folds}")
-        fit(sub)
-        whole[rows.numpy()] = on_test(sub)
-    files.write_array(path_of(run), whole)
+        seed = hashing.seed_of("fold", run.recipe.seed, number) % 2**31
+        recipe = run.recipe.but(folds=0, seed=seed)
+        known = dataclasses.replace(run.data, unreadable=())
+        train, test = known.take(rest), dataclasses.replace(known.take(rows), split="fold")
+        each = Run.create(train, recipe, test, run.path / "folds", str(number))
+        made.append(Fold(each, rows, rest.nonzero()[:, 0]))
+    return made
+
+
+def spread(run: Run, values: list[Tensor], every: list[Fold]) -> Tensor:
+    """The mean of each example's values, of one tensor `[m]` a fold, over the folds that trained on
+    it.
+    """
+    total, count = torch.zeros(len(run.data)), torch.zeros(len(run.data))
+    for fold, part in zip(every, values, strict=True):
+        total[fold.rest] += part
+        count[fold.rest] += 1
+    return total / count
+
+
+def _unite(run: Run) -> None:
+    """The trace of all examples, temperatures of classes, and the log: means over the folds."""
+    every = folds(run)
+    for name in every[0].run.trace:
+        _unite_channel(run, every, name)
+    kept = [fold.run.path / "class_temperature.npy" for fold in every]
+    if kept[0].exists():
+        files.write_array(run.path / kept[0].name, np.mean([read_array(path) for path in kept], 0))
+    lines = []
+    for entries in zip(*(fold.run.log for fold in every), strict=True):
+        means = {key: sum(each[key] for each in entries) / len(every) for key in entries[0]}
+        means |= {"epoch": entries[0]["epoch"], "seconds": means["seconds"] * len(every)}
+        lines.append(json.dumps({key: round(value, 5) for key, value in means.items()}))
+    files.write_text(run.path / "log.jsonl", "\n".join(lines) + "\n")
+
+
+def _unite_channel(run: Run, every: list[Fold], name: str) -> None:
+    each = [fold.run.trace[name] for fold in every]
+    shape = (run.recipe.epochs, len(run.data), *each[0].shape[2:])
+    whole = files.open_array(run.path / "trace" / f"{name}.npy", shape, each[0].dtype.name)
+    for epoch in range(run.recipe.epochs):
+        if name not in BY_ONE:
+            rows = [torch.from_numpy(part[epoch].astype("float32")) for part in each]
+            whole[epoch] = spread(run, rows, every).numpy()
+            continue
+        for number, fold in enumerate(every):
+            following = (number + 1) % len(every)
+            place = torch.searchsorted(every[following].rest, fold.rows).numpy()
+            whole[epoch, fold.rows.numpy()] = each[following][epoch, place]
+    if isinstance(whole, np.memmap):
+        whole.flush()
 
 
 def parts(data: Dataset, folds: int, seed: int) -> list[Tensor]:

@@ -19,7 +19,7 @@ from datablame.verbs.training import made
 
 if TYPE_CHECKING:
     from datablame.run import Run
-    from datablame.training.auto import Estimate
+    from datablame.training.plan import Estimate
 else:
     Estimate = Run = Any
 
@@ -35,6 +35,7 @@ def audit(
     seeds: int = 1,
     minutes: float | None = None,
     retrain: bool = True,
+    proof: int = 2,
     noise: Noise = None,
     amount: Amount = AMOUNT,
     out: Path = Path("runs"),
@@ -62,6 +63,9 @@ def audit(
         Choose epochs and width of the net so that the whole audit takes about this long.
     retrain
         Retrain on the cleaned set and compare.
+    proof
+        Without a test set, on how many of the folds the cleaned set is tried: their images are the
+        test images.
     noise
         Plant label noise for a trial: uniform, pair, instance, asym_cifar10.
     amount
@@ -74,35 +78,45 @@ def audit(
     from datablame.base import files, methods
     from datablame.evaluation.retraining import retraining
     from datablame.pages import card
-    from datablame.training import auto
+    from datablame.training.auto import settle
+    from datablame.training.plan import Plan, estimate, within
 
     if seeds < 1:
         raise InputError(
             f"--seeds must be at least 1; got {seeds} (--no-retrain leaves the comparison out)"
         )
     at_least(1, 1000, seeds=seeds)
+    at_least(1, proof=proof)
     files.refuse_inside(out, source)
     signals = flat(signals)
     for room, names in (("signals", signals), ("judges", [judge])):
         for name in names:
             if isinstance(name, str):
                 methods.find(room, name)
-    data, test = splits(source, reading, noise, amount, recipe.seed)
+    data, test = splits(source, reading, noise, amount, recipe.seed, holdout=0.0)
+    if retrain and test is None and recipe.folds == 0:
+        raise InputError(
+            "without folds and without a test set there is nothing to try the cleaned set on: use "
+            "--folds 4, --test, --holdout 0.2, or --no-retrain"
+        )
     again = seeds if retrain else 0
-    settled = (
-        auto.within(minutes, recipe, data, test, again, Path(out))
-        if minutes
-        else auto.settle(recipe, data)
-    )
+
+    def planned(settled: Recipe) -> Plan:
+        return Plan(settled, len(data), len(test or ()), again, proof)
+
+    settled = settle(recipe, data, test is not None)
+    if minutes is not None:
+        asked = recipe.but(folds=settled.folds)
+        settled = within(minutes, asked, data, Path(out), planned)
     if dry_run:
-        return auto.estimate(settled, data, test, again)
+        return estimate(planned(settled), data)
     with held(made(settled, data, test, out)) as run:
         by = score(run, *signals).name
         verdict = judged(run, judge, by)
         if run.data.wrong is not None and run.data.wrong.any():
             measured(run)
         if retrain:
-            retraining(run, verdict, seeds)
+            retraining(run, verdict, seeds, proof)
         report(run)
         card.write(run, verdict)
     return run

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from datablame.base.errors import at_least, unknown
-from datablame.verbs.opening import RunLike, held
+from datablame.verbs.opening import RunLike, held, held_model
 
 if TYPE_CHECKING:
     from datablame.analyses.agreement import Agreement
@@ -75,7 +75,7 @@ def explain(
 
     if index not in USES:
         raise unknown("use of the index", index, USES)
-    with held(run) as run:
+    with held_model(run) as run:
         if not isinstance(queries, int):
             asked = queries
         else:
@@ -104,7 +104,7 @@ def index(run: RunLike, *, method: str = "influence", block: int = 64) -> Index:
     """
     from datablame.analyses import attribute
 
-    with held(run) as run:
+    with held_model(run) as run:
         made, _ = attribute.index_of(run, method, block)
         assert made is not None
         made.to_json()  # makes it, and measures how closely it agrees
@@ -131,7 +131,7 @@ def agree(run: RunLike, *names: str, queries: int = 16, rows: int = 1000) -> Agr
     """
     from datablame.analyses.agreement import agreement
 
-    with held(run) as run:
+    with held_model(run) as run:
         at_least(1, queries=queries, rows=rows)
         return agreement(run, names, queries, rows)
 
@@ -158,7 +158,7 @@ def memorization(
     from datablame.analyses.memorization import memorization_map
     from datablame.pages import memorization as page
 
-    with held(run) as run:
+    with held_model(run) as run:
         found = memorization_map(run, classes, top_k, over)
         page.draw(found)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -83,7 +84,7 @@ def judge(
         path = run.path / "verdict.csv"
         if Verdict.edited(path):
             raise InputError(f"{path} was edited by hand; move it away to judge anew")
-        verdict = method(run, scores_of(run, by))
+        verdict = dataclasses.replace(method(run, scores_of(run, by)), by=judge)
         verdict = truthful(verdict, run.data) if oracle else verdict
         verdict.save(path, run.data)
         tables.examples(run, verdict)

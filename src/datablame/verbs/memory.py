@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datablame.base.errors import InputError, at_least
-from datablame.verbs.opening import RunLike, held, several
+from datablame.verbs.opening import RunLike, held_model, several
 
 if TYPE_CHECKING:
     from datablame.analyses.memory import MemoryTest, MemoryView
@@ -56,7 +56,7 @@ def show(
 
     if heatmaps not in ("none", *BASELINES):
         raise InputError(f"--heatmaps takes {', '.join(BASELINES)} or none; got '{heatmaps}'")
-    with held(run) as run:
+    with held_model(run) as run:
         if not isinstance(queries, int):
             asked = queries
         else:
@@ -88,7 +88,7 @@ def replace(run: RunLike, *names: str, choose: str | None = None, size: int = 0)
     from datablame.analyses.memory import replaced
 
     at_least(0, size=size)
-    with held(run) as run:
+    with held_model(run) as run:
         return replaced(run, choose, size, names)
 
 
@@ -112,4 +112,5 @@ def test(*runs: RunLike, memories: int = 5) -> MemoryTest:
         raise InputError("name one run or more")
     at_least(1, memories=memories)
     with ExitStack() as stack:
-        return MemoryTest.of([stack.enter_context(held(run)) for run in several(runs)], memories)
+        found = [stack.enter_context(held_model(run)) for run in several(runs)]
+        return MemoryTest.of(found, memories)

@@ -65,6 +65,23 @@ def held(run: RunLike) -> Iterator[Run]:
             files.write_text(run.path / "profile.txt", str(progress.profile()))
 
 
+@contextlib.contextmanager
+def held_model(run: RunLike) -> Iterator[Run]:
+    """A run that has a model and test images, held: the first fold's where the run is
+    cross-fitted.
+    """
+    from datablame.base import progress
+
+    found = opened(run)
+    if found.cross_fitted and found.finished:
+        progress.say(
+            f"{found.path} has a model for each fold: this is of the first, whose test images are "
+            "those that it left out"
+        )
+    with held(found.with_model if found.finished else found) as run:
+        yield run
+
+
 def several(runs: Iterable[RunLike]) -> list[Run]:
     """Runs, once each; of a folder that holds several, all that are finished and have test
     images.
@@ -77,7 +94,9 @@ def several(runs: Iterable[RunLike]) -> list[Run]:
             found = [opened(where)]
         else:
             inside = [opened(path.parent) for path in sorted(Path(where).glob("*/run.json"))]
-            found = [run for run in inside if run.finished and run.test is not None]
+            found = [
+                run for run in inside if run.finished and (run.cross_fitted or run.test is not None)
+            ]
             for run in inside:
                 if run not in found:
                     why = "has no test images" if run.finished else "is not finished"

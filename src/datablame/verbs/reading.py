@@ -38,13 +38,14 @@ class Reading:
     """Read only this number of training rows."""
     size: ReadingInt = None
     """Side in pixels to which images are brought; small images of one size keep theirs."""
-    holdout: Share = 0.2
-    """Share held out for testing where there is no test split, every class alike."""
+    holdout: Share = None
+    """Share held out for testing where there is no test split, every class alike: by default 0.2,
+    and none for an audit, which judges every image and tests by folds."""
 
     def __post_init__(self) -> None:
         at_least(1, limit=self.limit, size=self.size)
-        if not 0 < self.holdout < 1:
-            raise InputError(f"--holdout is a share between 0 and 1; got {self.holdout}")
+        if self.holdout is not None and not 0 <= self.holdout < 1:
+            raise InputError(f"--holdout is a share from 0 to below 1; got {self.holdout}")
 
 
 def read(source: Source, split: str = "train", reading: Reading = Reading()) -> Dataset | None:
@@ -125,17 +126,19 @@ def splits(
     noise: str | None = None,
     amount: float = AMOUNT,
     seed: int = 0,
-) -> tuple[Dataset, Dataset]:
+    holdout: float = 0.2,
+) -> tuple[Dataset, Dataset | None]:
     """(training set, test set) of a source: its own test split, the one named, or a stratified part
-    held out.
+    held out, the share `holdout` where none is asked; None where that is 0.
 
-    Noise is planted in the training set alone.
+    Noise is planted in the training set alone. Test images that are training images too are left
+    out of the test set.
     """
     if noise is None and amount != AMOUNT:
         raise InputError(
             f"--amount {amount:g} says how much of a --noise is planted, such as --noise uniform"
         )
-    from datablame.data.matching import matched
+    from datablame.data.matching import apart, matched
 
     data = read(source, "train", reading)
     if data is None:
@@ -145,12 +148,13 @@ def splits(
         test = read(reading.test, "train", whole)
     else:
         test = read(source, "test", whole) if isinstance(source, (str, Path)) else None
-    if test is None:
-        data, test = data.holdout(reading.holdout)
-    else:
+    share = holdout if reading.holdout is None else reading.holdout
+    if test is not None:
         test = dataclasses.replace(
-            matched(test, data), split="test" if test.split == "train" else test.split
+            apart(matched(test, data), data), split="test" if test.split == "train" else test.split
         )
+    elif share:
+        data, test = data.holdout(share)
     return (planted(data, noise, amount, seed) if noise else data), test
 
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from datablame.base.errors import InputError, at_least
 from datablame.verbs.judging import judge
-from datablame.verbs.opening import RunLike, flat, held, opened
+from datablame.verbs.opening import RunLike, flat, held, held_model, opened
 
 if TYPE_CHECKING:
     from datablame.evaluation.ablation import Ablation
@@ -19,7 +19,12 @@ else:
 
 
 def retrain(
-    run: RunLike, *, seeds: int = 1, remove: float | None = None, by: str = "blend"
+    run: RunLike,
+    *,
+    seeds: int = 1,
+    remove: float | None = None,
+    by: str = "blend",
+    proof: int = 2,
 ) -> Comparison:
     """Retrain on the cleaned set, and with an equal number removed at random, and compare on the
     test set.
@@ -37,6 +42,8 @@ def retrain(
         Judge first: drop this most suspect share, and nothing else.
     by
         The scores that --remove goes by: a name that `score` gave.
+    proof
+        Without a test set, on how many of the folds to try the cleaned set.
     """
     from datablame.evaluation.retraining import retraining
     from datablame.verdict import Verdict
@@ -51,7 +58,7 @@ def retrain(
             verdict = judge(run, by, judge=f"remove,share={remove}")
         else:
             verdict = Verdict.read(run.path / "verdict.csv", run.data)
-        return retraining(run, verdict, seeds)
+        return retraining(run, verdict, seeds, proof)
 
 
 def ablate(
@@ -108,7 +115,7 @@ def ablate(
     from datablame.evaluation.ablation import ablation
     from datablame.pages import ablation as page
 
-    with held(run) as run:
+    with held_model(run) as run:
         with progress.stage("ablate"):
             found = ablation(run, flat(signals), shares, seeds, noises, strengths)
         page.draw(run, found.rows)
@@ -127,6 +134,11 @@ def compare(before: RunLike, after: RunLike) -> Comparison:
     after
         Folder of the second run.
     """
-    from datablame.evaluation.comparison import comparison
+    from datablame.evaluation.comparison import Tried, comparison
+    from datablame.training.cross_validation import folds
 
-    return comparison([opened(before)], [opened(after)])
+    runs = opened(before), opened(after)
+    if all(run.cross_fitted for run in runs):
+        pairs = zip(*map(folds, runs), strict=False)
+        return comparison(*(Tried([one.run], [other.run]) for one, other in pairs))
+    return comparison(Tried([runs[0]], [runs[1]]))

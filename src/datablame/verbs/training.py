@@ -96,7 +96,8 @@ def train(
     for seed in range(recipe.seed, recipe.seed + seeds):
         train_set, test_set = splits(data, reading, noise, amount, seed)
         part = chosen(train_set, subset, seed, str(data))
-        runs.append(made(auto.settle(recipe.but(seed=seed), part), part, test_set, out))
+        settled = auto.settle(recipe.but(seed=seed), part, test_set is not None)
+        runs.append(made(settled, part, test_set, out))
     if seeds == 1:
         return runs[0]
     from datablame.analyses.memory import MemoryTest
@@ -127,15 +128,18 @@ def made(recipe: Recipe, data: Dataset, test: Dataset | None, out: Path | str) -
     from datablame.base import progress
     from datablame.inference import predictions
     from datablame.run import Run
-    from datablame.training.cross_validation import cross_validate
+    from datablame.training.cross_validation import cross_fit, cross_validate
     from datablame.training.fit import fit
 
     with held(Run.create(data, recipe, test, out)) as run:
         if not run.finished:
             progress.say(f"{run.recipe.model}, {run.recipe.epochs} epochs on {run.data!r}")
-        fit(run)
-        cross_validate(run)
-        predictions.accuracy(run)
+        if run.cross_fitted:
+            cross_fit(run)
+        else:
+            fit(run)
+            cross_validate(run)
+            predictions.accuracy(run)
     return run
 
 

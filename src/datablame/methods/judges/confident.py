@@ -14,6 +14,8 @@ from datablame.run import Run
 from datablame.scores import Scores
 from datablame.verdict import Verdict, decide
 
+NEEDS = "heldout"
+
 
 def confident(run: Run, scores: Scores, sure: float = 0.8) -> Verdict:
     """Of each given class the number that the confident joint counts off its diagonal, the most

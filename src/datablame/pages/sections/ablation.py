@@ -11,7 +11,7 @@ from datablame.run import Run
 
 def ablation(run: Run) -> Section | None:
     """Test accuracy against the share left out, by each signal and at random."""
-
+    run = run.with_model
     path = run.path / "ablation.parquet"
     if not path.exists():
         return None

@@ -16,6 +16,7 @@ SHOWN, EACH = 8, 5
 
 def attribution(run: Run) -> Section | None:
     """For each explanation its queries, and the most helpful and most harmful training images."""
+    run = run.with_model
     folders = sorted(path.parent for path in run.path.glob("attributions/*/attribution.json"))
     if not folders or run.data.images is None:
         return None

@@ -11,6 +11,7 @@ from datablame.run import Run
 
 def memorization(run: Run) -> Section | None:
     """The first page of the maps, and the check that what they mark carries the score."""
+    run = run.with_model
     pages = []
     for over in KINDS:
         if path_of(run, over).exists():

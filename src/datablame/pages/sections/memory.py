@@ -24,6 +24,7 @@ def memory(run: Run) -> Section | None:
     """Memory images and heatmaps that were drawn, and how often answers and explanations are
     right.
     """
+    run = run.with_model
     memories, facts = 0, []
     if found := {
         int(path.stem.rpartition("-")[2]): path for path in run.path.glob("evaluation-*.json")

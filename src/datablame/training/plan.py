@@ -1,0 +1,213 @@
+"""What a command will train, how long it takes on this machine, and what fits into some minutes."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from datablame.attention.head import attentive
+from datablame.base import files, hashing, processes, progress, readers
+from datablame.base.errors import InputError
+from datablame.base.results import Result
+from datablame.dataset import Dataset
+from datablame.network.classifier import build
+from datablame.optimization.augment import augment
+from datablame.optimization.state import optimizer_of
+from datablame.recipe import Recipe
+from datablame.trace import observe
+from datablame.training.auto import settle
+from datablame.training.fit import trainer_of
+
+WIDTHS = (1.0, 0.5, 0.25)
+EPOCHS = (4, 100)
+"""Fewest and most epochs that a budget of minutes chooses."""
+LOOKED, LOOKS = 6.0, 60
+"""Seconds, and steps, that are timed at most."""
+ASKED = 0.6
+"""Of a training image's work, what one costs that is only looked at, itself and mirrored."""
+BESIDES = 1.1
+"""The whole of an audit against its trainings: features, signals, pictures."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The trainings of a settled recipe on a set of `rows` images and `tests` test images (0: the
+    folds' own).
+
+    `seeds` to prove a verdict with, on `proof` folds; `first`: with the trainings that are judged.
+    """
+
+    recipe: Recipe
+    rows: int
+    tests: int
+    seeds: int = 0
+    proof: int = 2
+    first: bool = True
+
+    @property
+    def crossed(self) -> bool:
+        """Whether the folds' models stand for the set."""
+        return not self.tests and self.recipe.folds > 1
+
+    @property
+    def _share(self) -> float:
+        """Of the set, what a fold's model is trained on."""
+        return 1 - 1 / self.recipe.folds if self.recipe.folds > 1 else 1.0
+
+    @property
+    def models(self) -> int:
+        """How many are trained to be judged by."""
+        return (0 if self.crossed else 1) + (self.recipe.folds if self.recipe.folds > 1 else 0)
+
+    @property
+    def proofs(self) -> int:
+        """How many are trained to prove: before with other seeds, after and control."""
+        each = max(0, 3 * self.seeds - 1)
+        return each * (min(self.proof, self.recipe.folds) if self.crossed else 1)
+
+    @property
+    def passes(self) -> float:
+        """Trainings, counted in passes of all epochs over the whole set."""
+        whole = 0 if self.crossed else 1
+        first = whole + (self.models - whole) * self._share
+        return first * self.first + self.proofs * (self._share if self.crossed else 1.0)
+
+    @property
+    def images(self) -> float:
+        """Images that go forward and backward; one that is only looked at counts for a part."""
+        each = self.tests or self.rows * (1 - self._share)
+        seen = each * (self.proofs + self.first) + self.rows * self.first * (self.recipe.folds > 1)
+        trained = trainer_of(self.recipe).cost * self.rows * self.recipe.epochs * self.passes
+        return trained + ASKED * seen
+
+    def __str__(self) -> str:
+        epochs = f"of {self.recipe.epochs} epochs"
+        parts = [f"{self.models} training{'s' * (self.models > 1)} {epochs}"] if self.first else []
+        if self.proofs:
+            parts.append(f"{self.proofs} to prove" + ("" if self.first else f" {epochs}"))
+        return ", then ".join(parts)
+
+
+@dataclass(frozen=True, repr=False)
+class Estimate(Result):
+    """What a plan will take: minutes, and bytes of memory and disk."""
+
+    plan: Plan
+    minutes: float
+    memory: int
+    disk: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "trainings": self.plan.models * self.plan.first,
+            "trainings_to_prove": self.plan.proofs,
+            "epochs": self.plan.recipe.epochs,
+            "minutes": self.minutes,
+            "memory_bytes": self.memory,
+            "disk_bytes": self.disk,
+            "sentence": str(self),
+        }
+
+    def __str__(self) -> str:
+        memory, disk = files.human(self.memory), files.human(self.disk)
+        time = progress.span(60 * self.minutes)
+        return f"{self.plan}: about {time}, {memory} of memory, {disk} of disk"
+
+
+def estimate(plan: Plan, data: Dataset) -> Estimate:
+    """Time some steps of a plan's recipe, and reckon what the whole takes."""
+    recipe = plan.recipe
+    seconds, model_bytes = _step_cost(recipe, data)
+    activations = 60 * prod(data.shape) * 4 * recipe.batch_size
+    disk = int(
+        plan.passes * (model_bytes + recipe.epochs * len(data) * (10 + 4 * recipe.top_k))
+        + len(data) * (1024 + 8 * len(data.classes))
+    )
+    held = (data.images.array.nbytes if data.images else 0) + 40 * len(data)
+    return Estimate(
+        plan,
+        BESIDES * seconds * plan.images / 60,
+        700 * 2**20 + 4 * model_bytes + activations + held,
+        disk,
+    )
+
+
+def _step_cost(recipe: Recipe, data: Dataset) -> tuple[float, int]:
+    """(seconds an image of a whole training step, bytes of the weights): the median of many steps,
+    since another program beside them makes some of them long.
+    """
+    model = build(recipe, data).train()
+    optimizer = optimizer_of(model, recipe)
+    head, times = attentive(model), []
+    memory = data.batch(hashing.some(len(data), head.how.size, "calibration"))[0] if head else None
+    began = time.perf_counter()
+    for step in range(LOOKS):
+        start = time.perf_counter()
+        index = hashing.permutation(len(data), "calibration", step)[: recipe.batch_size]
+        images, labels = data.batch(index)
+        with processes.autocast(recipe.precision):
+            logits = model(augment(images, index, recipe.augment, "calibration"), memory)
+        optimizer.zero_grad()
+        cross_entropy(logits.float(), labels).backward()
+        optimizer.step()
+        observe(logits, labels)
+        if processes.device().type == "cuda":
+            torch.cuda.synchronize()
+        times.append((time.perf_counter() - start) / len(index))
+        if step > 2 and time.perf_counter() - began > LOOKED:
+            break
+    size = sum(p.numel() * p.element_size() for p in model.parameters())
+    return statistics.median(times[1:]), size
+
+
+def within(
+    minutes: float,
+    recipe: Recipe,
+    data: Dataset,
+    out: Path,
+    planned: Callable[[Recipe], Plan],
+) -> Recipe:
+    """The settled recipe whose plan fits in `minutes`: the widest net that still gets ten epochs,
+    then as many as fit.
+
+    What was picked is kept in `out`, so that the same command resumes the same run. Raises
+    InputError for a budget that nothing fits.
+    """
+    if minutes <= 0:
+        raise InputError(f"--minutes must be more than 0; got {minutes:g}")
+    first = planned(settle(recipe, data))
+    facts = f"{data.fingerprint}/{minutes}/{first.tests}/{first.seeds}/{first.proof}"
+    memo = out / f".budget-{recipe.hash(facts)}.json"
+    if processes.agree(memo.exists()):
+        return Recipe.from_json(readers.read_json(memo))
+    candidates = [first.recipe]
+    if recipe.model == "auto" and candidates[0].model.startswith("resnet9"):
+        candidates = [
+            planned(settle(recipe.but(model=f"resnet9,width={width}"), data)).recipe
+            for width in WIDTHS
+        ]
+    chosen, epochs = candidates[-1], 0.0
+    for candidate in candidates:
+        each = processes.agree(_step_cost(candidate, data)[0]) * BESIDES / 60
+        fixed, once = (planned(candidate.but(epochs=count)).images for count in (0, 1))
+        chosen, epochs = candidate, max(minutes / each - fixed, 1e-6) / (once - fixed)
+        if epochs >= 10:
+            break
+    if epochs < EPOCHS[0]:
+        need = EPOCHS[0] / epochs * minutes
+        raise InputError(
+            f"{minutes:g} minutes are too few: {EPOCHS[0]} epochs of {chosen.model} need "
+            f"about {need:.1f}; ask for more, or use --limit, --folds 0 or --no-retrain"
+        )
+    chosen = chosen.but(epochs=recipe.epochs or min(int(epochs), EPOCHS[1]))
+    progress.say(f"{minutes:g} minutes: {chosen.model} for {chosen.epochs} epochs")
+    files.write_json(memo, chosen.to_json())
+    return chosen
