@@ -53,7 +53,7 @@ def test_a_dozen_options_come_first(command):
     assert "╭─ How it is trained" in shown
 
 
-def test_an_audit_prints_a_card_of_eight_lines(audited, capsys):
+def test_an_audit_prints_a_card_of_ten_lines(audited, capsys):
     code, out, _ = call(
         capsys,
         "audit",
@@ -69,7 +69,8 @@ def test_an_audit_prints_a_card_of_eight_lines(audited, capsys):
     )
     assert code == 0
     lines = out.strip().splitlines()
-    assert len(lines) == 8
+    assert len(lines) == 10
+    assert lines[-1] == f"           datablame clean {audited.path} --out cleaned"
     assert lines[0] == f"table      {audited.path / 'examples.parquet'}"
     assert "suspects" in lines[4]
     assert audited._repr_html_().startswith("<pre>table")
@@ -79,13 +80,13 @@ def test_an_audit_finds_planted_noise(audited):
     measures = json.loads((audited.path / "measures.json").read_text())
     assert measures["blend"]["roc_auc"] > 0.99
     assert set(measures) == {*DEFAULT, "blend"}
-    assert audited.test.split == "held-out"
-    assert json.loads((audited.path / "comparison.json").read_text())["test_images"] == 359
+    assert audited.test is None
+    assert json.loads((audited.path / "comparison.json").read_text())["test_images"] == 899
 
 
 def test_the_table_holds_every_example(audited, tmp_path):
     table = parquet.read_table(audited.path / "examples.parquet")
-    assert table.num_rows == 1438
+    assert table.num_rows == 1797
     assert {
         "name",
         "split",
@@ -99,12 +100,12 @@ def test_the_table_holds_every_example(audited, tmp_path):
         "truth",
         "suspicion.blend",
     } <= set(table.column_names)
-    assert sorted(table["rank"].to_pylist()) == list(range(1, 1439))
+    assert sorted(table["rank"].to_pylist()) == list(range(1, 1798))
     worst = table["suspicion.blend"].to_numpy()[table["rank"].to_numpy() == 1]
     assert worst == table["suspicion.blend"].to_numpy().max()
     csv = verbs.export(audited, to=tmp_path / "e.csv")
-    assert csv.read_text().count("\n") == 1439
-    assert parquet.read_table(verbs.export(audited, to=tmp_path / "e.parquet")).num_rows == 1438
+    assert csv.read_text().count("\n") == 1798
+    assert parquet.read_table(verbs.export(audited, to=tmp_path / "e.parquet")).num_rows == 1797
 
 
 def test_json_is_one_object_and_nothing_else(audited, capsys):
@@ -226,7 +227,9 @@ def test_a_failure_is_exit_code_1(capsys, monkeypatch, tmp_path):
 def test_a_dry_run_only_estimates(capsys, tmp_path):
     code, out, _ = call(capsys, "audit", "digits", "--dry-run", "--out", tmp_path)
     assert code == 0
-    assert re.match(r"about .*(s|min).* of memory, .* of disk", out)
+    assert re.match(
+        r"4 trainings of 40 epochs, then 4 to prove: about .*(s|min).* of memory, .* of disk", out
+    )
     assert not list(tmp_path.iterdir())
 
 
@@ -334,7 +337,7 @@ def test_the_users_files_are_never_touched(tmp_path, png, capsys):
         tmp_path / "runs",
     )
     assert code == 0, err
-    assert "24" not in out.splitlines()[2]
+    assert "24 images" in out.splitlines()[2], "every image is judged"
     after = {
         path: (path.stat().st_mtime_ns, path.is_file() and path.read_bytes())
         for path in (tmp_path / "photos").rglob("*")

@@ -13,9 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from datablame import Verdict, verbs
+from datablame import verbs
 from datablame.cli import main
-from datablame.pages import card
 
 ROOT = Path(__file__).parents[1]
 
@@ -88,10 +87,11 @@ def test_the_predictions_snippet_finds_its_nine(workplace, capsys):
     assert capsys.readouterr().out.strip() == str(list(range(9)))
 
 
+def _inside(path):
+    return r"folds/\d/.*" if path[0].startswith("folds") else "proof/.*"
+
+
 def test_the_run_folder_is_what_its_page_says(audited):
-    card.write(
-        audited, Verdict.read(audited.path / "verdict.csv", audited.data)
-    )  # a test that judged took it away
     verbs.explain(audited, queries=2)
     verbs.explain(audited, queries=2, keep=3)
     verbs.index(audited, block=4)
@@ -102,12 +102,14 @@ def test_the_run_folder_is_what_its_page_says(audited):
         for path in row.replace("|", "").split("`")[1::2]
     }
     patterns = {
-        re.sub(r"folds/\d/$", r"folds/\\d/.*", re.sub("<.*?>", ".+", re.escape(path)))
+        re.sub(r"folds/\d/$|proof/.*/$", _inside, re.sub("<.*?>", ".+", re.escape(path)))
         for path in said
     }
     there = {
         str(path.relative_to(audited.path)) for path in audited.path.rglob("*") if path.is_file()
     }
+    fold = audited.with_model.path
+    there |= {str(path.relative_to(fold)) for path in fold.rglob("*") if path.is_file()}
     unsaid = {
         path for path in there if not any(re.fullmatch(pattern, path) for pattern in patterns)
     }

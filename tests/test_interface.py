@@ -239,6 +239,13 @@ def test_a_second_run_has_a_profile_of_its_own(tmp_path):
     )
     assert "signal knn" in (first.path / "profile.txt").read_text()
     assert "signal knn" not in (second.path / "profile.txt").read_text()
+    blocks = (first.path / "profile.txt").read_text()
+    progress.profile().began = "later"
+    verbs.judge(second)
+    verbs.score(first, "loss")
+    kept = (first.path / "profile.txt").read_text()
+    assert kept.startswith(blocks)
+    assert kept.count("# ") == blocks.count("# ") + 1
 
 
 def test_a_run_of_other_data_is_refused_before_anything_is_repaired(tmp_path):

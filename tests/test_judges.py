@@ -11,7 +11,7 @@ from conftest import TINY, blobs
 from datablame import InputError, Run, Scores, Verdict, verbs
 from datablame.base.methods import find
 from datablame.dataset import Dataset
-from datablame.evaluation.comparison import comparison, interval
+from datablame.evaluation.comparison import Tried, comparison, interval
 from datablame.evaluation.metrics import Measures, against_truth, at_half, metrics
 from datablame.scores import name_of, place
 from datablame.verdict import ASK, DROP, FIX, KEEP, decide

@@ -19,6 +19,7 @@ from datablame import Recipe, Run, verbs
 from datablame.base import decode, doctor, methods
 from datablame.base.errors import InputError
 from datablame.cli import main
+from datablame.dataset import UNREADABLE
 from datablame.dynamics.detector import Detector
 from datablame.exchange import dynamics as recording
 from datablame.inference import predictions
@@ -479,14 +480,16 @@ def test_one_odd_file_never_ends_a_set(photos, tmp_path, capfd):
         file.truncate((1 << 30) + 1)
     data = verbs.load(photos)
     assert len(data) == 12
-    assert len(data.unreadable) == 8
+    names = [name for name, why in data.aside if why == UNREADABLE]
+    assert len(names) == len(data.aside) == 8
     assert "left out 8 images that cannot be read" in capfd.readouterr().err
     run = verbs.train(data, recipe=TINY.but(epochs=1, folds=0), out=tmp_path / "runs")
     table = (run.path / "unreadable.csv").read_text()
-    assert sorted(re.findall(r"\w+/\w+\.\w{3}", table)) == sorted(data.unreadable)
-    assert Run(run.path).data.unreadable == data.unreadable
+    assert sorted(re.findall(r"\w+/\w+\.\w{3}", table)) == sorted(names)
+    assert Run(run.path).data.aside == data.aside
     verbs.judge(run)
-    assert "unreadable.csv names them" in verbs.report(run).read_text()
+    assert "cannot be read: see unreadable.csv" in verbs.report(run).read_text()
+    assert "not read   8 cannot be read: see unreadable.csv" in run.card
 
 
 def test_a_file_that_vanishes_while_it_is_read_is_left_out(photos, monkeypatch):
@@ -497,7 +500,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_left_out(photos, monkeypatch):
         return content(path)
 
     monkeypatch.setattr(folder, "content", vanishing)
-    assert verbs.load(photos).unreadable == ("dog/3.png",)
+    assert verbs.load(photos).aside == (("dog/3.png", UNREADABLE),)
 
 
 def _bad_parquet(path, png, damage):

@@ -34,10 +34,12 @@ def csv_of(path):
         return list(csv.DictReader(file))
 
 
-def hub_file(path, png, rows=9, metadata=True):
+def hub_file(path, png, rows=9, metadata=True, blue=0):
     """A Parquet file in the hub's layout."""
     labels = np.arange(rows) % 3
-    images = [{"bytes": png((80 * int(k), 0, 0)), "path": f"{i}.png"} for i, k in enumerate(labels)]
+    images = [
+        {"bytes": png((80 * int(k), 0, blue)), "path": f"{i}.png"} for i, k in enumerate(labels)
+    ]
     table = pa.table(
         {"img": images, "noisy": (labels + (np.arange(rows) == 4)) % 3, "label": labels}
     )
@@ -142,9 +144,22 @@ def test_a_folder_of_parquet_has_splits(tmp_path, png):
     assert (len(load(tmp_path)), len(load(tmp_path, split="test"))) == (9, 6)
 
 
+def test_test_images_that_are_training_images_are_left_out(tmp_path, png, capsys):
+    train = hub_file(tmp_path / "a.parquet", png)
+    table = parquet.read_table(hub_file(tmp_path / "b.parquet", png, blue=99))
+    mixed = pa.concat_tables([table, parquet.read_table(train).slice(0, 2)])
+    parquet.write_table(mixed, tmp_path / "b.parquet")
+    data, test = splits(str(train), Reading(test=str(tmp_path / "b.parquet"), label="label"))
+    assert (len(data), len(test)) == (9, 9)
+    assert "2 of 11 test images are training images too" in capsys.readouterr().err
+    with pytest.raises(InputError, match="every image of the test set is in the training set"):
+        splits(str(train), Reading(test=str(train), label="label"))
+
+
 def test_a_test_file_without_the_noisy_column_is_read_by_the_truth(tmp_path, png):
     train = hub_file(tmp_path / "a.parquet", png)
-    parquet.write_table(parquet.read_table(train).drop_columns(["noisy"]), tmp_path / "b.parquet")
+    other = parquet.read_table(hub_file(tmp_path / "b.parquet", png, blue=99))
+    parquet.write_table(other.drop_columns(["noisy"]), tmp_path / "b.parquet")
     data, test = splits(
         str(train), Reading(test=str(tmp_path / "b.parquet"), label="noisy", truth="label")
     )
@@ -351,11 +366,15 @@ def test_decoding_keeps_pixels(tmp_path):
     assert np.array_equal(pixels.permute(0, 2, 3, 1).numpy(), arrays[order])
 
 
-def parquet_of(path, png, label, truth, names=None):
+def parquet_of(path, png, label, truth, names=None, colour=(200, 30, 30)):
     import json
 
     table = pa.table(
-        {"image": [{"bytes": png(), "path": None}] * len(label), "label": label, "truth": truth}
+        {
+            "image": [{"bytes": png(colour), "path": None}] * len(label),
+            "label": label,
+            "truth": truth,
+        }
     )
     features = {
         name: {"_type": "ClassLabel", "names": list(classes)}
@@ -448,9 +467,9 @@ def test_nothing_to_hold_out():
 
 def test_test_classes_are_numbered_as_the_training_sets(tmp_path, png):
     train = parquet_of(tmp_path / "a.parquet", png, ["ant", "bee", "cat"], [None] * 3)
-    test = parquet_of(tmp_path / "b.parquet", png, ["cat", "bee"], [None] * 2)
+    test = parquet_of(tmp_path / "b.parquet", png, ["cat", "bee"], [None] * 2, colour=(9, 9, 9))
     data, held = splits(str(train), Reading(test=str(test)))
     assert [data.classes[k] for k in held.labels] == ["cat", "bee"]
-    odd = parquet_of(tmp_path / "c.parquet", png, ["cat", "dog"], [None] * 2)
+    odd = parquet_of(tmp_path / "c.parquet", png, ["cat", "dog"], [None] * 2, colour=(9, 9, 9))
     with pytest.raises(InputError, match="classes that the training set has not: dog"):
         splits(str(train), Reading(test=str(odd)))

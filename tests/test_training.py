@@ -16,7 +16,7 @@ from datablame.label_quality.out_of_sample import heldout
 from datablame.optimization import loop, state
 from datablame.optimization.augment import augment
 from datablame.optimization.schedules import SCHEDULES, schedule
-from datablame.training import auto
+from datablame.training import auto, plan
 from datablame.training.cross_validation import parts
 from datablame.training.fit import fit
 
@@ -239,27 +239,44 @@ def test_a_model_read_back_says_the_same(run):
 
 
 def test_minutes_pick_a_recipe_and_stick_to_it(tmp_path, monkeypatch, capsys):
+    costs = {"1.0": 8e-3, "0.5": 2e-3, "0.25": 5e-4}
     monkeypatch.setattr(
-        auto,
-        "_step_cost",
-        lambda recipe, _: (
-            {"1.0": 8e-3, "0.5": 2e-3, "0.25": 5e-4}[recipe.model.rpartition("=")[2]],
-            1,
-        ),
+        plan, "_step_cost", lambda recipe, _: (costs[recipe.model.rpartition("=")[2]], 1)
     )
     data = blobs(90, grey=False)
     data = dataclasses.replace(
         data, images=type(data.images)(np.repeat(np.repeat(data.images.array, 3, 2), 3, 3))
     )
-    picked = auto.within(0.4, Recipe(), data, data, 1, tmp_path)
+
+    def planned(recipe):
+        return plan.Plan(recipe, 90, 90, 1)
+
+    picked = plan.within(0.4, Recipe(), data, tmp_path, planned)
     assert picked.model == "resnet9,width=0.5"
     assert 10 <= picked.epochs <= 100
     assert "minutes: resnet9,width=0.5" in capsys.readouterr().err
-    monkeypatch.setattr(auto, "_step_cost", lambda *_: pytest.fail("measured again"))
-    assert auto.within(0.4, Recipe(), data, data, 1, tmp_path) == picked
-    monkeypatch.setattr(auto, "_step_cost", lambda *_: (1.0, 1))
+    monkeypatch.setattr(plan, "_step_cost", lambda *_: pytest.fail("measured again"))
+    assert plan.within(0.4, Recipe(), data, tmp_path, planned) == picked
+    monkeypatch.setattr(plan, "_step_cost", lambda *_: (1.0, 1))
     with pytest.raises(InputError, match="minutes are too few"):
-        auto.within(0.1, Recipe(), data, data, 1, tmp_path)
+        plan.within(0.1, Recipe(), data, tmp_path, planned)
+
+
+def test_a_plan_counts_its_trainings():
+    """Of 1,000 images: folds of which each leaves out a quarter, and nets to prove on two."""
+    recipe = Recipe(model="mlp", epochs=10, folds=4)
+    crossed = plan.Plan(recipe, 1000, 0, seeds=1)
+    assert (crossed.models, crossed.proofs, crossed.passes) == (4, 4, 6.0)
+    assert str(crossed) == "4 trainings of 10 epochs, then 4 to prove"
+    assert crossed.images == 6 * 10 * 1000 + plan.ASKED * (1000 + 250 * 5)
+    tested = plan.Plan(recipe, 1000, 200, seeds=2)
+    assert (tested.models, tested.proofs, tested.passes) == (5, 5, 9.0)
+    assert plan.Plan(recipe, 1000, 0, seeds=1, proof=9).proofs == 8
+    assert plan.Plan(recipe, 1000, 0, seeds=0).passes == 3.0
+    alone = plan.Plan(recipe.but(folds=0), 1000, 0)
+    assert (alone.models, alone.proofs, alone.passes) == (1, 0, 1.0)
+    proof = plan.Plan(recipe, 1000, 0, seeds=1, first=False)
+    assert (str(proof), proof.passes) == ("4 to prove of 10 epochs", 3.0)
 
 
 def test_recipes_are_yaml_and_checked(tmp_path):

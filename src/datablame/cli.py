@@ -186,7 +186,7 @@ def _launch(
         print(shown)
         from datablame.base import progress
 
-        if time.perf_counter() - began > 2 and progress.profile().seconds and not quiet:
+        if verbose and time.perf_counter() - began > 2 and progress.profile().seconds:
             print(f"\n{progress.profile()}", end="", file=sys.stderr)
     if facts.get("damaged", "none") != "none":
         return 1

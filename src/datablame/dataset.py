@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import mmap
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,7 @@ page fault maps up to a megabyte around an image, so that a batch taken at once 
 file resident."""
 
 
+UNREADABLE = "cannot be read"
 CLASSES = 100_000
 """More classes than any set of images has: larger numbers are something else than labels."""
 
@@ -156,8 +158,8 @@ class Dataset(Result):
     """How many labels it changed."""
     predictions: str | None = None
     """Digest of the predictions that stand for the images, where they were made elsewhere."""
-    unreadable: tuple[str, ...] = ()
-    """Names of the images that could not be read, and were left out."""
+    aside: tuple[tuple[str, str], ...] = ()
+    """What lies there and was not read: names, and why (UNREADABLE and others)."""
 
     @classmethod
     def from_arrays(
@@ -262,6 +264,7 @@ class Dataset(Result):
             "examples": len(self),
             "shape": list(self.shape),
         }
+        facts |= {"not_read": self.not_read} if self.aside else {}
         return facts | {"classes": dict(zip(self.classes, counts, strict=True))} | known
 
     def columns(self) -> dict[str, Any]:
@@ -291,6 +294,11 @@ class Dataset(Result):
     def shape(self) -> tuple[int, int, int]:
         """`(C, H, W)`; zeros where there are no images."""
         return self.images.shape if self.images else (0, 0, 0)
+
+    @property
+    def not_read(self) -> dict[str, int]:
+        """How many files and folders were set aside, by why."""
+        return dict(Counter(why for _, why in self.aside))
 
     @property
     def wrong(self) -> Bool[Tensor, " N"] | None:
@@ -354,7 +362,7 @@ class Dataset(Result):
                 "name a test set with --test"
             )
         train, test = self.take((~held).nonzero()[:, 0]), self.take(held.nonzero()[:, 0])
-        return train, dataclasses.replace(test, split="held-out", unreadable=())
+        return train, dataclasses.replace(test, split="held-out", aside=())
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -371,7 +379,7 @@ class Dataset(Result):
     @property
     def origin(self) -> dict[str, Any]:
         """Where the set came from, apart from its source."""
-        names = ("root", "noise", "flipped", "predictions", "unreadable")
+        names = ("root", "noise", "flipped", "predictions", "aside")
         return {name: getattr(self, name) for name in names}
 
     def save(self, folder: Path) -> None:

@@ -20,15 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from datablame.base import files, processes
+from datablame.base.card import card
 from datablame.base.errors import InputError
-from datablame.base.readers import read_json, read_lines, read_table, read_text
+from datablame.base.readers import read_array, read_json, read_lines, read_table
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
 from datablame.dataset import Dataset
 from datablame.network.classifier import Classifier, Prepared, trained, unit
 from datablame.recipe import Recipe
 from datablame.trace import Recorder, Trace
-from datablame.verdict import Verdict
+from datablame.verdict import KEEP, Verdict
 
 FORMAT = 1
 """Of run folders. A newer one is refused; an older one is read."""
@@ -84,8 +85,10 @@ class Run(Result):
         if test is not None:
             test.save(path / "data" / "test")
         parts = [data] if test is None else [data, test]
-        if lost := [(part.split, name) for part in parts for name in part.unreadable]:
-            columns = {name: [each[k] for each in lost] for k, name in enumerate(("split", "name"))}
+        if lost := [(part.split, *each) for part in parts for each in part.aside]:
+            columns: dict[str, Any] = dict(
+                zip(("split", "name", "why"), map(list, zip(*lost, strict=True)), strict=True)
+            )
             files.write_csv(path / "unreadable.csv", columns)
         files.write_text(path / "recipe.yaml", recipe.to_yaml())
         about = {
@@ -225,8 +228,15 @@ class Run(Result):
             "run": str(self.path),
             "table": str(self.path / "examples.parquet"),
             "report": str(self.path / "report.html"),
+            "data": repr(self.data),
             "examples": len(self.data),
+            "not_read": self.data.not_read,
+            "model": self.recipe.model,
+            "epochs": self.recipe.epochs,
+            "folds": self.recipe.folds,
+            "test_examples": len(self.test) if self.test is not None else 0,
             "test_accuracy": self.about["test_accuracy"],
+            "heldout": self.heldout_agreement,
         }
         if self.verdict:
             out |= self.verdict.to_json()
@@ -278,15 +288,30 @@ class Run(Result):
 
     @property
     def card(self) -> str:
-        """Eight lines: where the table is, what was found, whether cleaning helped."""
-        path, accuracy = self.path / "card.txt", self.about["test_accuracy"]
-        tested = "" if accuracy is None else f"test accuracy {accuracy:.2%}\n"
-        return (
-            read_text(path)
-            if path.exists()
-            else f"{self.path}\n{self.data!r}\n{tested}not judged yet: datablame judge "
-            f"{self.path}\n"
-        )
+        """A few lines: where the table is, what was found, whether cleaning helped, what is next;
+        as things are now.
+        """
+        return card(self.to_json())
+
+    @property
+    def heldout_agreement(self) -> dict[str, float] | None:
+        """Shares of all labels, and of those that the verdict keeps, with which held-out
+        predictions agree, and how sure these are on average; None where there are none.
+        """
+        path = self.path / "heldout.npy"
+        if not path.exists():
+            return None
+        shape = (len(self.data), len(self.data.classes))
+        p = torch.from_numpy(np.array(read_array(path, shape, "f", finite=True)))
+        confidence, best = p.max(1)
+        agrees = best == self.data.labels
+        kept = torch.ones_like(agrees) if self.verdict is None else self.verdict.act == KEEP
+        found = {
+            "agreement": agrees,
+            "kept_agreement": agrees[kept],
+            "confidence": confidence[kept],
+        }
+        return {name: round(float(each.float().mean()), 4) for name, each in found.items()}
 
     @property
     def about(self) -> dict[str, Any]:
@@ -369,7 +394,9 @@ class Run(Result):
     def log(self) -> list[dict[str, Any]]:
         """One entry an epoch."""
         path = self.path / "log.jsonl"
-        return read_lines(path) if path.exists() else []
+        number = (int, float)
+        kinds = {"epoch": int, "loss": number, "train_error": number}
+        return read_lines(path, **kinds) if path.exists() else []
 
     @functools.cached_property
     def model(self) -> Classifier | Prepared:

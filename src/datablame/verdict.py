@@ -99,6 +99,21 @@ class Verdict(Result):
         fixed = torch.where(self.act == FIX, self.proposed, data.labels)
         return data.relabel(fixed).take((self.act != DROP).nonzero()[:, 0])
 
+    def changes(self, data: Dataset) -> dict[str, Any]:
+        """A row for each example that is dropped or relabelled: file, from, to (nothing where it is
+        dropped), why, probability.
+        """
+        rows = torch.isin(self.act, torch.tensor([DROP, FIX])).nonzero()[:, 0]
+        classes = np.array([*data.classes, ""], dtype=object)
+        to = torch.where(self.act[rows] == FIX, self.proposed[rows], -1)
+        return {
+            "file": data.names.take(pa.array(rows.numpy())),
+            "from": pa.array(classes[data.labels[rows].numpy()], pa.string()),
+            "to": pa.array(classes[to.numpy()], pa.string()),
+            "why": pa.array([f"{ACTS[act]} by {self.by}" for act in self.act[rows].tolist()]),
+            "probability": self.probability[rows].numpy().round(3),
+        }
+
     def save(self, path: Path, data: Dataset) -> Path:
         """verdict.csv, one row an example, the most suspect first: a table that people can edit and
         give back.
@@ -315,16 +330,18 @@ def decide(
 
     A suspect whose given label the opinion still ranks first is hard: a person is asked. One for
     which another class has at least the probability `sure` gets that label. The others are dropped.
+    The only example of a class is hard: no model that left it out knows the class.
     """
     at_least(0, 1, sure=sure)
     own = opinion.gather(1, data.labels[:, None])[:, 0]
     probability, other = opinion.scatter(1, data.labels[:, None], -1.0).max(1)
+    alone = data.labels.bincount()[data.labels] == 1
     contradicted = probability > own
     act = torch.full((len(data),), KEEP)
     act[suspect] = ASK
-    act[suspect & contradicted] = DROP
-    act[suspect & contradicted & (probability >= sure)] = FIX
-    held = suspect & contradicted
+    held = suspect & contradicted & ~alone
+    act[held] = DROP
+    act[held & (probability >= sure)] = FIX
     proposed, probability = (
         torch.where(contradicted, other, -1),
         torch.where(contradicted, probability, 0.0),

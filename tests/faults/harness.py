@@ -85,9 +85,9 @@ def command(*words: object, home: Path, kill: float | None = None) -> Said:
             with contextlib.suppress(ProcessLookupError):
                 end(child, signal.SIGKILL)
         os.waitpid(child, 0)
-    out, err = (path.read_text(errors="replace") for path in told)
-    for path in told:
-        path.unlink()
+    out, err = (path.read_text(errors="replace") if path.exists() else "" for path in told)
+    for path in told:  # a child that was killed at once has not made them
+        path.unlink(missing_ok=True)
     return Said(tuple(map(str, words)), code, out, err)
 
 

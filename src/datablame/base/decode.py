@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import importlib.util
 import io
 import os
 import stat
@@ -11,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
 
 from datablame.base import files, progress
 from datablame.base.errors import InputError
@@ -27,6 +29,20 @@ UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for files that are no image, or a broken one."""
 
 
+@functools.cache
+def endings() -> frozenset[str]:
+    """Of files that are read as images: AVIF where Pillow was built with it, HEIC where pillow-heif
+    is installed.
+    """
+    found = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+    if features.check("avif"):
+        found.add(".avif")
+    if importlib.util.find_spec("pillow_heif"):
+        importlib.import_module("pillow_heif").register_heif_opener()
+        found |= {".heic", ".heif"}
+    return frozenset(found)
+
+
 def pack(
     path: Path, read: Callable[[int], bytes], count: int, size: int | None, photo: int
 ) -> tuple[str, list[int]]:
@@ -38,6 +54,8 @@ def pack(
     of one common small size keep it and all others get the side `photo`. Unreadable images leave a
     black row, for the caller to drop.
     """
+
+    endings()  # what reads them is set up
 
     def tried(row: int) -> bytes:
         try:

@@ -238,12 +238,15 @@ def compute() -> Any:
 
 
 def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> Path:
-    """A new folder with these files, (name in it, content)."""
+    """A new folder with these files, (name in it, content); a name that ends in / is a folder."""
 
     def save(part: Path) -> None:
         for name, content in files:
-            (part / name).parent.mkdir(parents=True, exist_ok=True)
-            (part / name).write_bytes(content)
+            (part / name / "." if name.endswith("/") else part / name).parent.mkdir(
+                parents=True, exist_ok=True
+            )
+            if not name.endswith("/"):
+                (part / name).write_bytes(content)
 
     return write(path, save)
 

@@ -10,6 +10,7 @@ SOURCE = Group("Reading the set", sort_key=10)
 PART = Group("Training on a part", sort_key=15)
 TRAINING = Group("How it is trained", sort_key=20)
 RECORDING = Group("What is recorded", sort_key=30)
+PROOF = Group("Whether cleaning helps", sort_key=35)
 TRIAL = Group("For a trial with known wrong labels", sort_key=40)
 
 ReadingInt = Annotated[int | None, Parameter(group=SOURCE)]
@@ -20,6 +21,7 @@ Real = Annotated[float, Parameter(group=TRAINING)]
 Text = Annotated[str, Parameter(group=TRAINING)]
 Kept = Annotated[int, Parameter(group=RECORDING)]
 Way = Annotated[str, Parameter(group=RECORDING)]
+Proof = Annotated[int, Parameter(group=PROOF)]
 Noise = Annotated[str | None, Parameter(group=TRIAL)]
 Amount = Annotated[float, Parameter(group=TRIAL)]
 Truth = Annotated[str | None, Parameter(group=TRIAL)]

@@ -26,6 +26,7 @@ class _Profile:
     seconds: dict[str, float] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
     inside: list[float] = field(default_factory=list)
+    began: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))
 
     @contextlib.contextmanager
     def stage(self, name: str) -> Iterator[None]:
@@ -56,6 +57,11 @@ class _Profile:
             for n in order
         ]
 
+    def after(self, blocks: str) -> str:
+        """What a file says that holds a block of each command, with this one as the last."""
+        head = f"# {self.began}\n"
+        return blocks.partition(head)[0] + f"{head}{self}\n"
+
     def __str__(self) -> str:
         head = f"{'stage':<24}{'mean s':>10}{'calls':>8}{'total s':>10}{'share':>8}"
         return (
@@ -77,6 +83,8 @@ class _Current:
 
     profile = _Profile()
     run: Path | None = None
+    clock: Clock | None = None
+    told = 0.0
 
 
 def profile() -> _Profile:
@@ -138,11 +146,63 @@ def say(line: str) -> None:
         LOG.info(line)
 
 
+class Clock:
+    """One line for a whole command: which of its trainings it is at, and the time left."""
+
+    def __init__(self, total: float, parts: int, seconds: float):
+        self.total, self.parts, self.seconds = total, parts, seconds
+        self.done, self.part, self.share, self.number = 0.0, 0.0, 0.0, 0
+        self.began = time.perf_counter()
+
+    def left(self) -> float:
+        """Seconds: by what was guessed at first, and more and more by how it goes."""
+        now = (self.done + self.share * self.part) / max(self.total, 1e-9)
+        gone = time.perf_counter() - self.began
+        seen = gone / now if now else self.seconds
+        return max(0.0, (now * seen + (1 - now) * self.seconds) * (1 - now))
+
+    def __str__(self) -> str:
+        return f"{self.number} of {self.parts} trainings, about {span(self.left())} left"
+
+
+@contextlib.contextmanager
+def clock(total: float, parts: int, seconds: float) -> Iterator[None]:
+    """Show progress of a whole command: so much work in so many trainings, about so many
+    seconds.
+    """
+    _Current.clock = Clock(total, parts, seconds)
+    try:
+        yield
+    finally:
+        _Current.clock = None
+
+
+@contextlib.contextmanager
+def part(work: float) -> Iterator[None]:
+    """A training of so much work, of the command whose clock runs."""
+    found = _Current.clock
+    if found is None:
+        yield
+        return
+    found.part, found.share, found.number = work, 0.0, found.number + 1
+    yield
+    found.done, found.part = found.done + work, 0.0
+
+
+def spared(work: float) -> None:
+    """A training that is there already: neither work nor time."""
+    if found := _Current.clock:
+        whole, found.total = found.total, max(found.total - work, 1e-9)
+        found.seconds *= found.total / whole
+        found.number += 1
+
+
 class Ticker:
     """Progress of one long piece of work, once it has taken two seconds, with the remaining
     time; `total` is 0 where nobody knows it.
 
-    A line that is written over on a terminal; elsewhere a plain line at most every ten seconds.
+    A line that is written over on a terminal; elsewhere a plain line at most every ten seconds,
+    and every minute where a clock says how far the whole command is.
     """
 
     def __init__(self, total: int, what: str, unit: str):
@@ -153,17 +213,24 @@ class Ticker:
     def tick(self, note: str = "") -> None:
         """One more is done."""
         self.done += 1
-        now = time.perf_counter()
-        if now - self.began < 2 or now - self.told < (0.2 if self.terminal else 10):
+        now, whole = time.perf_counter(), _Current.clock
+        if whole and whole.part and self.total:
+            whole.share = self.done / self.total
+        told, pause = (_Current.told, 60) if whole else (self.told, 10)
+        if now - self.began < (0.2 if whole else 2) or now - told < (
+            0.2 if self.terminal else pause
+        ):
             return
         if not _heard():
             return
-        self.told = now
+        self.told = _Current.told = now
         of, left = "", ""
         if self.total:
             of = f"/{self.total:,}"
             left = f", {span((now - self.began) / self.done * (self.total - self.done))} left"
         line = f"{self.what} {self.done:,}{of} {self.unit}{note and ', ' + note}{left}"
+        if whole:
+            line = f"{whole}: {self.what}{note and ', ' + note}"
         if self.terminal:
             print("\r\x1b[K" + line, end="", file=sys.stderr, flush=True)
         else:

@@ -111,9 +111,11 @@ def read_json(path: Path, **fields: Kinds) -> Any:
     return parse_json(read_text(path), path, fields)
 
 
-def read_lines(path: Path) -> list[Any]:
-    """What each line of a file of JSON lines says. Raises Damaged for anything else."""
-    return [parse_json(line, path, {}) for line in read_text(path).splitlines()]
+def read_lines(path: Path, **fields: Kinds) -> list[Any]:
+    """What each line of a file of JSON lines says, as `read_json`. Raises Damaged for anything
+    else.
+    """
+    return [parse_json(line, path, fields) for line in read_text(path).splitlines()]
 
 
 def read_array(

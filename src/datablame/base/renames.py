@@ -78,4 +78,8 @@ def origin(about: dict[str, Any]) -> dict[str, Any]:
     old = about.get("extra", {})
     before = {"root": "files", "noise": "planted", "flipped": "noise", "predictions": "predictions"}
     found = {name: about.get(name, old.get(key)) for name, key in before.items()}
-    return found | {"unreadable": tuple(about.get("unreadable", ()))}
+    aside = [
+        *about.get("aside", ()),
+        *([name, "cannot be read"] for name in about.get("unreadable", ())),
+    ]
+    return found | {"aside": tuple((str(name), str(why)) for name, why in aside)}

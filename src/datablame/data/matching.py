@@ -7,6 +7,7 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from datablame.base import progress
@@ -70,6 +71,20 @@ def apart(test: Dataset, data: Dataset) -> Dataset:
         left[same] = False
         test = test.take(left)
     return test
+
+
+def together(data: Dataset, part: Dataset) -> Dataset:
+    """A set and a part that was held out of it, which share their images."""
+    truths = None
+    if data.truth is not None and part.truth is not None:
+        truths = torch.cat([data.truth, part.truth])
+    return dataclasses.replace(
+        data,
+        labels=torch.cat([data.labels, part.labels]),
+        rows=torch.cat([data.rows, part.rows]),
+        names=pa.array([*data.names.to_pylist(), *part.names.to_pylist()]),
+        truth=truths,
+    )
 
 
 def _marks(data: Dataset) -> Shaped[np.ndarray, " N"]:

@@ -15,7 +15,7 @@ import torch
 
 from datablame.base import decode, processes, progress, readers
 from datablame.base import files as disk
-from datablame.dataset import Dataset, Packed, statistics, unique
+from datablame.dataset import UNREADABLE, Dataset, Packed, statistics, unique
 
 
 def packed(
@@ -73,5 +73,7 @@ def packed(
         )
         whole = torch.ones(len(labels), dtype=torch.bool)
         whole[facts["broken"]] = False
-        data = dataclasses.replace(data.take(whole.nonzero()[:, 0]), unreadable=lost)
+        data = dataclasses.replace(
+            data.take(whole.nonzero()[:, 0]), aside=tuple((name, UNREADABLE) for name in lost)
+        )
     return data.checked()

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -41,7 +42,7 @@ def retraining(run: Run, verdict: Verdict, seeds: int, proof: int = 2) -> Compar
                 f"{run.path} has neither test images nor folds to try the cleaned set on; audit "
                 "with --folds 4, or name a test set with --test"
             )
-        tried, caveat = [_tried(run, verdict, seeds)], ""
+        tried, caveat = [_tried(run, verdict, seeds, run.path.parent)], ""
     else:
         tried, caveat = _folds_tried(run, verdict, seeds, proof)
     with progress.stage("compare"):
@@ -54,7 +55,7 @@ def retraining(run: Run, verdict: Verdict, seeds: int, proof: int = 2) -> Compar
     return result
 
 
-def _tried(run: Run, verdict: Verdict, seeds: int) -> Tried:
+def _tried(run: Run, verdict: Verdict, seeds: int, out: Path) -> Tried:
     before: list[Run] = []
     after: list[Run] = []
     control: list[Run] = []
@@ -65,9 +66,9 @@ def _tried(run: Run, verdict: Verdict, seeds: int) -> Tried:
                 f"cleaning {run.path} would leave one class only; look at verdict.csv, or "
                 "judge with a smaller share"
             )
-        before.append(trained(run, "before", run.data, seed))
-        after.append(trained(run, "after", cleaned, seed))
-        control.append(trained(run, "control", thinned(run.data, verdict, seed), seed))
+        before.append(trained(run, "before", run.data, seed, out))
+        after.append(trained(run, "after", cleaned, seed, out))
+        control.append(trained(run, "control", thinned(run.data, verdict, seed), seed, out))
     return Tried(before, after, control)
 
 
@@ -85,7 +86,8 @@ def _folds_tried(run: Run, verdict: Verdict, seeds: int, proof: int) -> tuple[li
         other = (number + 1) % len(several)
         place = torch.searchsorted(several[other].rest, fold.rows)
         doubt = torch.isin(verdicts[other].act[place], torch.tensor([DROP, FIX]))
-        part = _tried(fold.run, verdicts[number], seeds)
+        progress.say(f"proof on fold {number + 1}: {len(fold.rows):,} images that it left out")
+        part = _tried(fold.run, verdicts[number], seeds, run.path / "proof")
         tried.append(dataclasses.replace(part, undoubted=~doubt))
     return tried, "" if anew else STANDING
 
@@ -116,18 +118,18 @@ def thinned(data: Dataset, verdict: Verdict, seed: int) -> Dataset:
     return data.take(left.sort().values)
 
 
-def trained(run: Run, kind: str, data: Dataset, seed: int) -> Run:
-    """The run's recipe with another seed on other data, next to it; a smaller set has smaller
+def trained(run: Run, kind: str, data: Dataset, seed: int, out: Path) -> Run:
+    """The run's recipe with another seed on other data, in `out`; a smaller set has smaller
     batches, so that the number of steps stays the same.
     """
     if data is run.data and seed == run.recipe.seed:
         return run
     batch = max(2, round(run.recipe.batch_size * len(data) / len(run.data)))
-    other = Run.create(
-        data, run.recipe.but(seed=seed, folds=0, batch_size=batch), run.test, run.path.parent
-    )
+    recipe = run.recipe.but(seed=seed, folds=0, batch_size=batch)
+    other = Run.create(data, recipe, run.test, out)
     with files.alone(other.path):
         if not other.finished:
-            progress.say(f"retraining, seed {seed}: {kind} ({len(data):,} images)")
+            which = f" {seed - run.recipe.seed + 1}" if seed != run.recipe.seed else ""
+            progress.say(f"retraining{which}: {kind} ({len(data):,} images)")
         fit(other)
     return other

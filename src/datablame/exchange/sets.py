@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +19,31 @@ from datablame.run import plain
 SLACK = 4.0
 """Grey levels, of 255, by which pixels may differ on the mean when they are decoded again: versions
 of the decoder differ a little."""
+CHANGES = "changes.csv"
+Table = dict[str, Any]
 GROUP = 2048
 """Rows of a Parquet file written at a time."""
 
 
-def dump(data: Dataset, path: Path) -> Path:
-    """A set as Parquet, or as class folders where the path has no ending.
+def dump(data: Dataset, path: Path, changes: Table | None = None) -> Path:
+    """A set as Parquet, or as class folders where the path has no ending; `changes` beside it: a
+    table of what was changed.
 
-    Raises InputError for another.
+    Raises InputError for another ending.
     """
     if path.suffix not in ("", ".parquet"):
         raise InputError(
             f"cannot write a set to '{path}': name a .parquet file, or a folder, without an ending"
         )
-    return to_parquet(data, path) if path.suffix else to_folders(data, path)
+    if not path.suffix:
+        return to_folders(data, path, changes)
+    beside = path.with_name(f"{path.stem}-{CHANGES}")
+    if changes is not None:
+        files.refuse_foreign(beside, data.root)
+    to_parquet(data, path)
+    if changes is not None:
+        files.write_csv(beside, changes)
+    return path
 
 
 def png(data: Dataset, row: int) -> bytes:
@@ -62,37 +73,74 @@ def original(data: Dataset, row: int, root: Path) -> bytes | None:
     return content if same else None
 
 
-def to_folders(data: Dataset, path: Path) -> Path:
+def to_folders(data: Dataset, path: Path, changes: Table | None = None) -> Path:
     """A set as a folder of images a class, by the labels that it has, and labels.csv: file, name,
     given, and truth where it is known.
 
-    Files of the user's are copied as they are where they still hold what was read; other images
-    are PNG. Raises InputError where `files.refuse_foreign` does.
+    Files of the user's keep their names, and are copied as they are where they still hold what was
+    read; other images are PNG. Classes without images are empty folders. Raises InputError where
+    `files.refuse_foreign` does.
     """
     files.refuse_foreign(path, data.root)
-    counts = Counter(plain(name).lower() for name in data.classes)
-    homes = [
-        plain(name) + (f"-{k}" if counts[plain(name).lower()] > 1 else "")
-        for k, name in enumerate(data.classes)
-    ]
+    homes = class_folders(data.classes)
     labels, noisy = data.labels.tolist(), data.images is not None and data.images.noise is not None
     root = Path(data.root) if data.root is not None and not noisy else None
+    names = data.names.to_pylist()
+    depth = _depth(data, names)
 
     def content() -> Iterator[tuple[str, bytes]]:
-        placed = []
+        yield from ((f"{home}/", b"") for k, home in enumerate(homes) if k not in set(labels))
+        placed: dict[str, None] = {}
         for row in progress.track(range(len(data)), len(data), "writing", "images"):
-            name = Path(data.name(row))
+            above, below = _parts(names[row], depth)
             own = original(data, row, root) if root else None
-            placed.append(
-                f"{homes[labels[row]]}/{row:07d}-{plain(name.stem)}{name.suffix if own else '.png'}"
-            )
-            yield placed[-1], own or png(data, row)
+            file = Path(*above, homes[labels[row]], *below)
+            file = file if own else file.with_name(f"{file.stem}.png")
+            turn, place = 1, str(file)
+            while place in placed:
+                turn += 1
+                place = str(file.with_name(f"{file.stem}-{turn}{file.suffix}"))
+            placed[place] = None
+            yield place, own or png(data, row)
         classes = np.array([*data.classes, ""])
         truth = {} if data.truth is None else {"truth": classes[data.truth]}
-        table = {"file": placed, "name": data.names, "given": classes[data.labels]}
+        table = {"file": [*placed], "name": data.names, "given": classes[data.labels]}
         yield "labels.csv", files.spreadsheet(table | truth)
+        if changes is not None:
+            yield CHANGES, files.spreadsheet(changes)
 
     return files.write_folder(path, content())
+
+
+def class_folders(classes: Sequence[str]) -> list[str]:
+    """A folder's name for each class: its own where that can be one."""
+    homes = [_safe(name) for name in classes]
+    counts = Counter(home.lower() for home in homes)
+    return [f"{home}-{k}" if counts[home.lower()] > 1 else home for k, home in enumerate(homes)]
+
+
+def _safe(name: str) -> str:
+    """A name as one part of a path: as it is, unless it would lead elsewhere or hide."""
+    odd = any(ord(sign) < 32 or sign in "/\\" for sign in name)
+    return plain(name) if odd or not name.strip(". ") or name[0] == "." else name
+
+
+def _depth(data: Dataset, names: Sequence[str]) -> int:
+    """How many folders of a name stand above the rest: the class's (1), or the split's too (2);
+    0 where names are no paths of class folders.
+    """
+    if data.root is None:
+        return 0
+    classes = set(data.classes)
+    return 1 if all(name.partition("/")[0] in classes for name in names) else 2
+
+
+def _parts(name: str, depth: int) -> tuple[list[str], list[str]]:
+    """The parts of a name above the class's folder, and those below it."""
+    parts = [_safe(part) for part in name.split("/") if part]
+    if depth == 0 or len(parts) <= depth:
+        return [], parts[-1:] or ["image"]
+    return parts[: depth - 1], parts[depth:]
 
 
 def to_parquet(data: Dataset, path: Path) -> Path:

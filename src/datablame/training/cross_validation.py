@@ -16,7 +16,7 @@ from datablame.base import files, hashing, processes, progress
 from datablame.base.readers import read_array
 from datablame.base.shapes import Int
 from datablame.dataset import Dataset
-from datablame.inference.predictions import on_test
+from datablame.inference.predictions import accuracy, on_test
 from datablame.label_quality.out_of_sample import path_of
 from datablame.run import Run
 from datablame.trace import BEST
@@ -63,6 +63,8 @@ def cross_fit(run: Run) -> None:
     if run.finished:
         return
     cross_validate(run)
+    for fold in folds(run):
+        accuracy(fold.run)
     with progress.stage("unite the folds"):
         _unite(run)
     run.finish()
@@ -76,7 +78,7 @@ def folds(run: Run) -> list[Fold]:
         rest[rows] = False
         seed = hashing.seed_of("fold", run.recipe.seed, number) % 2**31
         recipe = run.recipe.but(folds=0, seed=seed)
-        known = dataclasses.replace(run.data, unreadable=())
+        known = dataclasses.replace(run.data, aside=())
         train, test = known.take(rest), dataclasses.replace(known.take(rows), split="fold")
         each = Run.create(train, recipe, test, run.path / "folds", str(number))
         made.append(Fold(each, rows, rest.nonzero()[:, 0]))

@@ -15,11 +15,14 @@ def fit(run: Run) -> None:
 
     Raises RunError where the loss stops being finite; the last good epoch is kept.
     """
+    trainer = trainer_of(run.recipe)
+    work = trainer.cost * len(run.data) * run.recipe.epochs
     if run.finished:
+        progress.spared(work)
         return
     processes.repeatable()
-    with progress.stage("train"):
-        model = trainer_of(run.recipe).fit(run)
+    with progress.stage("train"), progress.part(work):
+        model = trainer.fit(run)
         memory.settle(run, model)
     files.write_tensors(run.path / "model.safetensors", model.state_dict())
     run.finish()

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -29,8 +30,8 @@ from datablame.training.fit import trainer_of
 WIDTHS = (1.0, 0.5, 0.25)
 EPOCHS = (4, 100)
 """Fewest and most epochs that a budget of minutes chooses."""
-LOOKED, LOOKS = 6.0, 60
-"""Seconds, and steps, that are timed at most."""
+LOOKED, GLANCE, LOOKS = 6.0, 2.0, 60
+"""Seconds that are timed for an estimate, and before an audit begins, and steps at most."""
 ASKED = 0.6
 """Of a training image's work, what one costs that is only looked at, itself and mirrored."""
 BESIDES = 1.1
@@ -83,10 +84,14 @@ class Plan:
     @property
     def images(self) -> float:
         """Images that go forward and backward; one that is only looked at counts for a part."""
-        each = self.tests or self.rows * (1 - self._share)
-        seen = each * (self.proofs + self.first) + self.rows * self.first * (self.recipe.folds > 1)
         trained = trainer_of(self.recipe).cost * self.rows * self.recipe.epochs * self.passes
-        return trained + ASKED * seen
+        return trained + ASKED * self.seen
+
+    @property
+    def seen(self) -> float:
+        """Images that are only looked at, by models that are tested or that left them out."""
+        each = self.tests or self.rows * (1 - self._share)
+        return each * (self.proofs + self.first) + self.rows * self.first * (self.recipe.folds > 1)
 
     def __str__(self) -> str:
         epochs = f"of {self.recipe.epochs} epochs"
@@ -140,7 +145,17 @@ def estimate(plan: Plan, data: Dataset) -> Estimate:
     )
 
 
-def _step_cost(recipe: Recipe, data: Dataset) -> tuple[float, int]:
+@contextlib.contextmanager
+def announced(plan: Plan, data: Dataset) -> Iterator[None]:
+    """Say what will be done and how long it takes, and show progress of the whole."""
+    seconds = BESIDES * _step_cost(plan.recipe, data, GLANCE)[0] * plan.images
+    progress.say(f"{plan}: about {progress.span(seconds)}")
+    trained = plan.images - ASKED * plan.seen
+    with progress.clock(trained, plan.models * plan.first + plan.proofs, seconds):
+        yield
+
+
+def _step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[float, int]:
     """(seconds an image of a whole training step, bytes of the weights): the median of many steps,
     since another program beside them makes some of them long.
     """
@@ -162,7 +177,7 @@ def _step_cost(recipe: Recipe, data: Dataset) -> tuple[float, int]:
         if processes.device().type == "cuda":
             torch.cuda.synchronize()
         times.append((time.perf_counter() - start) / len(index))
-        if step > 2 and time.perf_counter() - began > LOOKED:
+        if step > 2 and time.perf_counter() - began > looked:
             break
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     return statistics.median(times[1:]), size

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from datablame.base.errors import InputError, at_least
-from datablame.base.options import Amount, Noise
+from datablame.base.options import Amount, Noise, Proof
 from datablame.recipe import Recipe
 from datablame.verbs.judging import judged, measured, score
 from datablame.verbs.opening import Source, fields_as_keywords, flat, held
@@ -32,10 +32,10 @@ def audit(
     reading: Reading = Reading(),
     signals: Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())] = (),
     judge: str = "mixture",
-    seeds: int = 1,
+    seeds: Proof = 1,
     minutes: float | None = None,
     retrain: bool = True,
-    proof: int = 2,
+    proof: Proof = 2,
     noise: Noise = None,
     amount: Amount = AMOUNT,
     out: Path = Path("runs"),
@@ -77,9 +77,8 @@ def audit(
     """
     from datablame.base import files, methods
     from datablame.evaluation.retraining import retraining
-    from datablame.pages import card
     from datablame.training.auto import settle
-    from datablame.training.plan import Plan, estimate, within
+    from datablame.training.plan import Plan, announced, estimate, within
 
     if seeds < 1:
         raise InputError(
@@ -110,7 +109,7 @@ def audit(
         settled = within(minutes, asked, data, Path(out), planned)
     if dry_run:
         return estimate(planned(settled), data)
-    with held(made(settled, data, test, out)) as run:
+    with announced(planned(settled), data), held(made(settled, data, test, out)) as run:
         by = score(run, *signals).name
         verdict = judged(run, judge, by)
         if run.data.wrong is not None and run.data.wrong.any():
@@ -118,5 +117,4 @@ def audit(
         if retrain:
             retraining(run, verdict, seeds, proof)
         report(run)
-        card.write(run, verdict)
     return run

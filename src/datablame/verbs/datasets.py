@@ -105,8 +105,10 @@ def corrupt(
 
 
 def clean(run: RunLike, *, out: Path | str, lose_classes: bool = False) -> Dataset:
-    """Write the cleaned set: what the verdict drops left out, what it fixes relabelled.
+    """Write the cleaned set: every image but those that the verdict drops, with the labels that it
+    fixes, and changes.csv.
 
+    Images keep the names of their files, and a part that was held out for testing is there too.
     Returns the set. Raises InputError where the run has not been judged, for a path that is taken,
     and where nothing, or nothing of a class, would be left.
 
@@ -116,15 +118,19 @@ def clean(run: RunLike, *, out: Path | str, lose_classes: bool = False) -> Datas
         Folder of a run that has been judged.
     out
         Parquet file to write the set to, with the columns image, label and, where it is known,
-        truth; without an ending, a folder of class folders.
+        truth; without an ending, a folder of class folders. changes.csv in it, or
+        <name>-changes.csv beside the Parquet file, says of each changed image: file, from, to, why,
+        probability.
     lose_classes
         Write the set also where all images of a class are dropped.
     """
+    from datablame.data.matching import together
     from datablame.exchange.sets import dump
     from datablame.verdict import Verdict
 
     found = opened(run)
-    cleaned = Verdict.read(found.path / "verdict.csv", found.data).apply(found.data)
+    verdict = Verdict.read(found.path / "verdict.csv", found.data)
+    cleaned = verdict.apply(found.data)
     before, after = (
         each.labels.bincount(minlength=len(each.classes)) for each in (found.data, cleaned)
     )
@@ -138,7 +144,9 @@ def clean(run: RunLike, *, out: Path | str, lose_classes: bool = False) -> Datas
             f"the verdict leaves no image of {', '.join(lost[:5])}; edit verdict.csv, or write the "
             "set all the same with --lose-classes"
         )
-    dump(cleaned, Path(out))
+    if found.test is not None and found.test.split == "held-out":
+        cleaned = together(cleaned, found.test)
+    dump(cleaned, Path(out), verdict.changes(found.data))
     return cleaned
 
 

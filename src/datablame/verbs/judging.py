@@ -68,7 +68,7 @@ def judge(
         Give every example that is to be dropped or fixed the label that is known to be right: what
         a person would do, for trials.
     """
-    from datablame.base import files, methods, progress
+    from datablame.base import methods, progress
     from datablame.evaluation.oracle import truthful
     from datablame.exchange import tables
     from datablame.verdict import Verdict
@@ -84,11 +84,12 @@ def judge(
         path = run.path / "verdict.csv"
         if Verdict.edited(path):
             raise InputError(f"{path} was edited by hand; move it away to judge anew")
-        verdict = dataclasses.replace(method(run, scores_of(run, by)), by=judge)
+        verdict = method(run, scores_of(run, by))
+        if verdict.by == methods.parse(judge)[0]:
+            verdict = dataclasses.replace(verdict, by=judge)  # with its options
         verdict = truthful(verdict, run.data) if oracle else verdict
         verdict.save(path, run.data)
         tables.examples(run, verdict)
-        files.remove(run.path / "card.txt")
     return verdict
 
 

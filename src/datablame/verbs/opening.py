@@ -50,7 +50,7 @@ def held(run: RunLike) -> Iterator[Run]:
     At the end, profile.txt says where the time went: of this run alone, with what came before it
     was opened (decoding its images, say).
     """
-    from datablame.base import files, progress
+    from datablame.base import files, progress, readers
 
     run = opened(run)
     with files.alone(run.path):
@@ -61,8 +61,12 @@ def held(run: RunLike) -> Iterator[Run]:
             yield run
         finally:
             HOLDING.pop()
+            if run.finished and (run.path / "verdict.csv").exists():
+                files.write_text(run.path / "card.txt", run.card)
         if not HOLDING and progress.profile().seconds:
-            files.write_text(run.path / "profile.txt", str(progress.profile()))
+            path = run.path / "profile.txt"
+            before = readers.read_text(path) if path.exists() else ""
+            files.write_text(path, progress.profile().after(before))
 
 
 @contextlib.contextmanager

@@ -6,15 +6,32 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections import Counter
 from pathlib import Path
 
 from datablame.base import progress
-from datablame.base.decode import content
+from datablame.base.decode import content, endings
 from datablame.base.errors import InputError
 from datablame.data.packing import packed
 from datablame.dataset import Dataset
 
-ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
+PICTURES = {
+    ".heic",
+    ".heif",
+    ".avif",
+    ".jxl",
+    ".jp2",
+    ".svg",
+    ".psd",
+    ".raw",
+    ".dng",
+    ".cr2",
+    ".nef",
+}
+"""Endings of pictures that may be there and not be read."""
+OWN = {"labels.csv", "changes.csv"}
+"""What `clean` and `export` write beside the class folders."""
+LOOSE, EMPTY = "in no class folder", "empty class folder"
 SPLITS = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
@@ -50,16 +67,20 @@ def folder(
                 f"a class folder under {top} has a name that is not UTF-8 "
                 f"({os.fsencode(name)!r}): rename it"
             )
-    files = [
+    there = [
         (file, number)
         for number, name in enumerate(classes)
         for file in sorted((top / name).rglob("*"))
-        if file.suffix.lower() in ENDINGS and not file.name.startswith(".")
+        if not file.name.startswith(".")
     ]
+    files = [each for each in there if each[0].suffix.lower() in endings()]
+    aside = _aside(top, there, classes)
     if not files:
+        loose = sum(why == LOOSE for _, why in aside)
         raise InputError(
-            f"no images in class folders under {top}; a folder of folders is expected: "
-            f"{where}/cat/1.jpg, {where}/dog/2.jpg"
+            f"no images in class folders under {top}"
+            + (f", but {loose:,} pictures beside them" if loose else "")
+            + f"; a folder of folders is expected: {where}/cat/1.jpg, {where}/dog/2.jpg"
         )
     progress.say(f"{top}: {len(files):,} images in {len(classes)} class folders")
     if limit and limit < len(files):  # spread over the classes: they lie one after the other
@@ -72,7 +93,44 @@ def folder(
         tuple(classes),
         [str(path.relative_to(root)).encode(errors="replace").decode() for path in paths],
         size=size,
-        source=root.absolute().name,
+        source=_called(root.absolute()),
         split=split,
     )
-    return dataclasses.replace(data, root=str(root.absolute()))
+    named = [
+        (str(path.relative_to(root)).encode(errors="replace").decode(), why) for path, why in aside
+    ]
+    for why, count in Counter(why for _, why in named).items():
+        progress.say(
+            f"{count:,} {why}: {', '.join(name for name, each in named if each == why)[:60]}"
+        )
+    return dataclasses.replace(data, root=str(root.absolute()), aside=(*data.aside, *sorted(named)))
+
+
+def _aside(top: Path, there: list[tuple[Path, int]], classes: list[str]) -> list[tuple[Path, str]]:
+    """What lies under `top` and is not read, and why; hidden files and our own tables are passed
+    over.
+    """
+    found = [
+        (file, f"{file.suffix.lower()} is not read here")
+        for file, _ in there
+        if file.suffix.lower() in PICTURES - endings()
+    ]
+    found += [
+        (file, "no picture")
+        for file, _ in there
+        if file.suffix.lower() not in PICTURES | endings() and not file.is_dir()
+    ]
+    full = {number for file, number in there if file.suffix.lower() in endings()}
+    found += [(top / name, EMPTY) for number, name in enumerate(classes) if number not in full]
+    beside = [file for file in top.iterdir() if file.is_file() and file.name not in OWN]
+    return found + [
+        (file, LOOSE if file.suffix.lower() in PICTURES | endings() else "no picture")
+        for file in sorted(beside)
+        if not file.name.startswith(".")
+    ]
+
+
+def _called(root: Path) -> str:
+    """A folder's name; of `photos/train`, photos."""
+    splits = {name for names in SPLITS.values() for name in names}
+    return root.parent.name if root.name.lower() in splits and root.parent.name else root.name

@@ -29,6 +29,7 @@ def summary(run: Run) -> Section | None:
         tiles.append(
             (f"{100 * gain['gain'][0]:+.2f}", f"points of test accuracy: {gain['conclusion']}")
         )
-    if lost := run.data.unreadable:
-        tiles.append((f"{len(lost):,}", "images that cannot be read: unreadable.csv names them"))
+    tiles += [
+        (f"{count:,}", f"{why}: see unreadable.csv") for why, count in run.data.not_read.items()
+    ]
     return Section("Summary", rendered("summary", tiles=tiles), 0)

@@ -1,0 +1,87 @@
+"""The card: what was found, in a few lines, from the facts of a run; the next commands last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+WEAK, SURE = 0.75, 0.1
+"""Below this share of the kept labels that held-out predictions agree with, the model is called
+weak; beyond this gap between claimed and seen agreement, too sure."""
+
+
+def card(facts: dict[str, Any]) -> str:
+    """Lines of a word and what it says."""
+    return "".join(f"{word:<11}{text}\n" for word, text in lines(facts))
+
+
+def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Table, report, data, model, and what was found so far; what to be careful about; the next
+    commands.
+    """
+    run = facts["run"]
+    if facts.get("acts"):
+        yield "table", facts["table"]
+        yield "report", facts["report"]
+    else:
+        yield "run", run
+    yield "data", facts["data"]
+    if facts["not_read"]:
+        told = ", ".join(f"{count:,} {why}" for why, count in facts["not_read"].items())
+        yield "not read", f"{told}: see unreadable.csv"
+    yield "model", _model(facts)
+    if not facts.get("acts"):
+        yield "next", f"datablame judge {run}"
+        return
+    acts, n = facts["acts"], facts["examples"]
+    found = f"{facts['suspects']:,} of {n:,} ({facts['suspect_share']:.1%})"
+    kinds = (
+        f"{acts['fix']:,} to fix, {acts['drop']:,} to drop; {acts['ask']:,} hard ones to look at"
+    )
+    yield "suspects", f"{found}: {kinds}"
+    interval = f"95 % interval {facts['wrong_low']:,.0f} to {facts['wrong_high']:,.0f}"
+    count = f"{facts['wrong_estimate']:,.0f} wrong labels"
+    yield "estimate", f"{count} ({interval}), by {facts['by']}"
+    yield "ranking", _ranking(facts)
+    comparison = facts.get("comparison")
+    yield "cleaning", comparison["sentence"] if comparison else "not retrained"
+    yield from (("careful", text) for text in warnings(facts))
+    yield "next", f"look at the report, edit verdict.csv, and try it: datablame retrain {run}"
+    yield "", f"datablame clean {run} --out cleaned"
+
+
+def _model(facts: dict[str, Any]) -> str:
+    text = f"{facts['model']}, {facts['epochs']} epochs, {facts['folds']} folds"
+    if facts["test_accuracy"] is not None:
+        text += f"; test {facts['test_examples']:,}, accuracy {facts['test_accuracy']:.2%}"
+    if held := facts.get("heldout"):
+        text += f"; held-out predictions agree with {held['agreement']:.1%} of the labels"
+    return text
+
+
+def _ranking(facts: dict[str, Any]) -> str:
+    if facts.get("roc_auc") is None:
+        return "the truth is not known: look at the worst suspects in the report"
+    return (
+        f"ROC-AUC {facts['roc_auc']:.4f}, average precision {facts['average_precision']:.4f}; "
+        f"inspecting 10 % finds {facts['found_at_10']:.0%} of the wrong labels, 20 % finds "
+        f"{facts['found_at_20']:.0%}"
+    )
+
+
+def warnings(facts: dict[str, Any]) -> list[str]:
+    """What to be careful about, and what would help."""
+    found, held = [], facts.get("heldout")
+    if held and held["kept_agreement"] < WEAK:
+        found.append(
+            f"the model is weak: held out, it agrees with {held['kept_agreement']:.0%} of the "
+            "labels that are kept, so suspects may be hard images rather than wrong labels; more "
+            "epochs (--epochs), a pretrained encoder (--model frozen:resnet50 --trainer "
+            "linear_probe) or more images would help"
+        )
+    if held and held["confidence"] - held["kept_agreement"] > SURE:
+        found.append(
+            f"the model is too sure: it claims {held['confidence']:.0%} on average and agrees with "
+            f"{held['kept_agreement']:.0%} of the labels that are kept; look at what is to be fixed"
+        )
+    return found
