@@ -20,6 +20,7 @@ import pytest  # noqa: E402
 
 from datablame import Recipe, verbs  # noqa: E402
 from datablame.dataset import Dataset  # noqa: E402
+from datablame.optimization import state  # noqa: E402
 from datablame.optimization.state import TrainingState  # noqa: E402
 
 SHARED = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
@@ -95,6 +96,7 @@ def interrupted(monkeypatch):
                 raise KeyboardInterrupt
 
         monkeypatch.setattr(TrainingState, "save", stop)
+        monkeypatch.setattr(state, "PAUSE", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train()
         monkeypatch.undo()

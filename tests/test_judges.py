@@ -332,7 +332,7 @@ def test_a_comparison_of_another_verdict_is_not_shown(tmp_path):
     assert run.comparison is not None
     verbs.judge(run, judge="top,share=0.3")
     assert run.comparison is None
-    assert "not judged yet" in run.card
+    assert "cleaning   not retrained" in run.card
 
 
 def test_the_headline_is_of_the_scores_that_judged(tmp_path):

@@ -210,6 +210,7 @@ def test_an_interrupted_training_resumes_to_the_same(wrapped, tmp_path, monkeypa
             raise KeyboardInterrupt
 
     monkeypatch.setattr(TrainingState, "close", pulled)
+    monkeypatch.setattr("datablame.optimization.state.PAUSE", 0.0)
     with pytest.raises(KeyboardInterrupt):
         verbs.train(blobs(), recipe=WRAP, out=tmp_path, test=blobs(30, 1, ()))
     monkeypatch.undo()

@@ -10,13 +10,14 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 import torch
-from conftest import SHARED, blobs
+from conftest import SHARED, TINY, blobs
 from PIL import Image
 
 from datablame import Dataset, InputError, Reading, load, verbs
 from datablame.exchange.sets import dump
 from datablame.methods.sources.preset import presets
 from datablame.verbs.reading import splits
+from datablame.verdict import DROP, FIX
 
 
 @pytest.fixture
@@ -473,3 +474,137 @@ def test_test_classes_are_numbered_as_the_training_sets(tmp_path, png):
     odd = parquet_of(tmp_path / "c.parquet", png, ["cat", "dog"], [None] * 2, colour=(9, 9, 9))
     with pytest.raises(InputError, match="classes that the training set has not: dog"):
         splits(str(train), Reading(test=str(odd)))
+
+
+def test_what_is_not_read_is_told(photos, tmp_path, png, capsys):
+    """Formats that are not read, loose pictures, other files, empty classes; system files pass."""
+    for name in (
+        "cat/a.svg",
+        "cat/notes.txt",
+        "dog/Thumbs.db",
+        "dog/.DS_Store",
+        "loose.png",
+        "readme.md",
+    ):
+        (photos / name).write_bytes(png())
+    (photos / "violin").mkdir()
+    data = load(photos)
+    assert data.not_read == {
+        ".svg is not read here": 1,
+        "no picture": 2,
+        "in no class folder": 1,
+        "empty class folder": 1,
+    }
+    assert dict(data.aside)["loose.png"] == "in no class folder"
+    assert dict(data.aside)["violin"] == "empty class folder"
+    assert "1 in no class folder: loose.png" in capsys.readouterr().err
+    run = verbs.train(data, recipe=TINY.but(epochs=1, folds=0), out=tmp_path / "runs")
+    assert run.to_json()["not_read"] == data.not_read
+    assert "1 in no class folder" in run.card
+    assert (
+        '"train","cat/a.svg",".svg is not read here"' in (run.path / "unreadable.csv").read_text()
+    )
+    (tmp_path / "flat" / "sub").mkdir(parents=True)
+    (tmp_path / "flat" / "1.png").write_bytes(png())
+    with pytest.raises(InputError, match="but 1 pictures beside them"):
+        load(tmp_path / "flat")
+
+
+def test_avif_is_read_where_pillow_can(tmp_path):
+    from PIL import Image, features
+
+    if not features.check("avif"):
+        pytest.skip("this Pillow was built without AVIF")
+    for name, level in (("a", 40), ("b", 200)):
+        (tmp_path / name).mkdir()
+        for i in range(2):
+            Image.new("RGB", (20, 20), (level, i, 0)).save(tmp_path / name / f"{i}.avif")
+    data = load(tmp_path)
+    assert (len(data), data.not_read) == (4, {})
+
+
+def test_heic_is_read_with_the_extra(tmp_path, monkeypatch, png):
+    """Without pillow-heif it is told; with it, its opener is registered and .heic counts."""
+    import sys
+    import types
+
+    from datablame.base import decode
+
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "1.heic").write_bytes(png())
+        (tmp_path / name / "1.png").write_bytes(png())
+    calls = []
+    fake = types.ModuleType("pillow_heif")
+    fake.register_heif_opener = lambda: calls.append(1)
+    fake.__spec__ = types.SimpleNamespace()
+    monkeypatch.setitem(sys.modules, "pillow_heif", fake)
+    decode.endings.cache_clear()
+    assert (len(load(tmp_path)), calls) == (4, [1])
+    monkeypatch.delitem(sys.modules, "pillow_heif")
+    decode.endings.cache_clear()
+    if ".heic" not in decode.endings():
+        assert load(tmp_path).not_read == {".heic is not read here": 2}
+
+
+def test_a_cleaned_folder_is_the_same_set_without_what_was_dropped(tmp_path, png, capsys):
+    """Names with spaces and in folders of their own, an empty class, a relabelled and a dropped
+    image, and a held-out part."""
+    photos = tmp_path / "photos"
+    for name, colour in (("english springer", 30), ("b", 120), ("violin", 0)):
+        (photos / name / "more").mkdir(parents=True)
+        for i in range(8) if colour else ():
+            where = "more/" if i % 2 else ""
+            (photos / name / f"{where}it's {i}.png").write_bytes(png((colour + i, 0, 0)))
+    run = verbs.train(str(photos), recipe=TINY.but(folds=0, epochs=1), out=tmp_path / "runs")
+    assert run.test is not None
+    verdict = verbs.judge(run, np.arange(float(len(run.data))), judge="top,share=0.01")
+    act, proposed = torch.zeros(len(run.data), dtype=torch.long), verdict.proposed.clone()
+    act[0], act[1], proposed[1] = DROP, FIX, 1 - run.data.labels[1]
+    proposed[1] = {0: 1, 1: 0}[int(run.data.labels[1])]
+    dataclasses.replace(verdict, act=act, proposed=proposed).save(
+        run.path / "verdict.csv", run.data
+    )
+    cleaned = verbs.clean(run, out=tmp_path / "cleaned")
+    whole, back = load(photos), load(tmp_path / "cleaned")
+    assert len(whole) == len(cleaned) + 1 == len(back) + 1
+    assert back.classes == whole.classes == ("b", "english springer", "violin")
+    changed = {run.data.name(0), run.data.name(1)}
+    kept = set(whole.names.to_pylist()) - changed
+    assert kept < set(back.names.to_pylist())
+    for name in kept:
+        assert (tmp_path / "cleaned" / name).read_bytes() == (photos / name).read_bytes()
+    rows = csv_of(tmp_path / "cleaned" / "changes.csv")
+    assert [row["file"] for row in rows] == [run.data.name(0), run.data.name(1)]
+    assert [row["to"] for row in rows] == ["", run.data.classes[int(proposed[1])]]
+    assert rows[0]["why"].startswith("drop by top")
+    assert rows[1]["from"] == run.data.classes[int(run.data.labels[1])]
+    assert load(tmp_path / "cleaned").not_read == {"empty class folder": 1}
+    verbs.clean(run, out=tmp_path / "cleaned.parquet")
+    assert csv_of(tmp_path / "cleaned-changes.csv") == rows
+
+
+def test_a_set_in_a_train_folder_keeps_its_place_and_name(tmp_path, png):
+    for split in ("train", "val"):
+        for name, colour in (("a", 30), ("b", 120)):
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for i in range(4):
+                (tmp_path / "photos" / split / name / f"{i}.png").write_bytes(
+                    png((colour + i, 9 * (split == "val"), 0))
+                )
+    assert load(tmp_path / "photos" / "train").source == "photos"
+    data = load(tmp_path / "photos")
+    home = dump(data, tmp_path / "out")
+    assert load(home).names.to_pylist() == data.names.to_pylist()
+
+
+def test_names_of_a_strangers_run_stay_in_the_folder(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 4, 4), dtype="uint8")
+    names = ["../../x", "/etc/passwd", "a/..", ".."]
+    data = Dataset.from_arrays(pixels, [0, 1] * 2, ("../up", "."), names)
+    (tmp_path / "mine").mkdir()
+    mine = dataclasses.replace(data, root=str(tmp_path / "mine"))
+    home = dump(mine, tmp_path / "deep" / "out")
+    assert {path.name for path in tmp_path.iterdir()} == {"deep", "mine"}
+    assert len(list(home.rglob("*.png"))) == 4
+    assert all(path.is_relative_to(home) for path in home.rglob("*"))

@@ -35,6 +35,7 @@ def interrupt_after(epoch, monkeypatch):
             raise Pulled
 
     monkeypatch.setattr(state.TrainingState, "save", pull)
+    monkeypatch.setattr(state, "PAUSE", 0.0)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +130,7 @@ def test_a_loss_that_is_not_finite_stops_and_says_where(tmp_path, monkeypatch):
         return real(*args, **options) * (float("nan") if len(calls) == 9 else 1)
 
     monkeypatch.setattr(loop, "cross_entropy", explode)
+    monkeypatch.setattr(state, "PAUSE", 0.0)
     with pytest.raises(RunError, match=r"epoch 2, step 3 of 6; epoch 1 is kept .* --lr 0.025"):
         verbs.train(blobs(), recipe=TINY, out=tmp_path, test=blobs(30, 1, ()))
     path = next(tmp_path.glob("blobs-*"))
@@ -241,7 +243,7 @@ def test_a_model_read_back_says_the_same(run):
 def test_minutes_pick_a_recipe_and_stick_to_it(tmp_path, monkeypatch, capsys):
     costs = {"1.0": 8e-3, "0.5": 2e-3, "0.25": 5e-4}
     monkeypatch.setattr(
-        plan, "_step_cost", lambda recipe, _: (costs[recipe.model.rpartition("=")[2]], 1)
+        plan, "step_cost", lambda recipe, _: (costs[recipe.model.rpartition("=")[2]], 1)
     )
     data = blobs(90, grey=False)
     data = dataclasses.replace(
@@ -255,9 +257,9 @@ def test_minutes_pick_a_recipe_and_stick_to_it(tmp_path, monkeypatch, capsys):
     assert picked.model == "resnet9,width=0.5"
     assert 10 <= picked.epochs <= 100
     assert "minutes: resnet9,width=0.5" in capsys.readouterr().err
-    monkeypatch.setattr(plan, "_step_cost", lambda *_: pytest.fail("measured again"))
+    monkeypatch.setattr(plan, "step_cost", lambda *_: pytest.fail("measured again"))
     assert plan.within(0.4, Recipe(), data, tmp_path, planned) == picked
-    monkeypatch.setattr(plan, "_step_cost", lambda *_: (1.0, 1))
+    monkeypatch.setattr(plan, "step_cost", lambda *_: (1.0, 1))
     with pytest.raises(InputError, match="minutes are too few"):
         plan.within(0.1, Recipe(), data, tmp_path, planned)
 

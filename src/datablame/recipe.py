@@ -72,7 +72,7 @@ class Recipe:
     """Random changes of the training images, joined by +: crop, flip, zoom, randaugment; none; or
     auto (crop+flip for colour, crop for grey)."""
     precision: Text = "auto"
-    """fp32, bf16 or fp16; auto is bf16 on a GPU and fp32 elsewhere."""
+    """fp32, bf16 or fp16; auto is bf16 on GPUs and CPUs that have it, else fp32."""
     record: Way = "train"
     """What is recorded: `train`, the model's outputs in the training pass (free), or `eval`, in a
     pass of its own in eval mode, without augmentation."""

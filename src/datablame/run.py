@@ -463,6 +463,7 @@ class Run(Result):
                     f"{self.recipe.epochs} epochs were announced, {self.epoch + 1} observed"
                 )
             self.recorder.write(self.epoch)
+            self.recorder.flush()
         self.change(finished=_now(), **facts)
         files.list_run(self.path)
         return self

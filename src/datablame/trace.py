@@ -80,6 +80,7 @@ class Recorder:
             name: torch.zeros(shape, device=processes.device()) for name, shape in shapes.items()
         }
         self.seen = torch.zeros(rows, dtype=torch.bool, device=processes.device())
+        self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self.files = {
             name: files.open_array(folder / f"{name}.npy", (epochs, *shapes[name]), kind)
             for name, kind in kinds.items()
@@ -92,21 +93,39 @@ class Recorder:
         labels: Int[Tensor, " B"],
         **more: Float[Tensor, " B"],
     ) -> None:
-        """Keep what the model says of these examples, and the trainer's own channels."""
+        """Keep what the model says of these examples, and the trainer's own channels.
+
+        Small batches wait for each other: what they say is worked out for many at once.
+        """
         device = self.seen.device
         index = index.to(device)
-        for name, values in (
-            observe(logits.to(device), labels.to(device), self.top) | more
-        ).items():
+        for name, values in more.items():
             self.held[name][index] = values.to(device)
+        self.waiting.append((index, logits.detach().to(device), labels.to(device)))
+        if sum(logits.numel() for _, logits, _ in self.waiting) > BLOCK:
+            self._observe()
+
+    def _observe(self) -> None:
+        if not self.waiting:
+            return
+        index, logits, labels = map(torch.cat, zip(*self.waiting, strict=True))
+        self.waiting = []
+        for name, values in observe(logits, labels, self.top).items():
+            self.held[name][index] = values
         self.seen[index] = True
 
+    def flush(self) -> None:
+        """Have the rows reach the disk."""
+        for file in self.files.values():
+            file.flush() if isinstance(file, np.memmap) else None
+
     def write(self, epoch: int) -> None:
-        """Put the epoch's row on disk.
+        """Put the epoch's row into the files; `flush` has it reach the disk.
 
         Raises InputError if an example was never seen in the first epoch; later the last row
         stands.
         """
+        self._observe()
         seen = processes.total(self.seen.int())
         if epoch == 0 and not seen.all():
             raise InputError(
@@ -121,7 +140,6 @@ class Recorder:
             limits = np.iinfo(file.dtype) if file.dtype.kind == "i" else np.finfo(file.dtype)
             values = np.clip(row, limits.min, limits.max).astype(file.dtype)
             file[epoch] = values if new.all() else np.where(new[turn], values, file[epoch - 1])
-            file.flush() if isinstance(file, np.memmap) else None
         self.seen.zero_()
 
 

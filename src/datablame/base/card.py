@@ -31,7 +31,7 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         yield "not read", f"{told}: see unreadable.csv"
     yield "model", _model(facts)
     if not facts.get("acts"):
-        yield "next", f"datablame judge {run}"
+        yield "next", f"not judged yet: datablame judge {run}"
         return
     acts, n = facts["acts"], facts["examples"]
     found = f"{facts['suspects']:,} of {n:,} ({facts['suspect_share']:.1%})"
@@ -53,7 +53,7 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _model(facts: dict[str, Any]) -> str:
     text = f"{facts['model']}, {facts['epochs']} epochs, {facts['folds']} folds"
     if facts["test_accuracy"] is not None:
-        text += f"; test {facts['test_examples']:,}, accuracy {facts['test_accuracy']:.2%}"
+        text += f"; test accuracy {facts['test_accuracy']:.2%} on {facts['test_examples']:,}"
     if held := facts.get("heldout"):
         text += f"; held-out predictions agree with {held['agreement']:.1%} of the labels"
     return text

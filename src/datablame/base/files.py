@@ -242,11 +242,11 @@ def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> Path:
 
     def save(part: Path) -> None:
         for name, content in files:
-            (part / name / "." if name.endswith("/") else part / name).parent.mkdir(
-                parents=True, exist_ok=True
-            )
-            if not name.endswith("/"):
-                (part / name).write_bytes(content)
+            if name.endswith("/"):
+                (part / name).mkdir(parents=True, exist_ok=True)
+                continue
+            (part / name).parent.mkdir(parents=True, exist_ok=True)
+            (part / name).write_bytes(content)
 
     return write(path, save)
 

@@ -221,6 +221,25 @@ KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 """Precisions by name."""
 
 
+def has_bf16() -> bool:
+    """Whether the device has instructions for bf16: GPUs, and CPUs with AVX-512 or AMX for it."""
+    if device().type != "cpu":
+        return device().type == "cuda"
+    known = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+@contextlib.contextmanager
+def threads(count: int) -> Iterator[None]:
+    """So many threads inside the block."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 @contextlib.contextmanager
 def autocast(precision: str) -> Iterator[None]:
     """`fp32`, `bf16` or `fp16` inside the block."""

@@ -19,6 +19,7 @@ from datablame.evaluation.oracle import BY_ORACLE, truthful
 from datablame.run import Run
 from datablame.training.cross_validation import Fold, folds
 from datablame.training.fit import fit
+from datablame.training.pace import threads_of
 from datablame.verdict import DROP, FIX, Verdict
 
 KINDS = ("before", "after", "control")
@@ -131,5 +132,5 @@ def trained(run: Run, kind: str, data: Dataset, seed: int, out: Path) -> Run:
         if not other.finished:
             which = f" {seed - run.recipe.seed + 1}" if seed != run.recipe.seed else ""
             progress.say(f"retraining{which}: {kind} ({len(data):,} images)")
-        fit(other)
+        fit(other, threads_of(run))
     return other

@@ -51,11 +51,17 @@ class Classifier(nn.Module):
         encoded in one batch with the others.
         """
         if memory is None:
-            return self.head(self.features(pixels))
+            return self._answer(self.features(pixels))
         both = self.features(torch.cat([pixels, memory]))
         assert isinstance(self.head, Attentive)
         whole = processes.together(both[len(pixels) :], self.head.how.size)
-        return self.head(both[: len(pixels)], whole)
+        return self._answer(both[: len(pixels)], whole)
+
+    def _answer(self, features: Tensor, *memory: Tensor) -> Tensor:
+        """The head in float32, whatever the encoder is in: losses and margins need its bits, and it
+        costs next to nothing."""
+        with torch.autocast(features.device.type, enabled=False):
+            return self.head(features.float(), *(each.float() for each in memory))
 
 
 def unit(pixels: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:

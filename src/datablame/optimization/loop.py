@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from datablame.attention.head import attentive
 from datablame.base import hashing, processes, progress
+from datablame.dataset import Dataset
 from datablame.inference import memory
 from datablame.inference.features import encoded, is_frozen
 from datablame.network.classifier import Classifier, build
@@ -17,7 +19,11 @@ from datablame.optimization.augment import augment
 from datablame.optimization.data_parameters import Temperatures
 from datablame.optimization.schedules import schedule
 from datablame.optimization.state import TrainingState, look, optimizer_of
+from datablame.recipe import Recipe
 from datablame.run import Run
+
+AT_ONCE = 1 << 25
+"""Bytes of images up to which an epoch's are changed at once."""
 
 
 def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
@@ -87,9 +93,15 @@ def _spoken(run: Run, model: Classifier) -> Callable[[Tensor, int, int], tuple[T
 
         return known
 
+    drawn_of = _Epoch(data, recipe) if _small(data) else None
+
     def seen(rows: Tensor, epoch: int, step: int) -> tuple[Tensor, Tensor]:
-        images, labels = data.batch(rows)
-        images, memory = augment(images, rows, recipe.augment, recipe.seed, epoch), None
+        if drawn_of:
+            images, labels = drawn_of(rows, epoch), data.labels[rows].to(processes.device())
+        else:
+            images, labels = data.batch(rows)
+            images = augment(images, rows, recipe.augment, recipe.seed, epoch)
+        memory = None
         if head:
             some = processes.shard(drawn(epoch, step))
             memory = augment(
@@ -98,3 +110,25 @@ def _spoken(run: Run, model: Classifier) -> Callable[[Tensor, int, int], tuple[T
         return model(images, memory).float(), labels
 
     return seen
+
+
+def _small(data: Dataset) -> bool:
+    """Whether all images fit beside the others, changed: then an epoch is drawn at once."""
+    return len(data) * prod(data.shape) <= AT_ONCE and processes.size() == 1
+
+
+class _Epoch:
+    """All images as they are seen in an epoch: the same as drawn a batch at a time, without the
+    many small steps."""
+
+    def __init__(self, data: Dataset, recipe: Recipe):
+        self.data, self.recipe, self.epoch = data, recipe, -1
+        self.images = torch.empty(0)
+
+    def __call__(self, rows: Tensor, epoch: int) -> Tensor:
+        if epoch != self.epoch:
+            every = torch.arange(len(self.data))
+            images, _ = self.data.batch(every)
+            self.images = augment(images, every, self.recipe.augment, self.recipe.seed, epoch)
+            self.epoch = epoch
+        return self.images[rows.to(self.images.device)]

@@ -20,6 +20,9 @@ from datablame.recipe import Recipe
 from datablame.run import Run
 from datablame.trace import Recorder
 
+PAUSE = 5.0
+"""Seconds between two times that a training is kept: what is done between is done again."""
+
 
 class TrainingState:
     """What a trainer keeps as it goes: the trace, a line of the log, and after each epoch the
@@ -43,8 +46,9 @@ class TrainingState:
         )
         top = min(recipe.top_k, len(data.classes))
         self.recorder = Recorder(run.path / "trace", recipe.epochs, len(data), top, more)
-        self.done = self.resume()
-        self.began = time.perf_counter()
+        self.done = self.kept = self.resume()
+        self.entries: list[dict[str, float]] = []
+        self.began = self.saved = time.perf_counter()
 
     def rate(self, rate: float) -> None:
         """Set the learning rate of every net."""
@@ -61,11 +65,11 @@ class TrainingState:
         self.scaler.update()
 
     def close(self, epoch: int, losses: Tensor, model: Classifier) -> None:
-        """End an epoch: check its losses, write its row of the trace and its line of the log, keep
-        weights and progress.
+        """End an epoch: check its losses and write its row of the trace; every few seconds, and at
+        the end, have all that reach the disk, with the log, weights and progress.
         """
         run, recipe = self.run, self.run.recipe
-        finite(processes.total(losses), epoch, run)
+        finite(processes.total(losses), epoch, run, self.kept)
         self.recorder.write(epoch)
         if epoch in kept_epochs(recipe.checkpoints, recipe.epochs):
             files.write_tensors(
@@ -74,8 +78,13 @@ class TrainingState:
         entry = entry_of(run, epoch, losses.mean().item(), time.perf_counter() - self.began)
         if run.test is not None and recipe.validate and (epoch + 1) % recipe.validate == 0:
             entry |= _validation(model, run.test)
-        _write_log(run, entry)
-        self.save(epoch)
+        self.entries.append(entry)
+        last = epoch + 1 == recipe.epochs
+        if processes.agree(last or time.perf_counter() - self.saved >= PAUSE):
+            self.recorder.flush()
+            _write_log(run, self.entries)
+            self.save(epoch)
+            self.kept, self.entries, self.saved = epoch + 1, [], time.perf_counter()
         self.began = time.perf_counter()
 
     def save(self, epoch: int) -> None:
@@ -192,10 +201,11 @@ def _validation(model: Classifier, test: Dataset) -> dict[str, float]:
     }
 
 
-def finite(losses: Tensor, epoch: int, run: Run) -> None:
+def finite(losses: Tensor, epoch: int, run: Run, last: int) -> None:
+    """Raises RunError where a loss is not finite; `last` epochs are kept."""
     bad = (~losses.isfinite()).nonzero()
     if len(bad):
-        kept = f"epoch {epoch} is kept" if epoch else "nothing was learned before it"
+        kept = f"epoch {last} is kept" if last else "nothing was kept before it"
         raise RunError(
             f"the loss stopped being finite in epoch {epoch + 1}, step {int(bad[0]) + 1} "
             f"of {len(losses)}; {kept} in {run.path}; "
@@ -216,9 +226,10 @@ def entry_of(run: Run, epoch: int, loss: float, seconds: float) -> dict[str, flo
     }
 
 
-def _write_log(run: Run, entry: dict[str, float]) -> None:
-    """One line of log.jsonl; lines of epochs that are done again after an interruption are
+def _write_log(run: Run, entries: list[dict[str, float]]) -> None:
+    """Lines of log.jsonl; those of epochs that are done again after an interruption are
     replaced.
     """
-    lines = [json.dumps(line) for line in [*run.log[: int(entry["epoch"]) - 1], entry]]
+    before = run.log[: int(entries[0]["epoch"]) - 1]
+    lines = [json.dumps(line) for line in [*before, *entries]]
     files.write_text(run.path / "log.jsonl", "\n".join(lines) + "\n")

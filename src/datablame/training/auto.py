@@ -55,7 +55,7 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
         batch_size=recipe.batch_size
         or (64 if len(data) < 5_000 else 128 if len(data) < 50_000 or not fast else 512),
         lr=recipe.lr or (0.01 if "weights=" in model else 0.1),
-        precision=("bf16" if fast else "fp32") if recipe.precision == "auto" else recipe.precision,
+        precision=_precision(model) if recipe.precision == "auto" else recipe.precision,
         folds=recipe.folds if recipe.folds >= 0 else _folds(data, tests),
     )
     if settled.folds > len(data) // 2:
@@ -65,6 +65,12 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
         )
     try_out(settled, data)
     return settled
+
+
+def _precision(model: str) -> str:
+    """bf16 where the device has it; small perceptrons and heads alone gain nothing by it."""
+    small = model.startswith(("mlp", FROZEN)) and processes.device().type == "cpu"
+    return "bf16" if processes.has_bf16() and not small else "fp32"
 
 
 def _folds(data: Dataset, tests: bool) -> int:

@@ -21,6 +21,7 @@ from datablame.label_quality.out_of_sample import path_of
 from datablame.run import Run
 from datablame.trace import BEST
 from datablame.training.fit import fit
+from datablame.training.pace import threads_of
 
 BY_ONE = ("prediction", *BEST)
 """Channels of which there is no mean: the next fold's model speaks."""
@@ -49,7 +50,7 @@ def cross_validate(run: Run) -> None:
     for number, fold in enumerate(folds(run)):
         if not fold.run.finished:
             progress.say(f"model {number + 1} of {run.recipe.folds}, each leaves out a fold")
-        fit(fold.run)
+        fit(fold.run, threads_of(run))
         whole[fold.rows.numpy()] = on_test(fold.run)
     files.write_array(path_of(run), whole)
 

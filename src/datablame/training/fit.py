@@ -7,11 +7,12 @@ from datablame.inference import memory
 from datablame.optimization.trainer import Trainer
 from datablame.recipe import Recipe
 from datablame.run import Run
+from datablame.training.pace import threads_of
 
 
-def fit(run: Run) -> None:
+def fit(run: Run, threads: int | None = None) -> None:
     """Train the run's model by its recipe, recording every example at every epoch; resumes where it
-    was interrupted.
+    was interrupted. `threads`: those of the run that it belongs to.
 
     Raises RunError where the loss stops being finite; the last good epoch is kept.
     """
@@ -21,7 +22,9 @@ def fit(run: Run) -> None:
         progress.spared(work)
         return
     processes.repeatable()
-    with progress.stage("train"), progress.part(work):
+    if threads is not None and run.about.get("threads") is None:
+        run.change(threads=threads)
+    with progress.stage("train"), progress.part(work), processes.threads(threads_of(run)):
         model = trainer.fit(run)
         memory.settle(run, model)
     files.write_tensors(run.path / "model.safetensors", model.state_dict())

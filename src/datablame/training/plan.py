@@ -3,37 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import statistics
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch.nn.functional import cross_entropy
-
-from datablame.attention.head import attentive
-from datablame.base import files, hashing, processes, progress, readers
+from datablame.base import files, processes, progress, readers
 from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.dataset import Dataset
-from datablame.network.classifier import build
-from datablame.optimization.augment import augment
-from datablame.optimization.state import optimizer_of
 from datablame.recipe import Recipe
-from datablame.trace import observe
 from datablame.training.auto import settle
 from datablame.training.fit import trainer_of
+from datablame.training.pace import GLANCE, best_threads, step_cost
 
 WIDTHS = (1.0, 0.5, 0.25)
 EPOCHS = (4, 100)
 """Fewest and most epochs that a budget of minutes chooses."""
-LOOKED, GLANCE, LOOKS = 6.0, 2.0, 60
-"""Seconds that are timed for an estimate, and before an audit begins, and steps at most."""
 ASKED = 0.6
 """Of a training image's work, what one costs that is only looked at, itself and mirrored."""
+FIXED = 3.0
+"""Seconds that any audit takes: imports, pictures."""
 BESIDES = 1.1
 """The whole of an audit against its trainings: features, signals, pictures."""
 
@@ -130,7 +121,8 @@ class Estimate(Result):
 def estimate(plan: Plan, data: Dataset) -> Estimate:
     """Time some steps of a plan's recipe, and reckon what the whole takes."""
     recipe = plan.recipe
-    seconds, model_bytes = _step_cost(recipe, data)
+    with processes.threads(best_threads(recipe, data)):
+        seconds, model_bytes = step_cost(recipe, data)
     activations = 60 * prod(data.shape) * 4 * recipe.batch_size
     disk = int(
         plan.passes * (model_bytes + recipe.epochs * len(data) * (10 + 4 * recipe.top_k))
@@ -139,7 +131,7 @@ def estimate(plan: Plan, data: Dataset) -> Estimate:
     held = (data.images.array.nbytes if data.images else 0) + 40 * len(data)
     return Estimate(
         plan,
-        BESIDES * seconds * plan.images / 60,
+        (FIXED + BESIDES * seconds * plan.images) / 60,
         700 * 2**20 + 4 * model_bytes + activations + held,
         disk,
     )
@@ -148,39 +140,13 @@ def estimate(plan: Plan, data: Dataset) -> Estimate:
 @contextlib.contextmanager
 def announced(plan: Plan, data: Dataset) -> Iterator[None]:
     """Say what will be done and how long it takes, and show progress of the whole."""
-    seconds = BESIDES * _step_cost(plan.recipe, data, GLANCE)[0] * plan.images
+    with processes.threads(best_threads(plan.recipe, data)):
+        cost, _ = step_cost(plan.recipe, data, GLANCE)
+    seconds = FIXED + BESIDES * cost * plan.images
     progress.say(f"{plan}: about {progress.span(seconds)}")
     trained = plan.images - ASKED * plan.seen
     with progress.clock(trained, plan.models * plan.first + plan.proofs, seconds):
         yield
-
-
-def _step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[float, int]:
-    """(seconds an image of a whole training step, bytes of the weights): the median of many steps,
-    since another program beside them makes some of them long.
-    """
-    model = build(recipe, data).train()
-    optimizer = optimizer_of(model, recipe)
-    head, times = attentive(model), []
-    memory = data.batch(hashing.some(len(data), head.how.size, "calibration"))[0] if head else None
-    began = time.perf_counter()
-    for step in range(LOOKS):
-        start = time.perf_counter()
-        index = hashing.permutation(len(data), "calibration", step)[: recipe.batch_size]
-        images, labels = data.batch(index)
-        with processes.autocast(recipe.precision):
-            logits = model(augment(images, index, recipe.augment, "calibration"), memory)
-        optimizer.zero_grad()
-        cross_entropy(logits.float(), labels).backward()
-        optimizer.step()
-        observe(logits, labels)
-        if processes.device().type == "cuda":
-            torch.cuda.synchronize()
-        times.append((time.perf_counter() - start) / len(index))
-        if step > 2 and time.perf_counter() - began > looked:
-            break
-    size = sum(p.numel() * p.element_size() for p in model.parameters())
-    return statistics.median(times[1:]), size
 
 
 def within(
@@ -211,9 +177,11 @@ def within(
         ]
     chosen, epochs = candidates[-1], 0.0
     for candidate in candidates:
-        each = processes.agree(_step_cost(candidate, data)[0]) * BESIDES / 60
+        with processes.threads(best_threads(candidate, data)):
+            each = processes.agree(step_cost(candidate, data)[0]) * BESIDES / 60
         fixed, once = (planned(candidate.but(epochs=count)).images for count in (0, 1))
-        chosen, epochs = candidate, max(minutes / each - fixed, 1e-6) / (once - fixed)
+        left = (minutes - FIXED / 60) / each - fixed
+        chosen, epochs = candidate, max(left, 1e-6) / (once - fixed)
         if epochs >= 10:
             break
     if epochs < EPOCHS[0]:

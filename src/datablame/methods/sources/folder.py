@@ -29,8 +29,8 @@ PICTURES = {
     ".nef",
 }
 """Endings of pictures that may be there and not be read."""
-OWN = {"labels.csv", "changes.csv"}
-"""What `clean` and `export` write beside the class folders."""
+SILENT = {"labels.csv", "changes.csv", "thumbs.db", "desktop.ini"}
+"""What `clean`, `export` and file managers leave: nothing to tell."""
 LOOSE, EMPTY = "in no class folder", "empty class folder"
 SPLITS = {
     "train": ("train", "training"),
@@ -107,27 +107,24 @@ def folder(
 
 
 def _aside(top: Path, there: list[tuple[Path, int]], classes: list[str]) -> list[tuple[Path, str]]:
-    """What lies under `top` and is not read, and why; hidden files and our own tables are passed
+    """What lies under `top` and is not read, and why; hidden files and those of SILENT are passed
     over.
     """
-    found = [
-        (file, f"{file.suffix.lower()} is not read here")
-        for file, _ in there
-        if file.suffix.lower() in PICTURES - endings()
-    ]
-    found += [
-        (file, "no picture")
-        for file, _ in there
-        if file.suffix.lower() not in PICTURES | endings() and not file.is_dir()
-    ]
-    full = {number for file, number in there if file.suffix.lower() in endings()}
-    found += [(top / name, EMPTY) for number, name in enumerate(classes) if number not in full]
-    beside = [file for file in top.iterdir() if file.is_file() and file.name not in OWN]
-    return found + [
-        (file, LOOSE if file.suffix.lower() in PICTURES | endings() else "no picture")
-        for file in sorted(beside)
-        if not file.name.startswith(".")
-    ]
+    read, pictures = endings(), PICTURES | endings()
+    full = {number for file, number in there if file.suffix.lower() in read}
+    found = [(top / name, EMPTY) for number, name in enumerate(classes) if number not in full]
+    beside = [(file, -1) for file in sorted(top.iterdir()) if file.is_file()]
+    for file, number in [*there, *beside]:
+        kind = file.suffix.lower()
+        if file.name.startswith(".") or file.name.lower() in SILENT:
+            continue
+        if kind not in pictures and not file.is_dir():
+            found.append((file, "no picture"))
+        elif kind in pictures and number < 0:
+            found.append((file, LOOSE))
+        elif kind in pictures - read:
+            found.append((file, f"{kind} is not read here"))
+    return found
 
 
 def _called(root: Path) -> str:
