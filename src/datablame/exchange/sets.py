@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -88,28 +89,40 @@ def to_folders(data: Dataset, path: Path, changes: Table | None = None) -> Path:
     names = data.names.to_pylist()
     depth = _depth(data, names)
 
+    wanted = [
+        str(Path(*above, homes[label], *below))
+        for label, (above, below) in zip(
+            labels, (_parts(name, depth) for name in names), strict=True
+        )
+    ]
+    taken = {name for name, place in zip(names, wanted, strict=True) if name == place}
+
     def content() -> Iterator[tuple[str, bytes]]:
         yield from ((f"{home}/", b"") for k, home in enumerate(homes) if k not in set(labels))
-        placed: dict[str, None] = {}
+        placed = []
         for row in progress.track(range(len(data)), len(data), "writing", "images"):
-            above, below = _parts(names[row], depth)
             own = original(data, row, root) if root else None
-            file = Path(*above, homes[labels[row]], *below)
-            file = file if own else file.with_name(f"{file.stem}.png")
-            turn, place = 1, str(file)
-            while place in placed:
-                turn += 1
-                place = str(file.with_name(f"{file.stem}-{turn}{file.suffix}"))
-            placed[place] = None
+            place = wanted[row] if own else str(Path(wanted[row]).with_suffix(".png"))
+            if place != names[row]:
+                place = _free(place, taken)
+            taken.add(place)
+            placed.append(place)
             yield place, own or png(data, row)
         classes = np.array([*data.classes, ""])
         truth = {} if data.truth is None else {"truth": classes[data.truth]}
-        table = {"file": [*placed], "name": data.names, "given": classes[data.labels]}
+        table = {"file": placed, "name": data.names, "given": classes[data.labels]}
         yield "labels.csv", files.spreadsheet(table | truth)
         if changes is not None:
             yield CHANGES, files.spreadsheet(changes)
 
     return files.write_folder(path, content())
+
+
+def _free(place: str, taken: set[str]) -> str:
+    """A path that is not taken: the one that is wanted, or the first with a number after it."""
+    path = Path(place)
+    several = (str(path.with_stem(f"{path.stem}-{turn}")) for turn in itertools.count(2))
+    return next(each for each in itertools.chain([place], several) if each not in taken)
 
 
 def class_folders(classes: Sequence[str]) -> list[str]:
