@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from datablame.base import files, processes
+from datablame.base import files, processes, progress
 from datablame.base.card import card
 from datablame.base.errors import InputError
 from datablame.base.readers import read_array, read_json, read_lines, read_table
@@ -251,6 +251,32 @@ class Run(Result):
         path = self.path / "examples.parquet"
         return read_table(path).to_pydict() if path.exists() else self.data.columns()
 
+    @property
+    def issues(self) -> Any:
+        """The table of examples as it was judged, a row each: a frame where pandas is installed,
+        else a pyarrow table. Raises InputError before the run is judged.
+        """
+        path = self.path / "examples.parquet"
+        if not path.exists():
+            raise InputError(f"{self.path} is not judged yet: datablame judge {self.path}")
+        table = read_table(path)
+        try:
+            return table.to_pandas()
+        except ImportError:
+            return table
+
+    @property
+    def suspects(self) -> Any:
+        """The rows of `issues` that are to be fixed or dropped, the most suspect first."""
+        import pyarrow as pa
+
+        found = self.issues
+        if isinstance(found, pa.Table):
+            acts = pa.array(["fix", "drop"])
+            kept = found.filter(files.compute().is_in(found["act"], value_set=acts))
+            return kept.sort_by("rank")
+        return found[found["act"].isin(["fix", "drop"])].sort_values("rank")
+
     def pictures(self) -> list[Path]:
         """The contact sheet of suspects."""
         return [self.path / "figures" / "suspects.png"]
@@ -477,6 +503,10 @@ def _the_run(path: Path) -> Path:
     if (path / "run.json").exists():
         return path
     inside = sorted(file.parent for file in path.glob("*/run.json"))
+    audited = [each for each in inside if (each / "verdict.csv").exists()]
+    if len(inside) > 1 and len(audited) == 1:
+        progress.say(f"{path} holds {len(inside)} runs; the judged one is {audited[0]}")
+        inside = audited
     if not inside:
         raise InputError(
             f"{path} is not a run: it has no run.json; make one with: datablame train SOURCE"

@@ -52,7 +52,7 @@ def one(home: Path, generator: np.random.Generator) -> str:
     import datablame as db
 
     model = ("mlp,hidden=16", "resnet9,width=0.125")[int(generator.integers(2))]
-    head = ("linear", "memory_wrap")[int(generator.random() < 0.2)]
+    head = ("linear", "memory_wrap,size=16")[int(generator.random() < 0.2)]
     run = db.audit(
         folder(home / "photos", generator),
         model=model,
@@ -100,7 +100,7 @@ def main() -> None:
         f"{len(states)} audits in one process, {minutes:.0f} minutes: folders of 40 to 300 pictures of "
         "random size, format and classes, a tenth of the labels wrong and some files cut, with a "
         f"perceptron or a small ResNet-9; {len(refused)} ended in an error"
-        f"{': ' + '; '.join(sorted(set(refused))) if refused else ''}; "
+        f"{': ' + '; '.join(sorted(set(refused))[:3]) if refused else ''}; "
         f"left in the folder of temporary files: {', '.join(rest) or 'nothing'}. Medians over a tenth of the audits:\n\n"
         + results.table(["", *spans], rows),
     )

@@ -8,7 +8,7 @@ from datablame.verbs import detector, memory
 from datablame.verbs.auditing import audit
 from datablame.verbs.datasets import clean, corrupt, export, load
 from datablame.verbs.explaining import agree, classes, explain, index, memorization
-from datablame.verbs.judging import judge, measure, score
+from datablame.verbs.judging import find, judge, measure, score
 from datablame.verbs.reporting import report
 from datablame.verbs.retraining import ablate, compare, retrain
 from datablame.verbs.training import import_dynamics, train
@@ -24,6 +24,7 @@ __all__ = [
     "detector",
     "explain",
     "export",
+    "find",
     "import_dynamics",
     "index",
     "judge",

@@ -11,7 +11,7 @@ from cyclopts import Parameter
 from datablame.base.errors import InputError, at_least
 from datablame.base.options import Amount, Noise, Proof
 from datablame.recipe import Recipe
-from datablame.verbs.judging import judged, measured, score
+from datablame.verbs.judging import find, judged, measured, score
 from datablame.verbs.opening import Source, fields_as_keywords, flat, held
 from datablame.verbs.reading import AMOUNT, Reading, splits
 from datablame.verbs.reporting import report
@@ -50,8 +50,9 @@ def audit(
     ----------
     source
         `digits`, a folder of class folders, a Parquet file, a preset (`datablame methods`), or
-        hub:owner/name, a set of the Hugging Face hub; in Python also a Dataset, or (images,
-        labels).
+        hub:owner/name, a set of the Hugging Face hub; or predictions.npz (or Parquet) with labels
+        and pred_probs, which are judged without training. In Python also a Dataset, (images,
+        labels), torch and Hugging Face datasets, a frame of paths and labels.
     signals
         What to score by; names from `datablame methods`. By default, the blend that was chosen by
         measurement.
@@ -77,6 +78,7 @@ def audit(
     """
     from datablame.base import files, methods
     from datablame.evaluation.retraining import retraining
+    from datablame.exchange.objects import predictions
     from datablame.training.auto import settle
     from datablame.training.plan import Plan, announced, estimate, within
 
@@ -86,6 +88,8 @@ def audit(
         )
     at_least(1, 1000, seeds=seeds)
     at_least(1, proof=proof)
+    if isinstance(source, (str, Path)) and (known := predictions(Path(source))):
+        return find(**known, out=out)
     files.refuse_inside(out, source)
     signals = flat(signals)
     for room, names in (("signals", signals), ("judges", [judge])):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
@@ -91,6 +92,36 @@ def judge(
         verdict.save(path, run.data)
         tables.examples(run, verdict)
     return verdict
+
+
+def find(
+    labels: Any,
+    pred_probs: Any,
+    features: Any = None,
+    *,
+    images: Any = None,
+    classes: Any = None,
+    names: Any = None,
+    out: Path | str | None = None,
+) -> Run:
+    """Find wrong labels by predictions that you have, without training.
+
+    `labels` [N], numbers or words; `pred_probs` [N,K] by a model that did not train on the example,
+    a column a class (of words in sorted order, unless `classes` names another); `features` [N,D],
+    for neighbours; `images` uint8 [N,C,H,W], for pictures. Returns the run, judged: `run.issues` has
+    a row an example. Without `out` it lies in a temporary folder. Raises InputError where shapes do
+    not fit or rows are not probabilities.
+    """
+    from datablame.exchange.objects import numbered
+    from datablame.run import Run
+
+    numbers, words = numbered(labels, classes)
+    known = classes if classes is not None else words
+    run = Run.from_predictions(
+        numbers, pred_probs, features, images=images, classes=known, names=names, out=out
+    )
+    judge(run)
+    return run
 
 
 def scores_of(run: Run, by: ScoresLike) -> Scores:

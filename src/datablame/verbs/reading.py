@@ -60,7 +60,9 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
     if isinstance(source, Dataset):
         return source
     if not isinstance(source, (str, Path)):
-        return of_arrays(source) if split == "train" else None
+        from datablame.exchange.objects import dataset_of
+
+        return dataset_of(source, reading.size) if split == "train" else None
     where, path = str(source), Path(source)
     if not where.strip():
         raise InputError("name a source: a folder of class folders, a Parquet file, or digits")
@@ -92,32 +94,6 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
             f"--{' --'.join(unfit)}"
         )
     return methods.find("sources", room)(where, split, **given)
-
-
-def of_arrays(source: Any) -> Dataset:
-    """A set of (images, labels): uint8 images `[N,C,H,W]` or `[N,H,W,C]`, whole numbers `[N]`.
-
-    Raises InputError for anything else.
-    """
-    import numpy as np
-
-    from datablame.dataset import Dataset
-
-    if not isinstance(source, (tuple, list)) or len(source) != 2:
-        raise InputError(
-            "a source is a path, a name, a Dataset, or (images, labels); got "
-            f"{type(source).__name__}"
-            + (
-                "; an array of images needs its labels: (images, labels)"
-                if hasattr(source, "shape")
-                else ""
-            )
-        )
-    images, labels = source
-    images = np.asarray(images)
-    if images.ndim == 4 and images.shape[1] not in (1, 3) and images.shape[3] in (1, 3):
-        images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-    return Dataset.from_arrays(images, labels)
 
 
 def splits(

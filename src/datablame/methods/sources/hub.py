@@ -41,6 +41,22 @@ def hub(
     rows, title, stamp = _local(path, split) if path.exists() else _remote(where, split)
     if rows is None:
         return None
+    return of_rows(rows, title, stamp, where, split, image, label, truth, limit, size)
+
+
+def of_rows(
+    rows: Any,
+    title: str,
+    stamp: str,
+    where: str = "this dataset",
+    split: str = "train",
+    image: str | None = None,
+    label: str | None = None,
+    truth: str | None = None,
+    limit: int | None = None,
+    size: int | None = None,
+) -> Dataset:
+    """Rows of a pyarrow dataset, as `hub` reads them; `stamp` changes when they do."""
     if not _read(where, rows.count_rows):
         raise InputError(f"{where} has no rows")
     features, there = _feature_types(rows.schema), rows.schema.names
