@@ -109,7 +109,10 @@ def test_arrays_are_a_source(tmp_path):
     assert run.data.shape == (3, 8, 8)
     with pytest.raises(InputError, match="an array of images needs its labels"):
         db.audit(images)
-    with pytest.raises(InputError, match="a source is a path, a name, a Dataset, .images, labels., a torchvision"):
+    with pytest.raises(
+        InputError,
+        match=r"a source is a path, a name, a Dataset, \(images, labels\), a torchvision",
+    ):
         db.train(3)
 
 

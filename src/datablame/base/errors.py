@@ -28,6 +28,10 @@ def at_least(low: float, most: float = MOST, **asked: float | None) -> None:
             raise InputError(f"{name} must be {bound}; got {value}")
 
 
+class Unfetched(InputError):
+    """Weights that are neither here nor to be had."""
+
+
 def unknown(what: str, asked: str, there: Iterable[str]) -> InputError:
     """`no signal 'aumm'; did you mean aum? There is: aum, confident, ...`"""
     there = sorted(there)

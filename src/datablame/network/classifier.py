@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from datablame.attention.head import Attentive
 from datablame.base import hashing, methods, processes, readers
-from datablame.base.errors import InputError
+from datablame.base.errors import InputError, Unfetched
 from datablame.base.shapes import Float, UInt8
 from datablame.dataset import Dataset
 from datablame.network.frozen import Frozen, published
@@ -132,7 +132,7 @@ def build(recipe: Recipe, data: Dataset, encoders: int = 1) -> Classifier:
     Several `encoders` stand side by side under one head: the mean of several nets.
     """
     with hashing.seeded("weights", recipe.seed):
-        every = [_encoder_of(recipe.model, data.shape) for _ in range(encoders)]
+        every = [encoder_of(recipe.model, data.shape) for _ in range(encoders)]
         encoder = every[0] if encoders == 1 else _Beside(every)
         head = methods.find("heads", recipe.head)(encoder.dim, len(data.classes))
     if isinstance(head, Attentive):
@@ -160,12 +160,33 @@ FROZEN = "frozen:"
 train."""
 
 
-def _encoder_of(model: str, shape: tuple[int, int, int]) -> nn.Module:
+def ready(model: str) -> None:
+    """Have the weights of an encoder that does not train, before anything long begins.
+
+    Raises InputError where they are neither here nor to be had.
+    """
+    if model.startswith(FROZEN):
+        encoder_of(model, (3, 64, 64))
+
+
+def encoder_of(model: str, shape: tuple[int, int, int]) -> nn.Module:
     """The encoder that a recipe's `model` names: `resnet9,width=0.5`, `mobilenet_v2`,
     `frozen:resnet50`, `frozen:runs/...`.
 
-    Raises InputError for a name that is nowhere, or a folder that holds no run.
+    Raises InputError for a name that is nowhere, weights that cannot be had, or a folder that holds
+    no run.
     """
+    try:
+        return _encoder_of(model, shape)
+    except Unfetched as error:
+        name = model.removeprefix(FROZEN).partition(",")[0]
+        named = f"{FROZEN if model.startswith(FROZEN) else ''}{name}"
+        raise InputError(
+            f"{error}; give a local file: --model {named},weights=path/to/{name}.pth"
+        ) from None
+
+
+def _encoder_of(model: str, shape: tuple[int, int, int]) -> nn.Module:
     if not model.startswith(FROZEN):
         return methods.find("models", spec(model))(shape)
     if not model.removeprefix(FROZEN).partition(",")[0]:
@@ -175,13 +196,13 @@ def _encoder_of(model: str, shape: tuple[int, int, int]) -> nn.Module:
         )
     name, options = methods.parse(model.removeprefix(FROZEN))
     if (Path(name) / "run.json").is_file():
-        run, source = (
-            readers.read_json(Path(name) / "run.json", recipe=dict),
-            Dataset.restore(Path(name) / "data" / "train"),
-        )
-        whole = trained(
-            Recipe.from_json(run["recipe"], name), source, Path(name) / "model.safetensors"
-        )
+        home = Path(name)
+        if not (home / "model.safetensors").exists() and (home / "folds" / "0").is_dir():
+            home = home / "folds" / "0"  # no model of it has seen all images
+        facts = readers.read_json(home / "run.json", recipe=dict)
+        source = Dataset.restore(home / "data" / "train")
+        recipe = Recipe.from_json(facts["recipe"], name)
+        whole = trained(recipe, source, home / "model.safetensors")
         mean, std = (tuple(part.flatten().tolist()) for part in (whole.mean, whole.std))
         return Frozen(whole.encoder, mean, std)
     if "/" in name:

@@ -20,7 +20,7 @@ from datablame.trace import observe
 
 LOOKED, GLANCE, TRIED = 6.0, 2.0, 0.5
 """Seconds that are timed for an estimate, before an audit begins, and for a number of threads."""
-LOOKS = 60
+LOOKS = 40
 """Steps that are timed at most."""
 
 

@@ -13,6 +13,7 @@ from datablame.base import files, processes, progress, readers
 from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.dataset import Dataset
+from datablame.network.classifier import FROZEN
 from datablame.recipe import Recipe
 from datablame.training.auto import settle
 from datablame.training.fit import trainer_of
@@ -43,6 +44,8 @@ class Plan:
     seeds: int = 0
     proof: int = 2
     first: bool = True
+    times: int = 1
+    """How many times the whole is done, with other seeds."""
 
     @property
     def crossed(self) -> bool:
@@ -70,7 +73,8 @@ class Plan:
         """Trainings, counted in passes of all epochs over the whole set."""
         whole = 0 if self.crossed else 1
         first = whole + (self.models - whole) * self._share
-        return first * self.first + self.proofs * (self._share if self.crossed else 1.0)
+        proof = self.proofs * (self._share if self.crossed else 1.0)
+        return self.times * (first * self.first + proof)
 
     @property
     def images(self) -> float:
@@ -82,14 +86,15 @@ class Plan:
     def seen(self) -> float:
         """Images that are only looked at, by models that are tested or that left them out."""
         each = self.tests or self.rows * (1 - self._share)
-        return each * (self.proofs + self.first) + self.rows * self.first * (self.recipe.folds > 1)
+        looked = self.rows * self.first * (self.recipe.folds > 1)
+        return self.times * (each * (self.proofs + self.first) + looked)
 
     def __str__(self) -> str:
         epochs = f"of {self.recipe.epochs} epochs"
         parts = [f"{self.models} training{'s' * (self.models > 1)} {epochs}"] if self.first else []
         if self.proofs:
             parts.append(f"{self.proofs} to prove" + ("" if self.first else f" {epochs}"))
-        return ", then ".join(parts)
+        return ", then ".join(parts) + (f", {self.times} times" if self.times > 1 else "")
 
 
 @dataclass(frozen=True, repr=False)
@@ -140,10 +145,12 @@ def estimate(plan: Plan, data: Dataset) -> Estimate:
 @contextlib.contextmanager
 def announced(plan: Plan, data: Dataset) -> Iterator[None]:
     """Say what will be done and how long it takes, and show progress of the whole."""
-    with processes.threads(best_threads(plan.recipe, data)):
-        cost, _ = step_cost(plan.recipe, data, GLANCE)
-    seconds = FIXED + BESIDES * cost * plan.images
-    progress.say(f"{plan}: about {progress.span(seconds)}")
+    seconds = 0.0
+    if not plan.recipe.model.startswith(FROZEN):  # whose features are made once, not each epoch
+        with processes.threads(best_threads(plan.recipe, data)):
+            cost, _ = step_cost(plan.recipe, data, GLANCE)
+        seconds = FIXED + BESIDES * cost * plan.images
+    progress.say(f"{plan}" + (f": about {progress.span(seconds)}" if seconds else ""))
     trained = plan.images - ASKED * plan.seen
     with progress.clock(trained, plan.models * plan.first + plan.proofs, seconds):
         yield

@@ -79,6 +79,7 @@ def audit(
     from datablame.base import files, methods
     from datablame.evaluation.retraining import retraining
     from datablame.exchange.objects import predictions
+    from datablame.network.classifier import ready
     from datablame.training.auto import settle
     from datablame.training.plan import Plan, announced, estimate, within
 
@@ -96,6 +97,7 @@ def audit(
         for name in names:
             if isinstance(name, str):
                 methods.find(room, name)
+    ready(recipe.model)
     data, test = splits(source, reading, noise, amount, recipe.seed, holdout=0.0)
     if retrain and test is None and recipe.folds == 0:
         raise InputError(

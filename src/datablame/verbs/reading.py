@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,10 +79,14 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
         room, known = "hub", ("image", "label", "truth", "limit", "size")
     else:
         if where.count("/") == 1 and all(where.split("/")) and not path.suffix:
+            near = _nearest(path)
             raise InputError(
-                f"there is no path {where}, seen from {Path.cwd()}; a set of the Hugging Face "
-                f"hub is named hub:{where}"
+                f"there is no path {where}, seen from {Path.cwd()}"
+                + (f"; did you mean {near}?" if near else "")
+                + f"; a set of the Hugging Face hub is named hub:{where}"
             )
+        if near := _nearest(path):
+            raise InputError(f"there is no path {where}; did you mean {near}?")
         raise InputError(
             f"there is no path {where}, and "
             f"{methods.unknown('source', where, ['digits', *presets()])}"
@@ -94,6 +99,18 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
             f"--{' --'.join(unfit)}"
         )
     return methods.find("sources", room)(where, split, **given)
+
+
+def _nearest(path: Path) -> Path | None:
+    """What is there and is called most like a path that is not; None where nothing is."""
+    known, missing = path, path.name
+    while not known.exists() and known.parent != known:
+        missing, known = known.name, known.parent
+    if not known.is_dir():
+        return None
+    there = [child.name for child in known.iterdir() if not child.name.startswith(".")]
+    close = difflib.get_close_matches(missing, there, n=1)
+    return known / close[0] if close else None
 
 
 def splits(

@@ -14,8 +14,9 @@ from datablame.verbs.opening import RunLike, flat, held, held_model, opened
 if TYPE_CHECKING:
     from datablame.evaluation.ablation import Ablation
     from datablame.evaluation.comparison import Comparison
+    from datablame.training.plan import Estimate
 else:
-    Ablation = Comparison = Any
+    Ablation = Comparison = Estimate = Any
 
 
 def retrain(
@@ -25,7 +26,9 @@ def retrain(
     remove: float | None = None,
     by: str = "blend",
     proof: int = 2,
-) -> Comparison:
+    minutes: float | None = None,
+    dry_run: bool = False,
+) -> Comparison | Estimate:
     """Retrain on the cleaned set, and with an equal number removed at random, and compare on the
     test set.
 
@@ -44,8 +47,14 @@ def retrain(
         The scores that --remove goes by: a name that `score` gave.
     proof
         Without a test set, on how many of the folds to try the cleaned set.
+    minutes
+        Train with as many seeds as fit into this.
+    dry_run
+        Only say what it would take: minutes, memory, disk.
     """
+    from datablame.base import progress
     from datablame.evaluation.retraining import retraining
+    from datablame.training.plan import Plan, announced, estimate
     from datablame.verdict import Verdict
 
     at_least(1, 1000, seeds=seeds)
@@ -54,11 +63,28 @@ def retrain(
             "--by goes with --remove; without it the verdict that stands there is tried"
         )
     with held(run) as run:
+
+        def planned(seeds: int) -> Plan:
+            tests = len(run.test) if run.test is not None else 0
+            return Plan(run.recipe, len(run.data), tests, seeds, proof, first=False)
+
+        if minutes is not None:
+            each = estimate(planned(1), run.data).minutes
+            seeds = int(minutes / each)
+            if seeds < 1:
+                raise InputError(
+                    f"{minutes:g} minutes are too few: one seed needs about {each:.1f}"
+                )
+            seeds = min(seeds, 1000)
+            progress.say(f"{minutes:g} minutes: {seeds} seeds")
+        if dry_run:
+            return estimate(planned(seeds), run.data)
         if remove is not None:
             verdict = judge(run, by, judge=f"remove,share={remove}")
         else:
             verdict = Verdict.read(run.path / "verdict.csv", run.data)
-        return retraining(run, verdict, seeds, proof)
+        with announced(planned(seeds), run.data):
+            return retraining(run, verdict, seeds, proof)
 
 
 def ablate(

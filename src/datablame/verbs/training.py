@@ -19,8 +19,9 @@ if TYPE_CHECKING:
     from datablame.analyses.memory import MemoryTest
     from datablame.dataset import Dataset
     from datablame.run import Run
+    from datablame.training.plan import Estimate
 else:
-    Dataset = MemoryTest = Run = Any
+    Dataset = Estimate = MemoryTest = Run = Any
 
 
 @overload
@@ -33,6 +34,8 @@ def train(
     amount: float = ...,
     subset: Subset = ...,
     seeds: Literal[1] = 1,
+    minutes: float | None = ...,
+    dry_run: Literal[False] = False,
     out: Path | str = ...,
     test: Dataset | None = ...,
 ) -> Run: ...
@@ -46,9 +49,26 @@ def train(
     amount: float = ...,
     subset: Subset = ...,
     seeds: int,
+    minutes: float | None = ...,
+    dry_run: Literal[False] = False,
     out: Path | str = ...,
     test: Dataset | None = ...,
 ) -> Run | MemoryTest: ...
+@overload
+def train(
+    data: Source,
+    *,
+    recipe: Recipe = ...,
+    reading: Reading = ...,
+    noise: str | None = ...,
+    amount: float = ...,
+    subset: Subset = ...,
+    seeds: int = ...,
+    minutes: float | None = ...,
+    dry_run: bool,
+    out: Path | str = ...,
+    test: Dataset | None = ...,
+) -> Run | MemoryTest | Estimate: ...
 @fields_as_keywords
 def train(
     data: Source,
@@ -59,12 +79,15 @@ def train(
     amount: Amount = AMOUNT,
     subset: Annotated[Subset, Parameter(name="*", group=PART)] = Subset(),
     seeds: int = 1,
+    minutes: float | None = None,
+    dry_run: bool = False,
     out: Path | str = Path("runs"),
     test: Annotated[Dataset | None, Parameter(parse=False)] = None,
-) -> Run | MemoryTest:
+) -> Run | MemoryTest | Estimate:
     """Train a model while recording what it says of every example; resumes if it was interrupted.
 
-    Returns the run; with several `seeds`, mean and standard deviation of their test accuracy.
+    Returns the run; with several `seeds`, mean and standard deviation of their test accuracy; with
+    `dry_run`, an estimate of what it would take.
     Raises InputError where source, model and trainer do not fit, before anything is written, and
     RunError where the loss stops being finite.
 
@@ -80,14 +103,21 @@ def train(
         Train this number of times, from the recipe's seed on, each with its own draw of --examples,
         and report mean and standard deviation of the accuracy; what is trained is not trained
         again.
+    minutes
+        Choose epochs and width of the net so that it takes about this long.
+    dry_run
+        Only say what it would take: minutes, memory, disk.
     out
         Folder under which the run's own folder is made.
     test
         The test set, where `data` is a Dataset; by default a part of `data` is held out.
     """
     from datablame.base import files
+    from datablame.network.classifier import ready
     from datablame.training import auto
+    from datablame.training.plan import Plan, announced, estimate, within
 
+    ready(recipe.model)
     at_least(1, 1000, seeds=seeds)
     files.refuse_inside(out, data)
     if test is not None:
@@ -97,7 +127,19 @@ def train(
         train_set, test_set = splits(data, reading, noise, amount, seed)
         part = chosen(train_set, subset, seed, str(data))
         settled = auto.settle(recipe.but(seed=seed), part, test_set is not None)
-        runs.append(made(settled, part, test_set, out))
+
+        def planned(
+            settled: Recipe, rows: int = len(part), tests: int = len(test_set or ())
+        ) -> Plan:
+            return Plan(settled, rows, tests, times=seeds)
+
+        if minutes is not None:
+            asked = recipe.but(seed=seed, folds=settled.folds)
+            settled = within(minutes, asked, part, Path(out), planned)
+        if dry_run:
+            return estimate(planned(settled), part)
+        with announced(dataclasses.replace(planned(settled), times=1), part):
+            runs.append(made(settled, part, test_set, out))
     if seeds == 1:
         return runs[0]
     from datablame.analyses.memory import MemoryTest

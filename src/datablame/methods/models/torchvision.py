@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from datablame.base import files, readers
-from datablame.base.errors import InputError, unknown
+from datablame.base.errors import InputError, Unfetched, unknown
 from datablame.base.shapes import Float
 
 SMALL = 64
@@ -86,10 +86,7 @@ def _weighted(make: object, name: str, weights: str) -> nn.Module:
             f"weights of {name}", weights, models.get_model_weights(name).__members__
         ) from None
     except OSError as error:
-        raise InputError(
-            f"the weights {weights} of {name} cannot be fetched ({error}); give a local "
-            f"file: weights=path/to/{name}.pth"
-        ) from None
+        raise Unfetched(f"the weights {weights} of {name} cannot be fetched ({error})") from None
 
 
 def _behead(net: nn.Module) -> int:
