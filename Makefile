@@ -37,7 +37,7 @@ lint: install
 	$(BIN)/pyright
 
 demo: install
-	$(BIN)/datablame audit digits --noise uniform --amount 0.1 --seeds 5
+	$(BIN)/datablame audit digits --noise pair --amount 0.2
 
 bench: install
 	$(BIN)/pip install --quiet --editable '.[bench]'

@@ -169,3 +169,27 @@ def test_each_promise_of_security_has_its_test():
     there = "".join(path.read_text() for path in (ROOT / "tests").glob("test_*.py"))
     assert len(names) > 25
     assert {name for name in names if f"def {name}(" not in there} == set()
+
+
+@pytest.mark.slow
+def test_the_readmes_card_is_the_demos(tmp_path):
+    """The same lines and words, and numbers within the intervals that it tells."""
+    words = ["digits", "--noise", "pair", "--amount", "0.2"]
+    assert "audit " + " ".join(words) in (ROOT / "Makefile").read_text()
+    run = verbs.audit("digits", noise="pair", amount=0.2, out=tmp_path)
+    shown = next(b for b in blocks("README.md", "") if b.startswith("table "))
+    then, now = ([line[:11].strip() for line in card.splitlines()] for card in (shown, run.card))
+    assert then == now
+    told = dict(zip(then, (line[11:] for line in shown.splitlines()), strict=True))
+    facts = run.to_json()
+    low, high = map(int, re.search(r"interval (\d+) to (\d+)", told["estimate"]).groups())
+    assert low <= facts["wrong_estimate"] <= high
+    assert low <= facts["suspects"] <= high
+    low, high = map(
+        float, re.search(r"interval ([+-][\d.]+) to ([+-][\d.]+)", told["cleaning"]).groups()
+    )
+    assert low <= 100 * facts["comparison"]["gain"][0] <= high
+    assert told["cleaning"].startswith(facts["comparison"]["conclusion"] + ":")
+    assert told["data"] == facts["data"]
+    roc = float(re.search(r"ROC-AUC ([\d.]+)", told["ranking"])[1])
+    assert facts["roc_auc"] == pytest.approx(roc, abs=0.005)

@@ -488,7 +488,7 @@ def test_one_odd_file_never_ends_a_set(photos, tmp_path, capfd):
     assert sorted(re.findall(r"\w+/\w+\.\w{3}", table)) == sorted(names)
     assert Run(run.path).data.aside == data.aside
     verbs.judge(run)
-    assert "cannot be read: see unreadable.csv" in verbs.report(run).read_text()
+    assert "not read: 8 cannot be read; see unreadable.csv" in verbs.report(run).read_text()
     assert "not read   8 cannot be read: see unreadable.csv" in run.card
 
 

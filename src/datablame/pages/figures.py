@@ -6,12 +6,14 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
 from datablame.base import files
 from datablame.dataset import Dataset
+from datablame.exchange.sets import original
 from datablame.run import Run
 
 INK, GREY, BLUE, RED, GREEN, ORANGE = (
@@ -69,6 +71,22 @@ def as_data(image: bytes, kind: str = "png") -> str:
 def picture(data: Dataset, row: int, side: int = 96) -> str:
     """One image as PNG data, enlarged to at least `side` pixels."""
     return as_data(encoded(thumbnail(data, row, side)))
+
+
+def large(data: Dataset, row: int, side: int = 512) -> str:
+    """One image as data, at the size of the user's own file up to `side` pixels; as it was read
+    where there is no file.
+    """
+    from PIL import Image, ImageOps
+
+    content = original(data, row, Path(data.root)) if data.root else None
+    if content is None:
+        return picture(data, row, 256)
+    with Image.open(io.BytesIO(content)) as image:
+        image.draft("RGB", (2 * side, 2 * side))
+        upright = ImageOps.exif_transpose(image).convert("RGB")
+    upright.thumbnail((side, side))
+    return as_data(encoded(upright, "jpeg"), "jpeg")
 
 
 def thumbnail(data: Dataset, row: int, side: int = 96):  # noqa: ANN201 - a PIL image

@@ -43,6 +43,8 @@ def retraining(run: Run) -> Section | None:
         "retraining",
         sentence=facts["sentence"],
         held_out=len(run.test) if run.test is not None and held_out else 0,
+        folds=len(facts["runs"]["before"]) // len(facts["before"]) if run.cross_fitted else 0,
+        tested=facts["test_images"],
         planted=run.data.noise is not None,
         figure=figure(run, "retraining", draw, 6, 2.8),
     )

@@ -29,7 +29,7 @@ def summary(run: Run) -> Section | None:
         tiles.append(
             (f"{100 * gain['gain'][0]:+.2f}", f"points of test accuracy: {gain['conclusion']}")
         )
-    tiles += [
-        (f"{count:,}", f"{why}: see unreadable.csv") for why, count in run.data.not_read.items()
-    ]
+    if lost := run.data.not_read:
+        told = ", ".join(f"{count:,} {why}" for why, count in lost.items())
+        tiles.append((f"{sum(lost.values()):,}", f"not read: {told}; see unreadable.csv"))
     return Section("Summary", rendered("summary", tiles=tiles), 0)

@@ -9,7 +9,7 @@ from torch import Tensor
 from datablame.base import files, methods
 from datablame.base.shapes import Int
 from datablame.pages.contact_sheet import GAP, SIDE, ContactSheet, square
-from datablame.pages.figures import GREEN, RED, Section, picture
+from datablame.pages.figures import GREEN, RED, Section, large, picture
 from datablame.pages.templating import rendered
 from datablame.run import Run
 from datablame.verdict import ACTS, ASK, Verdict
@@ -37,7 +37,12 @@ def suspects(run: Run) -> Section | None:
         title, why = REVIEW
     tiles = ([_tile(run, verdict, row) for row in rows.tolist()] for rows in (worst, hard))
     html = rendered(
-        "suspects", **dict(zip(("worst", "hard"), tiles, strict=True)), title=title, why=why
+        "suspects",
+        **dict(zip(("worst", "hard"), tiles, strict=True)),
+        title=title,
+        why=why,
+        shown=len(worst),
+        suspects=len(verdict.suspects),
     )
     return Section("Worst suspects", html, 10)
 
@@ -46,14 +51,20 @@ def _tile(run: Run, verdict: Verdict, row: int) -> dict[str, Any]:
     """What the template shows of one suspect."""
     data, proposed = run.data, int(verdict.proposed[row])
     known = data.truth is not None and int(data.truth[row]) >= 0
+    name, given = data.name(row), data.classes[data.labels[row]]
     return {
+        "id": f"image-{row}",
+        "large": large(data, row),
+        "alt": f"{name}, given as {given}"
+        + (f", proposed {data.classes[proposed]}" if proposed >= 0 else ""),
+        "file": name.rpartition("/")[2],
         "act": ACTS[verdict.act[row]],
         "picture": picture(data, row),
-        "given": data.classes[data.labels[row]],
+        "given": given,
         "proposed": data.classes[proposed] if proposed >= 0 else None,
         "probability": float(verdict.probability[row]),
         "truth": data.classes[int(data.truth[row])] if known else None,  # type: ignore[index]  # known
-        "name": data.name(row),
+        "name": name,
     }
 
 
