@@ -20,8 +20,8 @@ from datablame.trace import observe
 
 LOOKED, GLANCE, TRIED = 6.0, 2.0, 0.5
 """Seconds that are timed for an estimate, before an audit begins, and for a number of threads."""
-LOOKS = 40
-"""Steps that are timed at most."""
+LOOKS, TOGETHER = 40, 6
+"""Steps that are timed at most, and by several processes."""
 
 
 def step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[float, int]:
@@ -33,7 +33,8 @@ def step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[fl
     head, times = attentive(model), []
     memory = data.batch(hashing.some(len(data), head.how.size, "calibration"))[0] if head else None
     began = time.perf_counter()
-    for step in range(LOOKS):
+    together = processes.size() > 1  # each must make as many steps as the others
+    for step in range(TOGETHER if together else LOOKS):
         start = time.perf_counter()
         index = hashing.permutation(len(data), "calibration", step)[: recipe.batch_size]
         images, labels = data.batch(index)
@@ -46,7 +47,7 @@ def step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[fl
         if processes.device().type == "cuda":
             torch.cuda.synchronize()
         times.append((time.perf_counter() - start) / len(index))
-        if step > 2 and time.perf_counter() - began > looked:
+        if step > 2 and not together and time.perf_counter() - began > looked:
             break
     size = sum(p.numel() * p.element_size() for p in model.parameters())
     return statistics.median(times[1:]), size

@@ -52,7 +52,7 @@ def retrain(
     dry_run
         Only say what it would take: minutes, memory, disk.
     """
-    from datablame.base import progress
+    from datablame.base import processes, progress
     from datablame.evaluation.retraining import retraining
     from datablame.training.plan import Plan, announced, estimate
     from datablame.verdict import Verdict
@@ -69,7 +69,7 @@ def retrain(
             return Plan(run.recipe, len(run.data), tests, seeds, proof, first=False)
 
         if minutes is not None:
-            each = estimate(planned(1), run.data).minutes
+            each = processes.agree(estimate(planned(1), run.data).minutes)
             seeds = int(minutes / each)
             if seeds < 1:
                 raise InputError(
