@@ -352,6 +352,12 @@ def test_a_rare_group_is_found():
     assert (groups(curves[:6], None) == 0).all(), "a class too small to divide is one group"
 
 
+def test_a_class_of_like_examples_has_no_directions():
+    same = np.ones((6, 4), "float32")
+    assert groups(same, same, 2).tolist() in ([-1] * 6, [0] * 6)
+    assert groups(same[:1], None).shape == (1,)
+
+
 def test_like_curves_are_near_on_the_map():
     generator = np.random.default_rng(0)
     kind = np.arange(90) % 3

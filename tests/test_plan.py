@@ -82,7 +82,9 @@ def test_dry_runs_say_the_plan_and_write_nothing(command, tmp_path, capsys):
 
 def test_minutes_of_train_choose_epochs(monkeypatch, tmp_path):
     monkeypatch.setattr(plan, "step_cost", lambda *_: (1e-4, 1))
-    run = verbs.train(blobs(60), recipe=TINY.but(epochs=0), minutes=0.06, out=tmp_path)
+    run = verbs.train(
+        blobs(60), recipe=TINY.but(epochs=0), minutes=(plan.FIXED + 0.3) / 60, out=tmp_path
+    )
     assert auto.settle(TINY.but(epochs=0), blobs(60)).epochs == 40
     assert 4 <= run.recipe.epochs < 40
 

@@ -17,10 +17,15 @@ STEPS = 650
 
 
 def _components(values: Float[np.ndarray, "n d"], count: int) -> Float[np.ndarray, "n c"]:
-    """The first principal components, all divided by the spread of the first."""
+    """The first principal components, all divided by the spread of the first; zeros where all
+    examples are alike, such as the only one of a class.
+    """
     from sklearn.decomposition import PCA
 
-    found = PCA(min(count, *values.shape), random_state=0).fit_transform(values.astype("float64"))
+    count = min(count, *values.shape)
+    if len(values) < 2 or not np.ptp(values, axis=0).any():
+        return np.zeros((len(values), count))
+    found = PCA(count, random_state=0).fit_transform(values.astype("float64"))
     return found / max(float(found[:, 0].std()), 1e-12)
 
 
