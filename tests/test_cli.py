@@ -263,7 +263,7 @@ def test_an_interrupted_command_says_how_to_resume(tmp_path):
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread; a shell starts background jobs with the signal ignored
     )
-    wait_for(lambda: list(tmp_path.glob("digits-*/progress.safetensors")))
+    wait_for(lambda: list(tmp_path.glob("digits-*/folds/1/run.json")))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130
@@ -272,7 +272,8 @@ def test_an_interrupted_command_says_how_to_resume(tmp_path):
     )
     again = shell(*arguments)
     assert again.returncode == 0
-    assert "resuming" in again.stderr
+    assert "model 1 of 4" not in again.stderr, "what is done is kept"
+    assert "model 3 of 4" in again.stderr
 
 
 def wait_for(ready, seconds=60):
@@ -289,7 +290,7 @@ def test_killed_runs_resume_to_the_same_bytes(tmp_path):
     """
     arguments = ["audit", "digits", "--epochs", "8", "--no-retrain"]
     assert shell(*arguments, "--out", tmp_path / "whole").returncode == 0
-    moments = ("digits-*/progress.safetensors", "digits-*/folds/1/trace", "digits-*/scores")
+    moments = ("digits-*/folds/0/trace", "digits-*/folds/1/trace", "digits-*/scores")
     for number, moment in enumerate(moments):
         out = tmp_path / str(number)
         process = subprocess.Popen(

@@ -31,12 +31,16 @@ def step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[fl
     model = build(recipe, data).train()
     optimizer = optimizer_of(model, recipe)
     head, times = attentive(model), []
-    memory = data.batch(hashing.some(len(data), head.how.size, "calibration"))[0] if head else None
+    memory = None
+    if head:  # of which each process encodes its part
+        drawn = hashing.some(len(data), head.how.size, "calibration")
+        memory = data.batch(processes.shard(drawn))[0]
     began = time.perf_counter()
     together = processes.size() > 1  # each must make as many steps as the others
     for step in range(TOGETHER if together else LOOKS):
         start = time.perf_counter()
-        index = hashing.permutation(len(data), "calibration", step)[: recipe.batch_size]
+        batch = hashing.permutation(len(data), "calibration", step)[: recipe.batch_size]
+        index = processes.shard(batch)
         images, labels = data.batch(index)
         with processes.autocast(recipe.precision):
             logits = model(augment(images, index, recipe.augment, "calibration"), memory)
@@ -46,7 +50,7 @@ def step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[fl
         observe(logits, labels)
         if processes.device().type == "cuda":
             torch.cuda.synchronize()
-        times.append((time.perf_counter() - start) / len(index))
+        times.append((time.perf_counter() - start) / len(batch))
         if step > 2 and not together and time.perf_counter() - began > looked:
             break
     size = sum(p.numel() * p.element_size() for p in model.parameters())
