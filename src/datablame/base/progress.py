@@ -170,7 +170,7 @@ def clock(total: float, parts: int, seconds: float) -> Iterator[None]:
     """Show progress of a whole command: so much work in so many trainings, about so many
     seconds.
     """
-    _Current.clock = Clock(total, parts, seconds)
+    _Current.clock, _Current.told = Clock(total, parts, seconds), 0.0
     try:
         yield
     finally:
