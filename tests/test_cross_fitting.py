@@ -196,3 +196,11 @@ def test_no_folds_and_no_test_set_leave_nothing_to_prove_on(tmp_path):
 def test_a_held_out_part_is_asked_for(tmp_path):
     run = verbs.audit(blobs(60), recipe=TINY, holdout=0.2, retrain=False, out=tmp_path)
     assert (len(run.data), len(run.test), run.cross_fitted) == (48, 12, False)
+
+
+def test_a_line_of_the_log_that_lacks_a_number_is_damage(audited, tmp_path):
+    shutil.copytree(audited.path, tmp_path / "run")
+    path = tmp_path / "run" / "log.jsonl"
+    path.write_text(path.read_text().replace('"train_error"', '"train_errr"', 1))
+    with pytest.raises(InputError, match=r"log\.jsonl is damaged \('train_error' is missing"):
+        verbs.report(tmp_path / "run")

@@ -181,9 +181,6 @@ def test_issues_without_pandas_are_an_arrow_table(monkeypatch):
     data, p = _predicted()
     run = db.find(data.labels.numpy(), p)
 
-    def missing(self):
-        raise ModuleNotFoundError("no pandas")
-
     table = parquet.read_table(run.path / "examples.parquet")
     monkeypatch.setattr("datablame.run.read_table", lambda _: _NoPandas(table))
     assert isinstance(run.issues, _NoPandas)

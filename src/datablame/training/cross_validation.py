@@ -64,10 +64,11 @@ def cross_fit(run: Run) -> None:
     if run.finished:
         return
     cross_validate(run)
-    for fold in folds(run):
+    every = folds(run)
+    for fold in every:
         accuracy(fold.run)
     with progress.stage("unite the folds"):
-        _unite(run)
+        _unite(run, every)
     run.finish()
 
 
@@ -97,9 +98,8 @@ def spread(run: Run, values: list[Tensor], every: list[Fold]) -> Tensor:
     return total / count
 
 
-def _unite(run: Run) -> None:
+def _unite(run: Run, every: list[Fold]) -> None:
     """The trace of all examples, temperatures of classes, and the log: means over the folds."""
-    every = folds(run)
     for name in every[0].run.trace:
         _unite_channel(run, every, name)
     kept = [fold.run.path / "class_temperature.npy" for fold in every]
