@@ -263,7 +263,7 @@ def test_an_interrupted_command_says_how_to_resume(tmp_path):
         text=True,
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - one thread; a shell starts background jobs with the signal ignored
     )
-    wait_for(lambda: list(tmp_path.glob("digits-*/folds/0/model.safetensors")))
+    wait_for(lambda: list(tmp_path.glob("digits-*/folds/1/trace")))
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130

@@ -61,7 +61,7 @@ def examine(run: Path) -> dict[str, Any]:
     """
     read_json(run / "run.json", format=int, recipe=dict, fingerprint=str)
     damaged, missing, count = [], [], 0
-    homes = [run, *sorted(path.parent for path in run.glob("folds/*/run.json"))]
+    homes = sorted(path.parent for path in run.rglob("run.json"))  # its folds, and its proof
     for home in homes:
         if (home / MANIFEST).exists() and not manifest(home):
             damaged.append(f"{home / MANIFEST}: the other files of this folder cannot be checked")
