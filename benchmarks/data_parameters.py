@@ -28,7 +28,7 @@ from datablame.data.subset import Subset
 from datablame.dynamics.groups import flat_map
 from datablame.network.classifier import build
 from datablame.optimization.data_parameters import DataParameters, Temperatures
-from datablame.optimization.state import optimizer_of
+from datablame.optimization.sgd import SGD
 from datablame.verbs.reading import planted
 
 UNIFORM = "uniform 40 %"
@@ -73,7 +73,7 @@ def cost() -> str:
     recipe = db.Recipe(model="resnet9,width=0.25", batch_size=128, epochs=12)
     model = build(recipe, traces.cifar().take(torch.arange(128)))
     model.train()
-    optimizer = optimizer_of(model, recipe)
+    optimizer = SGD(model, recipe)
     images, labels = torch.rand(128, 3, 32, 32), torch.arange(128) % 10
     spent: dict[str, list[float]] = {}
 

@@ -226,7 +226,9 @@ def ranking_table(draws: int) -> list[list[str]]:
     lines = []
     for name, cells in found.items():
         table = np.array(cells)
-        ahead = results.told(list(table[:, 0] - first[:, 0]), 3) if name != next(iter(found)) else ""
+        ahead = (
+            results.told(list(table[:, 0] - first[:, 0]), 3) if name != next(iter(found)) else ""
+        )
         means = [f"{x:.3f}" for x in table.mean(0)]
         lines.append([name, *means[:1], ahead, *means[1:]])
     return lines
@@ -235,7 +237,9 @@ def ranking_table(draws: int) -> list[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--before", type=Path, help="checkout of an earlier commit")
-    parser.add_argument("--only", nargs="*", default=["photographs", "ranking", "digits", "demo", "plan"])
+    parser.add_argument(
+        "--only", nargs="*", default=["photographs", "ranking", "digits", "demo", "plan"]
+    )
     asked = parser.parse_args()
     checkouts = {"before": asked.before.resolve()} if asked.before else {}
     checkouts["now"] = Path(__file__).parents[1].resolve()

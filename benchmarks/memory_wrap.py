@@ -22,7 +22,7 @@ import datablame as db
 from datablame.base import hashing
 from datablame.inference.memory import MemoryBank
 from datablame.network.classifier import build
-from datablame.optimization.state import optimizer_of
+from datablame.optimization.sgd import SGD
 from datablame.verbs.reading import planted
 
 HEADS = {"plain": "linear", "memory": "memory", "Memory Wrap": "memory_wrap"}
@@ -68,7 +68,7 @@ def steps(encoders: list[str]) -> str:
         ways: dict[str, Callable[[], object]] = {}
         for name, head in HEADS.items():
             model = build(recipe.but(head=head), data).train()
-            optimizer = optimizer_of(model, recipe)
+            optimizer = SGD(model, recipe)
 
             def step(model=model, optimizer=optimizer, head=head) -> None:
                 if head == "linear":

@@ -1,7 +1,10 @@
 """The loop: resumed equals uninterrupted, schedules, precision, augmentation, and what stops it."""
 
+import copy
 import dataclasses
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +19,7 @@ from datablame.label_quality.out_of_sample import heldout
 from datablame.optimization import loop, state
 from datablame.optimization.augment import augment
 from datablame.optimization.schedules import SCHEDULES, schedule
+from datablame.optimization.sgd import SGD
 from datablame.training import auto, plan
 from datablame.training.cross_validation import parts
 from datablame.training.fit import fit
@@ -178,10 +182,54 @@ def test_batches_cover_the_order_and_leave_no_crumb():
 def test_weight_decay_spares_biases_and_norms():
     from datablame.network.classifier import build
 
-    decayed, free = state.parameters(build(auto.settle(TINY, blobs()), blobs()), 0.1)
-    assert {p.ndim for p in decayed["params"]} == {2}
-    assert {p.ndim for p in free["params"]} == {1}
+    recipe = auto.settle(TINY, blobs()).but(weight_decay=0.1)
+    decayed, free = SGD(build(recipe, blobs()), recipe).param_groups
+    assert decayed["weight_decay"] == 0.1
     assert free["weight_decay"] == 0
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert all(p.ndim == 1 for p in free["params"])
+
+
+@pytest.mark.parametrize("momentum", [0.9, 0.0])
+def test_steps_are_those_of_torchs_optimizer(momentum):
+    """Five steps at changing rates, beside torch.optim.SGD, to the bit."""
+    ours = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.BatchNorm1d(4))
+    theirs = copy.deepcopy(ours)
+    recipe = Recipe(lr=0.1, momentum=momentum, weight_decay=0.01)
+    mine = SGD(ours, recipe)
+    peer = torch.optim.SGD(
+        [
+            {"params": [theirs[0].weight], "weight_decay": 0.01},
+            {"params": [theirs[0].bias, theirs[1].weight, theirs[1].bias], "weight_decay": 0.0},
+        ],
+        lr=0.1,
+        momentum=momentum,
+        nesterov=momentum > 0,
+        fused=True,
+    )
+    for step in range(5):
+        x = torch.randn(8, 5, generator=torch.Generator().manual_seed(step))
+        mine.lr = 0.1 / (1 + step)
+        for group in peer.param_groups:
+            group["lr"] = mine.lr
+        for net, optimizer in ((ours, mine), (theirs, peer)):
+            optimizer.zero_grad()
+            net(x).square().mean().backward()
+            optimizer.step()
+    for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_training_imports_no_compiler():
+    """torch._dynamo takes a second or two of every command that pulls it in."""
+    code = (
+        "import sys, datablame as db; from datablame.optimization.sgd import SGD; import torch;"
+        "net = torch.nn.Linear(2, 2); s = SGD(net, db.Recipe(lr=0.1)); net(torch.ones(1, 2)).sum()"
+        ".backward(); s.step(); s.zero_grad(); import datablame.pages.report, datablame.analyses.memory;"
+        "print([n for n in ('torch._dynamo', 'torchvision', 'sympy') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_augmentation_is_drawn_by_row():

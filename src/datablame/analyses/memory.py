@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
-from torchvision.transforms.functional import gaussian_blur
 
 from datablame.attention.head import attentive
 from datablame.base import files, hashing, methods, processes, progress, readers
@@ -223,6 +222,8 @@ def heatmaps(found: MemoryView, query: int, baseline: str = "white") -> tuple[li
 
 
 def _blurred(images: Float[Tensor, "n C H W"]) -> Float[Tensor, "n C H W"]:
+    from torchvision.transforms.functional import gaussian_blur
+
     sigma = max(images.shape[2:]) / 8
     kernel = min(2 * round(2 * sigma) + 1, 2 * min(images.shape[2:]) - 1)
     return gaussian_blur(images, [kernel, kernel], [sigma, sigma])

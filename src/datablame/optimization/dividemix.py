@@ -20,7 +20,8 @@ from datablame.base.shapes import Float, Int
 from datablame.network.classifier import Classifier, build, joined
 from datablame.optimization.augment import augment
 from datablame.optimization.schedules import schedule
-from datablame.optimization.state import TrainingState, optimizer_of
+from datablame.optimization.sgd import SGD
+from datablame.optimization.state import TrainingState
 from datablame.run import Run
 
 
@@ -75,7 +76,7 @@ class Pair:
         self.nets = [
             build(alone.but(seed=seed_of("net", recipe.seed, k) % 2**31), data) for k in range(2)
         ]
-        self.optimizers = [optimizer_of(net, recipe) for net in self.nets]
+        self.optimizers = [SGD(net, recipe) for net in self.nets]
         self.losses = torch.zeros(2, mix.smooth, len(data), device=processes.device())
         self.probability = torch.ones(2, len(data), device=processes.device())
         self.state = TrainingState(

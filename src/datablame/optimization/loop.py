@@ -18,7 +18,8 @@ from datablame.network.classifier import Classifier, build
 from datablame.optimization.augment import augment
 from datablame.optimization.data_parameters import Temperatures
 from datablame.optimization.schedules import schedule
-from datablame.optimization.state import TrainingState, look, optimizer_of
+from datablame.optimization.sgd import SGD
+from datablame.optimization.state import TrainingState, look
 from datablame.recipe import Recipe
 from datablame.run import Run
 
@@ -32,7 +33,7 @@ def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
     """
     data, recipe = run.data, run.recipe
     model = build(recipe, data)
-    optimizer = optimizer_of(model, recipe)
+    optimizer = SGD(model, recipe)
     channels, tensors = (temperatures.channels, temperatures.tensors) if temperatures else ((), {})
     state = TrainingState(run, [(model, optimizer)], channels, tensors)
     says = _spoken(run, model)

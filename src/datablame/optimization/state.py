@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +17,7 @@ from datablame.base.hashing import batches
 from datablame.dataset import Dataset
 from datablame.network.classifier import Classifier
 from datablame.optimization.checkpoints import kept_epochs
-from datablame.recipe import Recipe
+from datablame.optimization.sgd import SGD
 from datablame.run import Run
 from datablame.trace import Recorder
 
@@ -35,7 +36,7 @@ class TrainingState:
     def __init__(
         self,
         run: Run,
-        nets: Sequence[tuple[nn.Module, torch.optim.Optimizer]],
+        nets: Sequence[tuple[nn.Module, SGD]],
         more: Sequence[str] = (),
         tensors: dict[str, Tensor] | None = None,
     ):
@@ -53,15 +54,14 @@ class TrainingState:
     def rate(self, rate: float) -> None:
         """Set the learning rate of every net."""
         for _, optimizer in self.nets:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
+            optimizer.lr = rate
 
-    def step(self, model: nn.Module, optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+    def step(self, model: nn.Module, optimizer: SGD, loss: Tensor) -> None:
         """One step down the loss, of which this process holds its part."""
         optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         processes.sum_gradients(model)
-        self.scaler.step(optimizer)
+        self.scaler.step(cast(torch.optim.Optimizer, optimizer))
         self.scaler.update()
 
     def close(self, epoch: int, losses: Tensor, model: Classifier) -> None:
@@ -94,13 +94,10 @@ class TrainingState:
         kept = {f"own/{name}": tensor for name, tensor in self.tensors.items()}
         for turn, (model, optimizer) in enumerate(self.nets):
             kept |= {f"{turn}/model/{name}": tensor for name, tensor in model.state_dict().items()}
-            momenta = {
-                i: s.get("momentum_buffer") for i, s in optimizer.state_dict()["state"].items()
-            }
             kept |= {
-                f"{turn}/momentum/{i}": momentum
-                for i, momentum in momenta.items()
-                if momentum is not None
+                f"{turn}/momentum/{i}": optimizer.momenta[weight]
+                for i, weight in enumerate(optimizer.weights)
+                if weight in optimizer.momenta
             }
         facts = {
             "epoch": str(epoch + 1),
@@ -127,12 +124,9 @@ class TrainingState:
             self.tensors[name].copy_(tensor)
         for turn, (model, optimizer) in enumerate(self.nets):
             model.load_state_dict(_under(kept, f"{turn}/model/"))
-            weights = [weight for group in optimizer.param_groups for weight in group["params"]]
             for i, momentum in _under(kept, f"{turn}/momentum/").items():
-                weight = weights[int(i)]  # a fused step wants both in one memory format
-                optimizer.state[weight]["momentum_buffer"] = torch.empty_like(weight).copy_(
-                    momentum
-                )
+                weight = optimizer.weights[int(i)]  # a fused step wants both in one memory format
+                optimizer.momenta[weight] = torch.empty_like(weight).copy_(momentum)
         self.scaler.load_state_dict(readers.parse_json(facts["scaler"], path))
         progress.say(f"resuming {run.path} after epoch {facts['epoch']} of {run.recipe.epochs}")
         return int(facts["epoch"])
@@ -148,25 +142,6 @@ def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 def _mark(run: Run) -> str:
     return run.recipe.hash(run.about["fingerprint"])
-
-
-def optimizer_of(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        parameters(model, recipe.weight_decay),
-        recipe.lr,
-        recipe.momentum,
-        nesterov=recipe.momentum > 0,
-        fused=True,
-    )
-
-
-def parameters(model: nn.Module, decay: float) -> list[dict[str, object]]:
-    """Matrices and filters with weight decay; biases and the weights of normalisation without."""
-    every = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in every if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in every if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 @torch.inference_mode()

@@ -13,7 +13,7 @@ from datablame.base import hashing, processes, progress
 from datablame.dataset import Dataset
 from datablame.network.classifier import build
 from datablame.optimization.augment import augment
-from datablame.optimization.state import optimizer_of
+from datablame.optimization.sgd import SGD
 from datablame.recipe import Recipe
 from datablame.run import Run
 from datablame.trace import observe
@@ -29,7 +29,7 @@ def step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[fl
     since another program beside them makes some of them long.
     """
     model = build(recipe, data).train()
-    optimizer = optimizer_of(model, recipe)
+    optimizer = SGD(model, recipe)
     head, times = attentive(model), []
     memory = None
     if head:  # of which each process encodes its part

@@ -16,7 +16,8 @@ from datablame.dataset import Dataset
 from datablame.inference.features import encoded, is_frozen
 from datablame.linear_probe.optimum import Basis, Problem, optimum, theta_of, through
 from datablame.network.classifier import Classifier, build
-from datablame.optimization.state import TrainingState, optimizer_of
+from datablame.optimization.sgd import SGD
+from datablame.optimization.state import TrainingState
 from datablame.optimization.trainer import Trainer
 from datablame.recipe import Recipe
 from datablame.run import Run
@@ -44,7 +45,7 @@ class linear_probe(Trainer):
     def fit(self, run: Run) -> Classifier:
         recipe, data = run.recipe, run.data
         model = build(recipe, data)
-        state = TrainingState(run, [(model, optimizer_of(model, recipe))])
+        state = TrainingState(run, [(model, SGD(model, recipe))])
         problem = Problem.of(run, encoded(model, data))
         with progress.stage("basis"):
             basis = Basis.of(problem)
