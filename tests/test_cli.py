@@ -228,7 +228,7 @@ def test_a_dry_run_only_estimates(capsys, tmp_path):
     code, out, _ = call(capsys, "audit", "digits", "--dry-run", "--out", tmp_path)
     assert code == 0
     assert re.match(
-        r"4 trainings of 40 epochs, then 4 to prove: about .*(s|min).* of memory, .* of disk", out
+        r"4 trainings of 25 epochs, then 4 to prove: about .*(s|min).* of memory, .* of disk", out
     )
     assert not list(tmp_path.iterdir())
 

@@ -51,7 +51,7 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
     settled = recipe.but(
         model=model,
         augment=aug,
-        epochs=recipe.epochs or min(max(seen // len(data), 10), 40),
+        epochs=recipe.epochs or min(max(seen // len(data), 10), 25),
         batch_size=recipe.batch_size
         or (64 if len(data) < 5_000 else 128 if len(data) < 50_000 or not fast else 512),
         lr=recipe.lr or (0.01 if "weights=" in model else 0.1),
