@@ -112,7 +112,7 @@ def dataset(case: Case) -> db.Dataset:
 def made(case: Case, rows: int | None = None) -> db.Run:
     """The run of a case, trained or found."""
     data = dataset(case)
-    recipe = db.Recipe()
+    recipe = db.Recipe(epochs=25) if case.of == "cifar" else db.Recipe(epochs=40)
     if case.probe:
         recipe = db.Recipe(model=f"frozen:{encoder()}", trainer="linear_probe")
     return db.train(data, recipe=recipe, reading=db.Reading(holdout=0.0), out=HOME / "runs")
@@ -123,4 +123,10 @@ if __name__ == "__main__":
     for name, case in (CHOSE | LAST).items():
         run = made(case)
         wrong = run.data.wrong
-        print(name, run.path, 0 if wrong is None else int(wrong.sum()), run.heldout_agreement, flush=True)
+        print(
+            name,
+            run.path,
+            0 if wrong is None else int(wrong.sum()),
+            run.heldout_agreement,
+            flush=True,
+        )

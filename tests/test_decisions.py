@@ -24,7 +24,7 @@ from datablame.methods.judges.top import top
 from datablame.methods.signals.confident import confident
 from datablame.methods.signals.el2n import el2n
 from datablame.methods.signals.entropy import entropy
-from datablame.methods.signals.knn import disagreement
+from datablame.inference.neighbours import votes_of
 from datablame.methods.signals.loss import loss
 from datablame.methods.signals.lstm import lstm
 from datablame.trace import Recorder

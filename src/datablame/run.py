@@ -240,6 +240,10 @@ class Run(Result):
         }
         if self.verdict:
             out |= self.verdict.to_json()
+            out |= {
+                "wrong_by_class": self.verdict.by_class(self.data),
+                "confusions": self.verdict.confusions(self.data),
+            }
         if (self.path / "measures.json").exists():
             out |= (self.measures or {}) | {"signals": read_json(self.path / "measures.json")}
         if self.comparison:
@@ -296,11 +300,14 @@ class Run(Result):
 
     @property
     def measures(self) -> dict[str, float | None] | None:
-        """The metrics of the scores that the run was judged by, where they were measured."""
+        """The metrics of the verdict's probabilities, or of the scores that the run was judged by,
+        where they were measured.
+        """
         measures, judged = self.path / "measures.json", self.path / "verdict.json"
         if not (measures.exists() and judged.exists()):
             return None
-        return read_json(measures).get(read_json(judged, scores=str)["scores"])
+        known = read_json(measures)
+        return known.get("p_wrong", known.get(read_json(judged, scores=str)["scores"]))
 
     @property
     def comparison(self) -> dict[str, Any] | None:

@@ -33,8 +33,17 @@ class Act(IntEnum):
 
 
 KEEP, ASK, DROP, FIX = Act
+HARDLY = 0.01
+"""Share of wrong labels below which no lower bound is needed."""
 ACTS = tuple(act.name.lower() for act in Act)
 COLUMNS = ("name", "given", "proposed", "probability", "act", "score", "by")
+P_WRONG = "p_wrong"
+"""The name of a verdict's own probabilities, among the scores that are measured."""
+MORE = (P_WRONG,)
+"""A column that older verdicts lack."""
+MATRIX = "noise_matrix.npy"
+CONFUSED = 1000
+"""Classes up to which the matrix of given and right ones is kept."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -46,7 +55,8 @@ class Verdict(Result):
     other than the given one; `probability` is its probability by them; `suspicion` the scores it
     was judged by, `cut` the lowest score among examples judged mislabelled, `estimate` how many
     labels are wrong with the ends of its 95 % interval, and `scores` the name of what it was judged
-    by.
+    by. `p_wrong` is the probability that the given label is wrong, and `matrix` how many examples
+    of each given class (row) should be of each other one (column).
     """
 
     act: Int[Tensor, " N"]
@@ -57,6 +67,57 @@ class Verdict(Result):
     cut: float
     estimate: tuple[float, float, float]
     scores: str = "blend"
+    p_wrong: Float[Tensor, " N"] | None = None
+    matrix: Float[Tensor, "K K"] | None = None
+
+    @property
+    def told(self) -> bool:
+        """Whether the number of wrong labels can be told: there is a lower bound, or hardly any."""
+        return self.estimate[1] > 0 or self.estimate[2] <= HARDLY * len(self.act)
+
+    @property
+    def expected(self) -> tuple[float, float]:
+        """The share of the suspects that is wrong, and that of the wrong among them, by p_wrong."""
+        if self.p_wrong is None:
+            return 0.0, 0.0
+        held = torch.isin(self.act, torch.tensor([DROP, FIX]))
+        hits = float(self.p_wrong[held].sum())
+        return hits / max(int(held.sum()), 1), hits / max(float(self.p_wrong.sum()), 1e-9)
+
+    def by_class(self, data: Dataset) -> dict[str, dict[str, float]]:
+        """Of each class its examples, and how many of these labels are wrong, with the ends of the
+        interval.
+        """
+        if self.p_wrong is None:
+            return {}
+        sizes = data.labels.bincount(minlength=len(data.classes))
+        wrong = torch.zeros(len(data.classes)).index_add_(0, data.labels, self.p_wrong)
+        rows = zip(data.classes, sizes.tolist(), wrong.tolist(), strict=True)
+        return {name: {"examples": size} | self._between(count) for name, size, count in rows}
+
+    def confusions(self, data: Dataset, count: int = 10) -> list[dict[str, Any]]:
+        """The pairs of a given and a right class that are most often confused: how many examples,
+        with the ends of the interval.
+        """
+        if self.matrix is None:
+            return []
+        most = self.matrix.flatten().sort(descending=True, stable=True)
+        pairs = zip(most.indices[:count].tolist(), most.values[:count].tolist(), strict=True)
+        names = data.classes
+        return [
+            {"given": names[pair // len(names)], "right": names[pair % len(names)]}
+            | self._between(value)
+            for pair, value in pairs
+            if value >= 0.5
+        ]
+
+    def _between(self, count: float) -> dict[str, float]:
+        """A part of the estimate, with its share of the interval and that of its own size."""
+        middle, low, high = self.estimate
+        own = 1.96 * max(count, 1.0) ** 0.5
+        least = max(0.0, count * low / max(middle, 1e-9) - own)
+        most = count * high / max(middle, 1e-9) + own
+        return {"wrong": round(count, 1), "low": round(least, 1), "high": round(most, 1)}
 
     def to_json(self) -> dict[str, Any]:
         """How many examples each act has, the estimate of wrong labels, and by what."""
@@ -69,6 +130,9 @@ class Verdict(Result):
             "wrong_estimate": estimate,
             "wrong_low": low,
             "wrong_high": high,
+            "wrong_told": self.told,
+            "expected_precision": self.expected[0] if self.p_wrong is not None else None,
+            "expected_recall": self.expected[1] if self.p_wrong is not None else None,
         }
 
     def columns(self) -> dict[str, Any]:
@@ -78,7 +142,7 @@ class Verdict(Result):
             "proposed": self.proposed.numpy(),
             "probability": self.probability.numpy(),
             "suspicion": self.suspicion.numpy(),
-        }
+        } | ({} if self.p_wrong is None else {"p_wrong": self.p_wrong.numpy()})
 
     def count(self, *acts: int) -> int:
         return int(torch.isin(self.act, torch.tensor(acts)).sum())
@@ -132,7 +196,12 @@ class Verdict(Result):
             "score": self.suspicion.numpy()[order],
             "by": pa.array([self.by] * len(data)),
         }
+        if self.p_wrong is not None:
+            columns["p_wrong"] = self.p_wrong.numpy()[order].round(4)
         files.write_csv(path, columns)
+        files.remove(path.with_name(MATRIX))
+        if self.matrix is not None and len(data.classes) <= CONFUSED:
+            files.write_array(path.with_name(MATRIX), self.matrix.numpy())
         facts = {"cut": self.cut, "estimate": self.estimate, "by": self.by, "scores": self.scores}
         files.write_json(path.with_suffix(".json"), facts | {"digest": files.digest_of(path)})
         return path
@@ -181,13 +250,20 @@ class Verdict(Result):
             facts["cut"],
             _three(facts.get("estimate", facts.get("wrong")), path.with_suffix(".json")),
             facts["scores"],
+            _real(table["p_wrong"], "p_wrong", path) if "p_wrong" in table else None,
         )
+        matrix = path.with_name(MATRIX)
+        if matrix.exists():
+            shape = (len(data.classes),) * 2
+            counts = readers.read_array(matrix, shape, "f", finite=True)
+            every = dataclasses.replace(every, matrix=torch.from_numpy(np.array(counts)))
         return every.spread(place, len(data))
 
     def take(self, rows: Int[Tensor, " n"]) -> Verdict:
         """What it says of some examples."""
-        fields = ("act", "proposed", "probability", "suspicion")
-        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in fields})
+        fields = ("act", "proposed", "probability", "suspicion", "p_wrong")
+        parts = {name: value for name in fields if (value := getattr(self, name)) is not None}
+        return dataclasses.replace(self, **{name: value[rows] for name, value in parts.items()})
 
     def spread(self, place: Int[Tensor, " n"], rows: int) -> Verdict:
         """Scatter these judgements into a set of `rows`; the rest are KEEP."""
@@ -196,9 +272,10 @@ class Verdict(Result):
             return torch.full((rows,), fill, dtype=values.dtype).index_copy(0, place, values)
 
         fields = {"act": put(self.act, KEEP), "proposed": put(self.proposed, -1)}
-        return dataclasses.replace(
-            self, **fields, probability=put(self.probability, 0), suspicion=put(self.suspicion, 0)
-        )
+        for name in ("probability", "suspicion", "p_wrong"):
+            if (values := getattr(self, name)) is not None:
+                fields[name] = put(values, 0)
+        return dataclasses.replace(self, **fields)
 
 
 def _read_text_csv(path: Path, columns: tuple[str, ...]) -> dict[str, pa.Array]:
@@ -214,6 +291,7 @@ def _read_text_csv(path: Path, columns: tuple[str, ...]) -> dict[str, pa.Array]:
         if f'"{name}"' not in there and old in there
     }
     columns = tuple(before.get(name, name) for name in columns)
+    columns += tuple(name for name in MORE if f'"{name}"' in there)
     options = csv.ConvertOptions(
         column_types=dict.fromkeys(columns, pa.string()),
         include_columns=list(columns),

@@ -17,6 +17,7 @@ from datablame.label_quality.out_of_sample import has_heldout
 from datablame.run import Run
 from datablame.scores import Scores, blend, name_of, place
 from datablame.training.cross_validation import folds, spread
+from datablame.verdict import P_WRONG
 
 DEFAULT = ("aum", "aum,since=0.5", "knn", "confident")
 """The default blend, chosen by measurement: benchmarks/RESULTS.md, "The default blend"."""
@@ -127,6 +128,14 @@ def names(run: Run) -> list[str]:
             f"{run.path} has no scores yet; make them with: datablame score {run.path}"
         )
     return there
+
+
+def rankings(run: Run) -> dict[str, Scores]:
+    """All that ranks the examples of a run: its scores, and the verdict's own probabilities."""
+    every = {name: kept(run, name) for name in names(run)}
+    if run.verdict is not None and run.verdict.p_wrong is not None:
+        every[P_WRONG] = Scores(P_WRONG, run.verdict.p_wrong)
+    return every
 
 
 def wanted(run: Run, name: str) -> Scores:

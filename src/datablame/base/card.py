@@ -39,15 +39,31 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         f"{acts['fix']:,} to fix, {acts['drop']:,} to drop; {acts['ask']:,} hard ones to look at"
     )
     yield "suspects", f"{found}: {kinds}"
-    interval = f"95 % interval {facts['wrong_low']:,.0f} to {facts['wrong_high']:,.0f}"
-    count = f"{facts['wrong_estimate']:,.0f} wrong labels"
-    yield "estimate", f"{count} ({interval}), by {facts['by']}"
+    if facts.get("expected_precision") is not None and facts["suspects"]:
+        found = f"{facts['expected_precision']:.0%} of them wrong"
+        yield (
+            "",
+            f"expected: {found}, {facts['expected_recall']:.0%} of the wrong labels among them",
+        )
+    yield "estimate", _estimate(facts)
     yield "ranking", _ranking(facts)
     comparison = facts.get("comparison")
     yield "cleaning", comparison["sentence"] if comparison else "not retrained"
     yield from (("careful", text) for text in warnings(facts))
     yield "next", f"look at the report, edit verdict.csv, and try it: datablame retrain {run}"
     yield "", f"datablame clean {run} --out cleaned"
+
+
+def _estimate(facts: dict[str, Any]) -> str:
+    low, high = facts["wrong_low"], facts["wrong_high"]
+    if not facts.get("wrong_told", True):
+        return (
+            f"how many labels are wrong cannot be told: at most {high:,.0f} (95 % interval), by "
+            f"{facts['by']}; a stronger encoder (--model frozen:resnet50 --trainer "
+            "linear_probe) or more images would tell"
+        )
+    count = f"{facts['wrong_estimate']:,.0f} wrong labels"
+    return f"{count} (95 % interval {low:,.0f} to {high:,.0f}), by {facts['by']}"
 
 
 def _model(facts: dict[str, Any]) -> str:

@@ -1,7 +1,8 @@
-"""Headings of the command line's options: a dozen stand first, the rest under these."""
+"""Headings of the command line's options: ten stand first, the rest under these."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import Group, Parameter
@@ -10,6 +11,7 @@ SOURCE = Group("Reading the set", sort_key=10)
 PART = Group("Training on a part", sort_key=15)
 TRAINING = Group("How it is trained", sort_key=20)
 RECORDING = Group("What is recorded", sort_key=30)
+JUDGED = Group("How it is judged", sort_key=32)
 PROOF = Group("Whether cleaning helps", sort_key=35)
 TRIAL = Group("For a trial with known wrong labels", sort_key=40)
 
@@ -21,6 +23,8 @@ Real = Annotated[float, Parameter(group=TRAINING)]
 Text = Annotated[str, Parameter(group=TRAINING)]
 Kept = Annotated[int, Parameter(group=RECORDING)]
 Way = Annotated[str, Parameter(group=RECORDING)]
+Judge = Annotated[str, Parameter(group=JUDGED)]
+Signals = Annotated[Sequence[str], Parameter(consume_multiple=True, negative=(), group=JUDGED)]
 Proof = Annotated[int, Parameter(group=PROOF)]
 Noise = Annotated[str | None, Parameter(group=TRIAL)]
 Amount = Annotated[float, Parameter(group=TRIAL)]

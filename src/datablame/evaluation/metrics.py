@@ -15,6 +15,7 @@ from datablame.base.results import Result
 from datablame.base.shapes import Bool, Float
 from datablame.dataset import Dataset
 from datablame.scores import Scores
+from datablame.verdict import P_WRONG
 
 
 def metrics(values: Float[Tensor, " N"], wrong: Bool[Tensor, " N"]) -> dict[str, float]:
@@ -66,7 +67,9 @@ def against_truth(scores: Scores, data: Dataset) -> dict[str, float | None]:
         )
     known = data.truth >= 0
     values, wrong = scores.values[known], data.wrong[known]
-    probabilities = methods.declared("signals", scores.name, "PROBABILITY")
+    probabilities = scores.name == P_WRONG or methods.declared(
+        "signals", scores.name, "PROBABILITY"
+    )
     half = at_half(values, wrong)
     return {
         **metrics(values, wrong),

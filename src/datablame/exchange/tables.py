@@ -38,6 +38,8 @@ def _columns(run: Run, verdict: Verdict) -> dict[str, Any]:
         "by": [verdict.by] * len(data),
         "rank": rank.numpy(),
     }
+    if verdict.p_wrong is not None:
+        table["p_wrong"] = verdict.p_wrong.numpy()
     if data.truth is not None:
         table |= {"truth": data.truth.numpy(), "truth_name": classes[data.truth]}
     for path in sorted((run.path / "scores").glob("*.npy")):

@@ -49,15 +49,22 @@ def opinion(run: Run) -> Float[Tensor, "N K"]:
     """
     if has_heldout(run):
         return torch.from_numpy(np.array(heldout(run)))
-    return _votes(run)
+    votes, epochs = epoch_votes(run)
+    return votes / epochs
 
 
-def _votes(run: Run) -> Float[Tensor, "N K"]:
-    """Share of the epochs that predicted each class."""
-    prediction = run.trace["prediction"]
-    total = torch.zeros(prediction.shape[1], len(run.data.classes))
-    for row in prediction:
+def epoch_votes(
+    run: Run, since: float = 0.0, until: float = 1.0
+) -> tuple[Float[Tensor, "N K"], int]:
+    """How many of the epochs in a part of the training predicted each class, and how many these
+    are: one at least.
+    """
+    predictions = run.trace["prediction"]
+    first = min(int(since * len(predictions)), len(predictions) - 1)
+    some = predictions[first : max(first + 1, int(until * len(predictions)))]
+    total = torch.zeros(predictions.shape[1], len(run.data.classes))
+    for row in some:
         total.scatter_add_(
             1, torch.from_numpy(row.astype("int64"))[:, None], torch.ones(len(row), 1)
         )
-    return total / len(prediction)
+    return total, len(some)

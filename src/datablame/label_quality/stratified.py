@@ -2,9 +2,9 @@
 
 Images are drawn in strata of like probability, those in doubt more often, as in a stratified
 risk-limiting audit (Stark, SUITE, 2018, arXiv:1809.04235; Spertus, Stark, 2022, arXiv:2207.03379;
-drawing by doubt: Zrnic, Candes, 2024, arXiv:2403.03208). The evidence against a share in a stratum is
-a mixture likelihood ratio, a martingale under that share (Robbins, 1970; Waudby-Smith, Ramdas, 2023,
-arXiv:2010.09686); the product over strata bounds their sum.
+drawing by doubt: Zrnic, Candes, 2024, arXiv:2403.03208). The evidence against a share in a stratum
+is a mixture likelihood ratio, a martingale under that share (Robbins, 1970; Waudby-Smith, Ramdas,
+2023, arXiv:2010.09686); the product over strata bounds their sum.
 """
 
 from __future__ import annotations
@@ -62,7 +62,10 @@ def bounds(
         share = _least(hits, draws, pull * weight)
         return float((weight * share).sum()), float(_unlikely(hits, draws, share).sum())
 
-    low, high = (at(_furthest(lambda pull: at(sign * pull)[1] < spare) * sign)[0] for sign in (1, -1))
+    def end(sign: float) -> float:
+        return at(sign * _furthest(lambda pull: at(sign * pull)[1] < spare))[0]
+
+    low, high = end(1.0), end(-1.0)
     return low * float(sizes.sum()), high * float(sizes.sum())
 
 

@@ -6,16 +6,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from datablame.base import files, hashing, processes, progress
 from datablame.base.readers import read_array
-from datablame.base.shapes import Int
-from datablame.dataset import Dataset
+from datablame.inference.folds import Fold, parts, rest, spread
 from datablame.inference.predictions import accuracy, on_test
 from datablame.label_quality.out_of_sample import path_of
 from datablame.run import Run
@@ -25,17 +22,6 @@ from datablame.training.pace import threads_of
 
 BY_ONE = ("prediction", *BEST)
 """Channels of which there is no mean: the next fold's model speaks."""
-
-
-@dataclass(frozen=True, eq=False)
-class Fold:
-    """A run that was trained on all other folds and is tested on this one."""
-
-    run: Run
-    rows: Int[Tensor, " n"]
-    """Its test images, by their place in the whole set."""
-    rest: Int[Tensor, " m"]
-    """Its training images."""
 
 
 def cross_validate(run: Run) -> None:
@@ -76,26 +62,14 @@ def folds(run: Run) -> list[Fold]:
     """The folds of a run, made where they are not there; trained by `cross_validate`."""
     made = []
     for number, rows in enumerate(parts(run.data, run.recipe.folds, run.recipe.seed)):
-        rest = torch.ones(len(run.data), dtype=torch.bool)
-        rest[rows] = False
+        others = rest(rows, len(run.data))
         seed = hashing.seed_of("fold", run.recipe.seed, number) % 2**31
         recipe = run.recipe.but(folds=0, seed=seed)
         known = dataclasses.replace(run.data, aside=())
-        train, test = known.take(rest), dataclasses.replace(known.take(rows), split="fold")
+        train, test = known.take(others), dataclasses.replace(known.take(rows), split="fold")
         each = Run.create(train, recipe, test, run.path / "folds", str(number))
-        made.append(Fold(each, rows, rest.nonzero()[:, 0]))
+        made.append(Fold(each, rows, others))
     return made
-
-
-def spread(run: Run, values: list[Tensor], every: list[Fold]) -> Tensor:
-    """The mean of each example's values, of one tensor `[m]` a fold, over the folds that trained on
-    it.
-    """
-    total, count = torch.zeros(len(run.data)), torch.zeros(len(run.data))
-    for fold, part in zip(every, values, strict=True):
-        total[fold.rest] += part
-        count[fold.rest] += 1
-    return total / count
 
 
 def _unite(run: Run, every: list[Fold]) -> None:
@@ -128,16 +102,3 @@ def _unite_channel(run: Run, every: list[Fold], name: str) -> None:
             whole[epoch, fold.rows.numpy()] = each[following][epoch, place]
     if isinstance(whole, np.memmap):
         whole.flush()
-
-
-def parts(data: Dataset, folds: int, seed: int) -> list[Tensor]:
-    """Rows of each fold, every class spread evenly over the folds."""
-    order = torch.cat(
-        [
-            (data.labels == k).nonzero()[:, 0][
-                hashing.permutation(int((data.labels == k).sum()), "folds", seed, k)
-            ]
-            for k in range(len(data.classes))
-        ]
-    )
-    return [order[fold::folds].sort().values for fold in range(folds)]

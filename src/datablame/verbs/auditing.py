@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from datablame.base.errors import InputError, at_least
-from datablame.base.options import Amount, Noise, Proof
+from datablame.base.options import Amount, Judge, Noise, Proof, Signals
 from datablame.recipe import Recipe
-from datablame.verbs.judging import find, judged, measured, score
+from datablame.verbs.judging import JUDGE, find, judged, measured, score, with_cut
 from datablame.verbs.opening import Source, fields_as_keywords, flat, held
 from datablame.verbs.reading import AMOUNT, Reading, splits
 from datablame.verbs.reporting import report
@@ -30,8 +29,9 @@ def audit(
     *,
     recipe: Annotated[Recipe, Parameter(name="*")] = Recipe(),
     reading: Reading = Reading(),
-    signals: Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())] = (),
-    judge: str = "mixture",
+    signals: Signals = (),
+    judge: Judge = JUDGE,
+    at: Judge = "",
     seeds: Proof = 1,
     minutes: float | None = None,
     retrain: bool = True,
@@ -57,7 +57,10 @@ def audit(
         What to score by; names from `datablame methods`. By default, the blend that was chosen by
         measurement.
     judge
-        mixture, confident or top,share=0.05.
+        posterior, mixture, confident or top,share=0.05.
+    at
+        Where posterior cuts: precision=0.9 or recall=0.9, by expectation, or a probability that the
+        label is wrong, such as 0.7.
     seeds
         How many times to retrain before, after and with a random control.
     minutes
@@ -92,7 +95,7 @@ def audit(
     if isinstance(source, (str, Path)) and (known := predictions(Path(source))):
         return find(**known, out=out)
     files.refuse_inside(out, source)
-    signals = flat(signals)
+    signals, judge = flat(signals), with_cut(judge, at)
     for room, names in (("signals", signals), ("judges", [judge])):
         for name in names:
             if isinstance(name, str):

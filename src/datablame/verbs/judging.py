@@ -12,6 +12,9 @@ from cyclopts import Parameter
 from datablame.base.errors import InputError
 from datablame.verbs.opening import RunLike, SignalLike, flat, held
 
+JUDGE = "posterior"
+"""Who judges where nobody is named."""
+
 if TYPE_CHECKING:
     from datablame.evaluation.metrics import Measures
     from datablame.run import Run
@@ -48,7 +51,12 @@ def score(run: RunLike, *signals: SignalLike, name: str | None = None) -> Scores
 
 
 def judge(
-    run: RunLike, by: ScoresLike = "blend", *, judge: str = "mixture", oracle: bool = False
+    run: RunLike,
+    by: ScoresLike = "blend",
+    *,
+    judge: str = JUDGE,
+    at: str = "",
+    oracle: bool = False,
 ) -> Verdict:
     """Decide what should be done with every example, and write verdict.csv and examples.parquet.
 
@@ -63,8 +71,11 @@ def judge(
         The scores to judge by: a name that `score` gave; the default blend is made if it is not
         there. In Python also Scores, or numbers [N], higher for more suspect.
     judge
-        mixture, confident, top,share=0.05; remove,share=0.2 drops and relabel,share=0.1 relabels so
-        many without asking.
+        posterior, mixture, confident, top,share=0.05; remove,share=0.2 drops and relabel,share=0.1
+        relabels so many without asking.
+    at
+        Where posterior cuts: precision=0.9 or recall=0.9, by expectation, or a probability that the
+        label is wrong, such as 0.7.
     oracle
         Give every example that is to be dropped or fixed the label that is known to be right: what
         a person would do, for trials.
@@ -72,20 +83,21 @@ def judge(
     from datablame.base import methods, progress
     from datablame.evaluation.oracle import truthful
     from datablame.exchange import tables
+    from datablame.label_quality.posterior import posterior
     from datablame.verdict import Verdict
 
-    if (
-        isinstance(by, str)
-        and judge == "mixture"
-        and methods.parse(by)[0] in methods.names("judges")
-    ):
+    if isinstance(by, str) and judge == JUDGE and methods.parse(by)[0] in methods.names("judges"):
         by, judge = "blend", by  # judge(run, "mixture")
+    judge = with_cut(judge, at)
     method = methods.find("judges", judge)
     with held(run) as run, progress.stage(f"judge {judge}"):
         path = run.path / "verdict.csv"
         if Verdict.edited(path):
             raise InputError(f"{path} was edited by hand; move it away to judge anew")
-        verdict = method(run, scores_of(run, by))
+        scores = scores_of(run, by)
+        verdict = method(run, scores)
+        if verdict.p_wrong is None:
+            verdict = dataclasses.replace(verdict, p_wrong=posterior(run, scores).wrong)
         if verdict.by == methods.parse(judge)[0]:
             verdict = dataclasses.replace(verdict, by=judge)  # with its options
         verdict = truthful(verdict, run.data) if oracle else verdict
@@ -122,6 +134,17 @@ def find(
     )
     judge(run)
     return run
+
+
+def with_cut(judge: str, at: str) -> str:
+    """A judge with the cut that was asked for. Raises InputError for one that has none."""
+    from datablame.base import methods
+
+    if not at:
+        return judge
+    if methods.parse(judge)[0] != JUDGE:
+        raise InputError(f"--at says where {JUDGE} cuts, not {judge}; leave out one of them")
+    return f"{judge},{at if '=' in at else f'at={at}'}"
 
 
 def scores_of(run: Run, by: ScoresLike) -> Scores:
@@ -200,6 +223,7 @@ def measured(run: Run) -> Measures:
     from datablame.base import files
     from datablame.evaluation.metrics import Measures, against_truth
 
-    rows = {name: against_truth(scoring.kept(run, name), run.data) for name in scoring.names(run)}
+    found = scoring.rankings(run)
+    rows = {name: against_truth(scores, run.data) for name, scores in found.items()}
     files.write_json(run.path / "measures.json", rows)
     return Measures(rows)

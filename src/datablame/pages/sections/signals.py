@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 from matplotlib.axes import Axes
+from torch import Tensor
 
 from datablame.analyses import scoring
 from datablame.base import readers
@@ -32,11 +33,12 @@ def signals(run: Run) -> Section | None:
     measures = readers.read_json(path)
     if not all(isinstance(row, dict) and set(HEADS) <= set(row) for row in measures.values()):
         raise readers.Damaged(path, "a score lacks its metrics")
+    there = scoring.rankings(run)
     table = sorted(measures.items(), key=lambda item: -item[1]["average_precision"])
     rows = [(name, *(_shown(m[key]) for key in HEADS)) for name, m in table]
-    order = [name for name, _ in table]
-    curves = figure(run, "found", partial(found, run, order), 7.0, 3.6)
-    curves += figure(run, "ranking", partial(_ranking, run, order), 7.0, 3.4, columns=2)
+    ranked = {name: there[name].values for name, _ in table if name in there}
+    curves = figure(run, "found", partial(found, run, ranked), 7.0, 3.6)
+    curves += figure(run, "ranking", partial(_ranking, run, ranked), 7.0, 3.4, columns=2)
     heads = ("signal", *HEADS.values())
     html = rendered("signals", figures=curves, heads=heads, rows=rows)
     return Section("Signals against the truth", html, 30)
@@ -46,7 +48,7 @@ def _shown(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def _ranking(run: Run, names: list[str], left: Axes, right: Axes) -> None:
+def _ranking(run: Run, ranked: dict[str, Tensor], left: Axes, right: Axes) -> None:
     """ROC and precision-recall curves of every score."""
     from sklearn.metrics import precision_recall_curve, roc_curve
 
@@ -54,8 +56,8 @@ def _ranking(run: Run, names: list[str], left: Axes, right: Axes) -> None:
     assert wrong is not None
     assert truth is not None
     bad = wrong[truth >= 0].numpy()
-    for place, name in enumerate(names):
-        values = scoring.kept(run, name).values[truth >= 0].numpy()
+    for place, (name, every) in enumerate(ranked.items()):
+        values = every[truth >= 0].numpy()
         style = {"color": f"C{place % 10}", "linewidth": 1.3, "zorder": 3 - place / 100}
         false, true, _ = roc_curve(bad, values)
         precision, recall, _ = precision_recall_curve(bad, values)
@@ -71,10 +73,10 @@ def _ranking(run: Run, names: list[str], left: Axes, right: Axes) -> None:
         axis.set_ylabel(up, fontsize=9, color=GREY)
     left.set_title("ROC", fontsize=9, color=GREY)
     right.set_title("precision and recall", fontsize=9, color=GREY)
-    left.legend(frameon=False, fontsize=7, loc="lower right", ncols=1 + len(names) // 8)
+    left.legend(frameon=False, fontsize=7, loc="lower right", ncols=1 + len(ranked) // 8)
 
 
-def found(run: Run, names: list[str], axis: Axes) -> None:
+def found(run: Run, ranked: dict[str, Tensor], axis: Axes) -> None:
     """The share of the wrong labels found against the share inspected, of every score, with the
     ideal and the random line.
     """
@@ -92,8 +94,8 @@ def found(run: Run, names: list[str], axis: Axes) -> None:
         label="ideal",
     )
     axis.plot([0, 100], [0, 100], color=GREY, linewidth=1, linestyle=":", label="random")
-    for place, name in enumerate(names):
-        order = scoring.kept(run, name).values[truth >= 0].argsort(descending=True, stable=True)
+    for place, (name, every) in enumerate(ranked.items()):
+        order = every[truth >= 0].argsort(descending=True, stable=True)
         share = np.concatenate([[0], 100 * wrong[order].numpy().cumsum() / bad])
         axis.plot(
             inspected,
@@ -106,4 +108,4 @@ def found(run: Run, names: list[str], axis: Axes) -> None:
     axis.set_xlim(0, 100)
     axis.set_xlabel("share of the examples inspected, %", fontsize=9, color=GREY)
     axis.set_ylabel("wrong labels found, %", fontsize=9, color=GREY)
-    axis.legend(frameon=False, fontsize=7, loc="lower right", ncols=1 + len(names) // 8)
+    axis.legend(frameon=False, fontsize=7, loc="lower right", ncols=1 + len(ranked) // 8)

@@ -19,7 +19,9 @@ def summary(run: Run) -> Section | None:
     estimate, low, high = verdict.estimate
     tiles = [
         (f"{held:,}", f"suspects, {held / n:.1%} of {n:,}"),
-        (f"{estimate:,.0f}", f"wrong labels by estimate, between {low:,.0f} and {high:,.0f}"),
+        (f"{estimate:,.0f}", f"wrong labels by estimate, between {low:,.0f} and {high:,.0f}")
+        if verdict.told
+        else (f"≤ {high:,.0f}", "wrong labels: how many cannot be told"),
         (f"{verdict.count(FIX):,} / {verdict.count(DROP):,}", "to fix / to drop"),
         (f"{verdict.count(ASK):,}", "hard, not clearly wrong: look at them"),
     ]

@@ -1,0 +1,73 @@
+"""A label is wrong if that is the likelier by all that the run says of it: scores, held-out
+predictions, neighbours.
+
+After Raykar et al., 2010, and Patrini et al., 2017 (arXiv:1609.03683); docs/design.md says how.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from datablame.base.errors import InputError, at_least
+from datablame.base.shapes import Float
+from datablame.label_quality.posterior import posterior as believed
+from datablame.run import Run
+from datablame.scores import Scores
+from datablame.verdict import ASK, DROP, FIX, KEEP, Verdict
+
+
+def posterior(
+    run: Run,
+    scores: Scores,
+    at: float = 0.5,
+    precision: float = 0.0,
+    recall: float = 0.0,
+    sure: float = 0.8,
+) -> Verdict:
+    """Held wrong is what is wrong with a probability above `at`; with `precision=0.9` or
+    `recall=0.9` as many as make that share of them wrong, or hold that share of the wrong, by
+    expectation.
+
+    One whose proposed label is right with a probability of at least `sure` gets it, the others are
+    dropped. A person is asked about those with at least half the probability that is needed, and
+    about the only example of a class.
+    """
+    at_least(0, 1, at=at, precision=precision, recall=recall, sure=sure)
+    if precision and recall:
+        raise InputError("choose the cut by precision or by recall, not by both")
+    found = believed(run, scores)
+    wrong, labels = found.wrong, run.data.labels
+    cut = _cut(wrong, precision, recall) if precision or recall else at
+    share, proposed = found.other.max(1)
+    alone = labels.bincount()[labels] == 1
+    act = torch.full((len(labels),), KEEP)
+    act[wrong > cut / 2] = ASK
+    act[(wrong > cut) & ~alone] = DROP
+    act[(wrong > cut) & ~alone & (wrong * share >= sure)] = FIX
+    told = act != KEEP
+    return Verdict(
+        act,
+        torch.where(told, proposed, -1),
+        torch.where(told, wrong * share, 0.0),
+        found.odds,
+        "posterior",
+        math.log(max(cut, 1e-9) / max(1 - cut, 1e-9)),
+        found.estimate,
+        scores.name,
+        wrong,
+        found.matrix(labels),
+    )
+
+
+def _cut(wrong: Float[torch.Tensor, " N"], precision: float, recall: float) -> float:
+    """The probability above which lie as many as are wanted."""
+    falling = wrong.sort(descending=True).values.double()
+    hits = falling.cumsum(0)
+    if precision:
+        enough = hits / torch.arange(1, len(falling) + 1) >= precision
+        count = int(enough.nonzero()[-1]) + 1 if enough.any() else 0
+    else:
+        count = int((hits < recall * hits[-1]).sum()) + 1
+    return float(falling[count]) if count < len(falling) else 0.0
