@@ -10,7 +10,6 @@ which are kept; `--full` takes 10,000 rows a set, for a GPU.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -79,7 +79,7 @@ def test_an_audit_prints_a_card_of_ten_lines(audited, capsys):
 def test_an_audit_finds_planted_noise(audited):
     measures = json.loads((audited.path / "measures.json").read_text())
     assert measures["blend"]["roc_auc"] > 0.99
-    assert set(measures) == {*DEFAULT, "blend"}
+    assert set(measures) == {*DEFAULT, "blend", "p_wrong"}
     assert audited.test is None
     assert json.loads((audited.path / "comparison.json").read_text())["test_images"] == 899
 
@@ -125,7 +125,7 @@ def test_json_is_one_object_and_nothing_else(audited, capsys):
     )
     facts = json.loads(out)
     assert code == 0
-    assert facts["roc_auc"] == facts["signals"]["blend"]["roc_auc"]
+    assert facts["roc_auc"] == facts["signals"]["p_wrong"]["roc_auc"]
     assert facts["average_precision"] > 0.9
     assert facts["acts"]["fix"] > 80
     assert not err.startswith("{")
@@ -144,7 +144,7 @@ def test_every_command_works_on_a_run(audited, capsys, tmp_path):
         (["load", "digits"], "1797"),
         (["score", path, "aum", "loss", "--name", "pair"], "pair"),
         (["judge", path, "--judge", "top,share=0.1", "--by", "pair"], "suspects"),
-        (["judge", path], "mixture"),
+        (["judge", path], "posterior"),
         (["measure", path], "roc_auc"),
         (["compare", path, path], "no difference shown"),
         (["report", path], "report.html"),

@@ -98,7 +98,7 @@ def test_the_proof_is_on_both_folds_together(audited):
 
 def test_without_a_truth_labels_that_are_not_in_doubt_are_told_apart(tmp_path):
     data = dataclasses.replace(blobs(120, 0, WRONG), truth=None)
-    run = verbs.audit(data, recipe=TINY, proof=1, out=tmp_path)
+    run = verbs.audit(data, recipe=TINY, proof=1, judge="mixture", out=tmp_path)
     count, before, after = run.comparison["undoubted"]
     fold, other = folds(run)[:2]
     verdict = _judge_of(run, run.verdict)(other)

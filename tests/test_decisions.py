@@ -15,6 +15,7 @@ from datablame.data.label_flips import flipped
 from datablame.dynamics.detector import Detector
 from datablame.evaluation import comparison as comparing
 from datablame.evaluation.comparison import Comparison
+from datablame.inference.neighbours import votes_of
 from datablame.inference.predictions import on_test
 from datablame.label_quality.confident_joint import off_diagonal, thresholds, wrong_by_class
 from datablame.label_quality.gaussian_mixture import GaussianMixture
@@ -24,7 +25,6 @@ from datablame.methods.judges.top import top
 from datablame.methods.signals.confident import confident
 from datablame.methods.signals.el2n import el2n
 from datablame.methods.signals.entropy import entropy
-from datablame.inference.neighbours import votes_of
 from datablame.methods.signals.loss import loss
 from datablame.methods.signals.lstm import lstm
 from datablame.trace import Recorder
@@ -59,11 +59,11 @@ def test_a_row_that_two_processes_saw_is_the_mean(tmp_path, monkeypatch):
 def test_nearer_neighbours_count_more():
     space = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
     labels = torch.tensor([0, 1, 0, 1])
-    found = disagreement(space, labels, torch.tensor([0]), 2)
+    found = votes_of(space, labels, torch.tensor([0]), 2, 2)[0, 1]
     assert found.item() == pytest.approx(0.8 / (0.8 + 0.6), abs=1e-4), (
         "cosines .8 (another label) and .6 (the same)"
     )
-    assert disagreement(space, labels, torch.tensor([0]), 3).item() == pytest.approx(
+    assert votes_of(space, labels, torch.tensor([0]), 3, 2)[0, 1].item() == pytest.approx(
         0.8 / 1.4, abs=1e-4
     )
 

@@ -62,7 +62,7 @@ def test_blend_is_the_default_blend_alone(own):
     """Judging by `blend` after scoring by others uses the default blend, not theirs."""
     whole = db.score(own).values
     assert db.score(own, "aum", "loss").name == "blend(aum+loss)"
-    assert torch.equal(db.judge(own).suspicion, whole)
+    assert torch.equal(db.judge(own, judge="mixture").suspicion, whole)
     assert db.judge(own, "blend(aum+loss)").scores == "blend(aum+loss)"
     with pytest.raises(InputError, match="'blend' is the default blend"):
         db.score(own, "aum", "loss", name="blend")
@@ -71,9 +71,11 @@ def test_blend_is_the_default_blend_alone(own):
 def test_judging_by_a_judge_by_scores_and_by_numbers(own):
     assert db.judge(own, "mixture").by == "mixture"
     scores = db.score(own, "aum")
-    assert torch.equal(db.judge(own, scores).suspicion, scores.values)
-    assert torch.equal(db.judge(own, scores.values).suspicion, scores.values)
-    assert torch.equal(db.judge(own, scores.values.numpy().tolist()).suspicion, scores.values)
+    assert torch.equal(db.judge(own, scores, judge="mixture").suspicion, scores.values)
+    assert torch.equal(db.judge(own, scores.values, judge="mixture").suspicion, scores.values)
+    assert torch.equal(
+        db.judge(own, scores.values.numpy().tolist(), judge="mixture").suspicion, scores.values
+    )
     with pytest.raises(
         InputError, match=r"a run of 90 examples needs one score per example; got \[3\]"
     ):

@@ -85,7 +85,7 @@ def test_minutes_of_train_choose_epochs(monkeypatch, tmp_path):
     run = verbs.train(
         blobs(60), recipe=TINY.but(epochs=0), minutes=(plan.FIXED + 0.3) / 60, out=tmp_path
     )
-    assert auto.settle(TINY.but(epochs=0), blobs(60)).epochs == 40
+    assert auto.settle(TINY.but(epochs=0), blobs(60)).epochs == 25
     assert 4 <= run.recipe.epochs < 40
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from datablame.base import files, processes, progress
 from datablame.base.card import card
 from datablame.base.errors import InputError
+from datablame.base.methods import JUDGE
 from datablame.base.readers import read_array, read_json, read_lines, read_table
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
@@ -29,7 +30,7 @@ from datablame.dataset import Dataset
 from datablame.network.classifier import Classifier, Prepared, trained, unit
 from datablame.recipe import Recipe
 from datablame.trace import Recorder, Trace
-from datablame.verdict import KEEP, Verdict
+from datablame.verdict import KEEP, P_WRONG, Verdict
 
 FORMAT = 1
 """Of run folders. A newer one is refused; an older one is read."""
@@ -306,8 +307,9 @@ class Run(Result):
         measures, judged = self.path / "measures.json", self.path / "verdict.json"
         if not (measures.exists() and judged.exists()):
             return None
-        known = read_json(measures)
-        return known.get("p_wrong", known.get(read_json(judged, scores=str)["scores"]))
+        known, facts = read_json(measures), read_json(judged, scores=str, by=str)
+        own = known.get(P_WRONG) if facts["by"].startswith(JUDGE) else None
+        return own or known.get(facts["scores"])
 
     @property
     def comparison(self) -> dict[str, Any] | None:

@@ -38,13 +38,10 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     kinds = (
         f"{acts['fix']:,} to fix, {acts['drop']:,} to drop; {acts['ask']:,} hard ones to look at"
     )
-    yield "suspects", f"{found}: {kinds}"
     if facts.get("expected_precision") is not None and facts["suspects"]:
-        found = f"{facts['expected_precision']:.0%} of them wrong"
-        yield (
-            "",
-            f"expected: {found}, {facts['expected_recall']:.0%} of the wrong labels among them",
-        )
+        precision, recall = facts["expected_precision"], facts["expected_recall"]
+        kinds += f"; expected: {precision:.0%} of them wrong, {recall:.0%} of all wrong ones found"
+    yield "suspects", f"{found}: {kinds}"
     yield "estimate", _estimate(facts)
     yield "ranking", _ranking(facts)
     comparison = facts.get("comparison")

@@ -26,6 +26,8 @@ from typing import Any
 from datablame.base import progress, renames
 from datablame.base.errors import InputError, unknown
 
+JUDGE = "posterior"
+"""Who judges where nobody is named: by probabilities of its own."""
 ROOMS = {
     "sources": ("where", "split"),
     "noises": ("data", "amount", "seed"),

@@ -45,7 +45,7 @@ class Transition:
     matrix: Float[Tensor, "K K"]
     accuracy: float
 
-    def wrong(self, labels: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
+    def p_wrong(self, labels: Int[Tensor, " N"]) -> Float[Tensor, " N"]:
         """The probability that each label is wrong."""
         return 1 - self.belief.gather(1, labels[:, None])[:, 0]
 

@@ -40,6 +40,11 @@ APART = 1.5
 """Factor by which counts may differ for the number to be told."""
 STRONG = 0.67
 """Share of right answers that held-out predictions must claim to be believed without neighbours."""
+AGREE = 0.4
+"""Share of the labels that an opinion must agree with to know anything of the classes."""
+AT_MOST, UNCHECKED = 0.2, 0.05
+"""Shares of the labels that are believed wrong at most where their number cannot be told, since two
+opinions differ, and since a weak one stands alone."""
 LIFT = 0.5
 """Weight of what the pair of classes says besides the scores."""
 FADE = 1 / 3
@@ -58,13 +63,13 @@ class Posterior:
     estimate: tuple[float, float, float]
 
     @property
-    def wrong(self) -> Float[Tensor, " N"]:
+    def p_wrong(self) -> Float[Tensor, " N"]:
         """The probability that each label is wrong."""
         return self.odds.sigmoid()
 
     def matrix(self, labels: Int[Tensor, " N"]) -> Float[Tensor, "K K"]:
         """How many examples of each given class (row) should be of each other class (column)."""
-        joint = self.wrong[:, None] * self.other
+        joint = self.p_wrong[:, None] * self.other
         return torch.zeros(joint.shape[1], joint.shape[1]).index_add_(0, labels, joint)
 
 
@@ -82,15 +87,14 @@ def posterior(run: Run, scores: Scores) -> Posterior:
         return Posterior(shifted(odds, estimate[0]), others, estimate)
     early = [_log(*epoch_votes(run, *EARLY))] if run.recipe.epochs >= FEW else []
     found = [transition(labels, [opinion, *early]) for opinion in opinions.values()]
-    count, low, high, agreed = counted(_counts(opinions, found, labels), len(labels))
-    told = agreed and (len(found) > 1 or ("heldout" in opinions and found[0].accuracy > STRONG))
-    wrong = torch.stack([each.wrong(labels) for each in found]).mean(0)
+    count, low, high = _estimate(opinions, found, labels)
+    wrong = torch.stack([each.p_wrong(labels) for each in found]).mean(0)
     odds = platt(scores.values, wrong)
-    if told:  # else the transitions are those of the model's mistakes
+    if low > 0:  # else the transitions are those of the model's mistakes
         odds = odds + LIFT * torch.stack([each.lift for each in found]).mean(0)
     belief = torch.stack([each.belief for each in found]).mean(0)
     other = _apart(belief, labels) * (1 - FADE) + others * FADE
-    return Posterior(shifted(odds, count), other, (count, low if told else 0.0, high))
+    return Posterior(shifted(odds, count), other, (count, low, high))
 
 
 def counted(counts: Sequence[float], n: int) -> tuple[float, float, float, bool]:
@@ -110,6 +114,20 @@ def _factor(count: float) -> float:
     return math.exp(1.96 * math.sqrt(SPREAD**2 + 1 / max(count, 1.0)))
 
 
+def _estimate(
+    opinions: dict[str, Tensor], found: Sequence[Transition], labels: Int[Tensor, " N"]
+) -> tuple[float, float, float]:
+    """(number of wrong labels, ends of its interval): the low end is 0 where it cannot be told."""
+    count, low, high, agreed = counted(_counts(opinions, found, labels), len(labels))
+    first = next(iter(opinions.values()))
+    knows = float((first.argmax(1) == labels).float().mean()) > AGREE
+    checked = len(found) > 1 or ("heldout" in opinions and found[0].accuracy > STRONG)
+    if agreed and knows and checked:
+        return count, low, high
+    most = AT_MOST if checked and knows else UNCHECKED
+    return min(count, most * len(labels)), 0.0, high
+
+
 def _counts(
     opinions: dict[str, Tensor], found: Sequence[Transition], labels: Int[Tensor, " N"]
 ) -> list[float]:
@@ -118,7 +136,7 @@ def _counts(
     """
     counts = [contradicted(labels, opinion) for opinion in opinions.values()]
     if "heldout" in opinions:
-        counts.append(float(found[0].wrong(labels).sum()))
+        counts.append(float(found[0].p_wrong(labels).sum()))
     return counts
 
 

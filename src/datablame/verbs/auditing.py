@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from datablame.base.errors import InputError, at_least
+from datablame.base.methods import JUDGE
 from datablame.base.options import Amount, Judge, Noise, Proof, Signals
 from datablame.recipe import Recipe
-from datablame.verbs.judging import JUDGE, find, judged, measured, score, with_cut
+from datablame.verbs.judging import find, judged, measured, score, with_cut
 from datablame.verbs.opening import Source, fields_as_keywords, flat, held
 from datablame.verbs.reading import AMOUNT, Reading, splits
 from datablame.verbs.reporting import report

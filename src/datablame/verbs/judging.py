@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from datablame.base.errors import InputError
+from datablame.base.methods import JUDGE
 from datablame.verbs.opening import RunLike, SignalLike, flat, held
-
-JUDGE = "posterior"
-"""Who judges where nobody is named."""
 
 if TYPE_CHECKING:
     from datablame.evaluation.metrics import Measures
@@ -97,7 +95,7 @@ def judge(
         scores = scores_of(run, by)
         verdict = method(run, scores)
         if verdict.p_wrong is None:
-            verdict = dataclasses.replace(verdict, p_wrong=posterior(run, scores).wrong)
+            verdict = dataclasses.replace(verdict, p_wrong=posterior(run, scores).p_wrong)
         if verdict.by == methods.parse(judge)[0]:
             verdict = dataclasses.replace(verdict, by=judge)  # with its options
         verdict = truthful(verdict, run.data) if oracle else verdict

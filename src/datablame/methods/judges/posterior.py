@@ -38,7 +38,7 @@ def posterior(
     if precision and recall:
         raise InputError("choose the cut by precision or by recall, not by both")
     found = believed(run, scores)
-    wrong, labels = found.wrong, run.data.labels
+    wrong, labels = found.p_wrong, run.data.labels
     cut = _cut(wrong, precision, recall) if precision or recall else at
     share, proposed = found.other.max(1)
     alone = labels.bincount()[labels] == 1
