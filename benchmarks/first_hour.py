@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import shutil
 import subprocess
 import sys
@@ -60,6 +61,12 @@ def wrong(name: str) -> bool:
     return not file.startswith(folder)
 
 
+def spent() -> float:
+    """Processor seconds of all programs that were started and have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 def audited(source: object, out: Path, checkout: Path, *words: object) -> tuple[float, dict, str]:
     """Seconds, the JSON and the messages of a default audit by a checkout."""
     if out.exists():
@@ -97,7 +104,9 @@ def photographs_table(checkouts: dict[str, Path], *words: str) -> list[list[str]
     )
     for name, checkout in checkouts.items():
         out = HOME / f"photos-{name}"
+        before = spent()
         seconds, facts, said = audited(source, out, checkout, *words)
+        work = spent() - before
         run = next(out.glob("*/verdict.csv")).parent
         kept = HOME / f"cleaned-{name}"
         shutil.rmtree(kept, ignore_errors=True)
@@ -113,6 +122,7 @@ def photographs_table(checkouts: dict[str, Path], *words: str) -> list[list[str]
             [
                 name,
                 f"{seconds:.0f} s",
+                f"{work:.0f} s",
                 f"{told} s" if told else "not told",
                 f"{facts['examples']:,} of {readable:,}",
                 f"{written:,} + {dropped:,}",
@@ -245,7 +255,7 @@ def main() -> None:
     checkouts["now"] = Path(__file__).parents[1].resolve()
     HOME.mkdir(parents=True, exist_ok=True)
     if "photographs" in asked.only:
-        head = ["", "took", "plan", "judged of readable", "kept + dropped", "average precision",
+        head = ["", "took", "processor", "plan", "judged of readable", "kept + dropped", "average precision",
                 "test images", "gain, points (95 %)"]  # fmt: skip
         results.write(
             "The first hour: photographs", results.table(head, photographs_table(checkouts))

@@ -247,6 +247,9 @@ class Run(Result):
             }
         if (self.path / "measures.json").exists():
             out |= (self.measures or {}) | {"signals": read_json(self.path / "measures.json")}
+        if (self.path / "certificate.json").exists():
+            facts = read_json(self.path / "certificate.json", sentence=str)
+            out["certificate"] = {name: facts[name] for name in facts if name != "answered"}
         if self.comparison:
             out["comparison"] = self.comparison
         return out

@@ -279,11 +279,7 @@ class Verdict(Result):
 
 
 def _read_text_csv(path: Path, columns: tuple[str, ...]) -> dict[str, pa.Array]:
-    """Columns of a CSV as text, without the quote that keeps spreadsheets from reading a
-    formula.
-    """
-    from pyarrow import csv
-
+    """Columns of a verdict as text, by their names of today."""
     there = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
     before = {
         name: old
@@ -292,24 +288,14 @@ def _read_text_csv(path: Path, columns: tuple[str, ...]) -> dict[str, pa.Array]:
     }
     columns = tuple(before.get(name, name) for name in columns)
     columns += tuple(name for name in MORE if f'"{name}"' in there)
-    options = csv.ConvertOptions(
-        column_types=dict.fromkeys(columns, pa.string()),
-        include_columns=list(columns),
-        strings_can_be_null=False,
-    )
     try:
-        table = csv.read_csv(path, convert_options=options)
+        table = readers.read_csv(path, columns)
     except (pa.ArrowInvalid, KeyError) as error:
         raise InputError(
             f"{path} is not a verdict: {str(error).splitlines()[0]} (columns: {', '.join(columns)})"
         ) from None
     now = {old: name for name, old in before.items()}
-    return {
-        now.get(name, name): pc.replace_substring_regex(
-            table[name].combine_chunks(), f"^'({files.FORMULA})", r"\1"
-        )
-        for name in columns
-    }
+    return {now.get(name, name): table[name].combine_chunks() for name in columns}
 
 
 def numbers(

@@ -43,6 +43,8 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
         kinds += f"; expected: {precision:.0%} of them wrong, {recall:.0%} of all wrong ones found"
     yield "suspects", f"{found}: {kinds}"
     yield "estimate", _estimate(facts)
+    if facts.get("certificate"):
+        yield "certified", facts["certificate"]["sentence"]
     yield "ranking", _ranking(facts)
     comparison = facts.get("comparison")
     yield "cleaning", comparison["sentence"] if comparison else "not retrained"

@@ -23,14 +23,12 @@ import numpy as np
 
 from datablame.base import processes, progress
 from datablame.base.errors import InputError, RunError
-from datablame.base.readers import MANIFEST, Damaged, forget, manifest, read_array
+from datablame.base.readers import FORMULA, MANIFEST, Damaged, forget, manifest, read_array
 
 T = TypeVar("T")
 
 MARK = "datablame"
 """Key among the metadata of what is written here."""
-FORMULA = r"[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001 - full-width signs start formulas too
-"""How text begins that a spreadsheet would take for a formula."""
 HELD: set[Path] = set()
 """Folders that this process holds for writing."""
 

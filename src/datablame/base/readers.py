@@ -176,6 +176,33 @@ def read_arrays(path: Path, most: int) -> dict[str, np.ndarray]:
         raise Damaged(path, error) from None
 
 
+FORMULA = r"[=+\-@\t\r\n＝＋－＠]"  # noqa: RUF001 - full-width signs start formulas too
+"""What a spreadsheet would take for the beginning of a formula: a quote is written before it."""
+
+
+def read_csv(path: Path, columns: Sequence[str] | None = None) -> Any:
+    """A CSV's table with these columns, or all, as text, without the quote before what would be a
+    formula. Raises pyarrow's ArrowInvalid, and KeyError for a column that is not there.
+    """
+    import pyarrow as pa
+    import pyarrow.compute
+    from pyarrow import csv
+
+    functions: Any = pyarrow.compute  # made at run time, where no type checker sees them
+    head = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0]
+    names = columns or [name.strip().strip('"') for name in head.split(",")]
+    options = csv.ConvertOptions(
+        column_types=dict.fromkeys(names, pa.string()),
+        include_columns=list(names),
+        strings_can_be_null=False,
+    )
+    table = csv.read_csv(path, convert_options=options)
+    plain = [
+        functions.replace_substring_regex(table[name], f"^'({FORMULA})", r"\1") for name in names
+    ]
+    return pa.table(plain, names=list(names))
+
+
 def read_table(path: Path, **columns: str) -> Any:
     """A Parquet file's table, with these columns of these types (`string`, or a kind of numbers:
     `int`, `float`). Raises Damaged for anything else.

@@ -14,8 +14,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import betaln
 
-STRATA = 4
-TRUST = 16.0
+STRATA = 3
+TRUST = 30.0
 """Answers that the model's own probability of a stratum counts for in the mixture: bounds hold
 whatever it says, and are narrower where it is right."""
 EVEN = 0.1
@@ -89,7 +89,9 @@ def _least(hits: np.ndarray, draws: np.ndarray, pull: np.ndarray) -> np.ndarray:
     below = linear + np.where(linear < 0, -root, root)
     with np.errstate(divide="ignore", invalid="ignore"):
         first, second = 2 * hits / below, below / (2 * pull)
+        none = np.where(pull < 0, 1 + draws / pull, 0.0)  # of no hits the other root is 0
     share = np.where((first >= 0) & (first <= 1), first, second)
+    share = np.where(hits == 0, none, share)
     return np.clip(np.where(np.isfinite(share), share, np.where(pull < 0, 1.0, 0.0)), 0, 1)
 
 

@@ -6,6 +6,7 @@ heavy is imported where it is used. `memory` and `detector` are groups of their 
 
 from datablame.verbs import detector, memory
 from datablame.verbs.auditing import audit
+from datablame.verbs.certifying import certify
 from datablame.verbs.datasets import clean, corrupt, export, load
 from datablame.verbs.explaining import agree, classes, explain, index, memorization
 from datablame.verbs.judging import find, judge, measure, score
@@ -17,6 +18,7 @@ __all__ = [
     "ablate",
     "agree",
     "audit",
+    "certify",
     "classes",
     "clean",
     "compare",

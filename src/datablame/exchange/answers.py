@@ -1,0 +1,145 @@
+"""Sheets of images to answer about: what is asked of a person, and what was said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from datablame.analyses.certificate import AGAIN, RIGHT, UNSURE, WRONG, Answer, Drawing
+from datablame.base import files, readers
+from datablame.base.errors import InputError, unknown
+from datablame.dataset import Dataset
+from datablame.exchange.sets import png
+
+COLUMNS = ("number", "name", "given", "proposed", "answer", "by")
+
+
+def asked(rows: np.ndarray) -> list[int]:
+    """The images in the order of the sheet: some are asked about a second time, later."""
+    order: list[int] = []
+    for place, row in enumerate(rows.tolist()):
+        order.append(row)
+        if place >= AGAIN and place % AGAIN == 0:
+            order.append(int(rows[place - AGAIN]))
+    return order
+
+
+def sheet(drawing: Drawing, data: Dataset, count: int, path: Path) -> Path:
+    """The images that are to be looked at, as CSV, or as Parquet with their pictures; the answers
+    go into the column `answer`.
+
+    Raises InputError for another ending, and for a path that is taken.
+    """
+    if path.suffix not in (".csv", ".parquet"):
+        raise InputError(f"cannot write a sheet to '{path}': name a .csv or a .parquet file")
+    files.refuse_foreign(path, data.root)
+    rows = asked(drawing.images(count))
+    names = np.array([*data.classes, ""], dtype=object)
+    columns: dict[str, Any] = {
+        "number": pa.array(range(1, len(rows) + 1)),
+        "name": data.names.take(pa.array(rows)),
+        "given": pa.array(names[drawing.labels[rows]], pa.string()),
+        "proposed": pa.array(names[drawing.proposed[rows]], pa.string()),
+        "answer": pa.array([""] * len(rows)),
+        "by": pa.array([""] * len(rows)),
+    }
+    if path.suffix == ".csv":
+        return files.write_csv(path, columns)
+    columns["image"] = [png(data, row) for row in rows]
+    return files.write_table(path, columns)
+
+
+def answered(drawing: Drawing, data: Dataset, path: Path) -> list[Answer]:
+    """What a person wrote into a sheet, up to the first image without an answer.
+
+    An answer is the name of the right class, or right (the given label is), wrong (it is not, and
+    which is right is not known), or unsure. Raises InputError, with the line, for a sheet of
+    another run, a line that is missing, twice or not of this sheet, an answer that is none of
+    these, and one that is missing between others.
+    """
+    table = _table(path)
+    numbers, names = table["number"], table["name"]
+    rows = asked(drawing.images(max(len(numbers), 1)))[: len(numbers)]
+    known = data.names.take(pa.array(rows)).to_pylist()
+    for line, (number, name) in enumerate(zip(numbers, names, strict=True), 2):
+        if number != str(line - 1):
+            raise InputError(
+                f"{path}, line {line}: this is number {number or 'nothing'}, where {line - 1} is "
+                "expected; a line is missing, stands twice or was moved"
+            )
+        if name != known[line - 2]:
+            raise InputError(
+                f"{path}, line {line}: {name} was not drawn here; the sheet is of another run, or "
+                "of another seed"
+            )
+    given = table["answer"]
+    last = max((place for place, text in enumerate(given) if text), default=-1)
+    found, seen = [], set()
+    for place, text in enumerate(given[: last + 1]):
+        row = rows[place]
+        if not text:
+            raise InputError(
+                f"{path}, line {place + 2}: {names[place]} has no answer, though later images "
+                f"have; write {UNSURE} where it cannot be told"
+            )
+        found.append(
+            Answer(row, meant(text, row, data, path, place), row in seen, table["by"][place])
+        )
+        seen.add(row)
+    if not found:
+        raise InputError(f"{path} has no answers yet; write them into its column 'answer'")
+    return found
+
+
+def questioned(
+    drawing: Drawing, data: Dataset, count: int, ask: Callable[[Mapping[str, Any]], str] | None
+) -> list[Answer]:
+    """The answers of a function that is asked about one image after the other."""
+    assert ask is not None
+    found, seen = [], set()
+    for place, row in enumerate(asked(drawing.images(count))):
+        proposed = int(drawing.proposed[row])
+        facts = {
+            "row": row,
+            "name": data.name(row),
+            "given": data.classes[int(drawing.labels[row])],
+            "proposed": data.classes[proposed] if proposed >= 0 else None,
+            "p_wrong": float(drawing.p_wrong[row]),
+        }
+        right = meant(str(ask(facts)), row, data, "what was answered", place)
+        found.append(Answer(row, right, row in seen))
+        seen.add(row)
+    return found
+
+
+def meant(text: str, row: int, data: Dataset, path: Path | str, place: int) -> int | None:
+    """The class that an answer names. Raises InputError for one that is not there."""
+    if text in data.classes:
+        return data.classes.index(text)
+    special = {RIGHT: int(data.labels[row]), WRONG: -1, UNSURE: None}
+    if text not in special:
+        raise unknown(f"answer in line {place + 2} of {path}:", text, [*special, *data.classes])
+    return special[text]
+
+
+def _table(path: Path) -> dict[str, list[str]]:
+    """The columns of a sheet as text. Raises InputError where it is none."""
+    if not path.is_file():
+        raise InputError(f"there is no sheet of answers at {path}; make one with --draw and --out")
+    try:
+        table = readers.read_table(path) if path.suffix == ".parquet" else readers.read_csv(path)
+    except (pa.ArrowException, ValueError, OSError) as error:
+        raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    if lost := [name for name in COLUMNS[:-1] if name not in table.column_names]:
+        raise InputError(f"{path} is no sheet of answers: it has no column {', '.join(lost)}")
+    texts = {
+        name: table[name].cast(pa.string()).fill_null("")
+        for name in table.column_names
+        if name in COLUMNS
+    }
+    plain = {name: [text.strip() for text in column.to_pylist()] for name, column in texts.items()}
+    return {"by": [""] * len(table)} | plain
