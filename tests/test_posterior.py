@@ -105,6 +105,15 @@ def test_a_lone_weak_opinion_cannot_tell(tmp_path):
     assert strong.estimate[1] <= int((labels != truth).sum()) <= strong.estimate[2]
 
 
+def test_neighbours_alone_count_though_they_cannot_tell(tmp_path):
+    """A run without folds, as those that prove a verdict: one label in five is wrong."""
+    data = blobs(200, 0, tuple(range(0, 200, 5)))
+    verdict = verbs.judge(verbs.train(data, recipe=TINY.but(folds=0), out=tmp_path, holdout=0.0))
+    assert not verdict.told
+    assert 25 < float(verdict.p_wrong.sum()) < 60
+    assert len(verdict.suspects) > 20
+
+
 def test_a_clean_set_with_a_weak_model_stays_clean(tmp_path):
     """All labels are right, and the model agrees with two thirds of them."""
     for seed in range(3):
