@@ -12,6 +12,7 @@ from datablame import InputError, Run, Scores, verbs
 from datablame.base.methods import find
 from datablame.label_quality.anchor_points import contradicted
 from datablame.label_quality.noise_transition import transition
+from datablame.label_quality.posterior import _estimate as estimated
 from datablame.label_quality.posterior import counted, platt, posterior, shifted
 from datablame.verdict import ASK, DROP, FIX, Verdict
 
@@ -105,13 +106,23 @@ def test_a_lone_weak_opinion_cannot_tell(tmp_path):
     assert strong.estimate[1] <= int((labels != truth).sum()) <= strong.estimate[2]
 
 
-def test_neighbours_alone_count_though_they_cannot_tell(tmp_path):
+def test_scores_whose_humps_stand_apart_are_counted_there(tmp_path):
     """A run without folds, as those that prove a verdict: one label in five is wrong."""
     data = blobs(200, 0, tuple(range(0, 200, 5)))
     verdict = verbs.judge(verbs.train(data, recipe=TINY.but(folds=0), out=tmp_path, holdout=0.0))
-    assert not verdict.told
-    assert 25 < float(verdict.p_wrong.sum()) < 60
-    assert len(verdict.suspects) > 20
+    assert verdict.told
+    assert verdict.estimate[1] <= 40 <= verdict.estimate[2]
+    assert sorted(verdict.suspects.tolist()) == list(range(0, 200, 5))
+
+
+def test_neighbours_alone_count_though_they_cannot_tell():
+    labels, truth, log = pretend(rows=2000)
+    count, low, high = estimated({"neighbours": log}, [transition(labels, [log])], labels)
+    assert low == 0
+    assert count == pytest.approx(int((labels != truth).sum()), rel=0.2)
+    assert high > count
+    count, low, _ = estimated({"heldout": log.roll(1, 1)}, [transition(labels, [log])], labels)
+    assert (count, low) == (0.05 * 2000, 0), "an opinion that agrees with no label knows nothing"
 
 
 def test_a_clean_set_with_a_weak_model_stays_clean(tmp_path):

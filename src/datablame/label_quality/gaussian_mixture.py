@@ -23,13 +23,14 @@ STARTS = (0.05, 0.2, 0.4)
 class GaussianMixture:
     """Between `low` and `high`, the probability `upper [L]` that a number in each bin belongs to
     the upper component, and the component's weight with the ends of its 95 % interval; `spread` is
-    the standard deviation of either."""
+    the standard deviation of either, and the two means are `apart` times that from each other."""
 
     low: float
     high: float
     upper: Float[Tensor, " L"]
     share: tuple[float, float, float]
     spread: float
+    apart: float
 
     @classmethod
     def of(cls, values: Float[Tensor, " N"], draws: int = 200) -> GaussianMixture:
@@ -42,10 +43,10 @@ class GaussianMixture:
         resampled = torch.poisson(
             counts.expand(draws, -1), torch.Generator().manual_seed(seed_of("mixture"))
         )
-        upper, weight, sd, _ = fit(torch.cat([counts[None], resampled]), centre, start)
+        upper, weight, sd, _, apart = fit(torch.cat([counts[None], resampled]), centre, start)
         redrawn = weight[1:].sort().values.tolist()
         share = (float(weight[0]), redrawn[int(0.025 * draws)], redrawn[int(0.975 * draws)])
-        return cls(low, high, upper[0].float(), share, float(sd[0]))
+        return cls(low, high, upper[0].float(), share, float(sd[0]), float(apart[0]))
 
     def count(self, number: int) -> tuple[float, float, float]:
         """How many of so many the upper component holds, with the ends of its interval."""
@@ -65,11 +66,11 @@ def _bins(values: Float[Tensor, "..."], low: float, high: float) -> Tensor:
 
 def fit(
     counts: Float[Tensor, "R L"], centre: Float[Tensor, " L"], start: float
-) -> tuple[Float[Tensor, "R L"], Float[Tensor, " R"], Float[Tensor, " R"], Float[Tensor, " R"]]:
+) -> tuple[Float[Tensor, "R L"], *tuple[Float[Tensor, " R"], ...]]:
     """EM on several histograms at once, from an upper component of weight `start`.
 
     Returns the probability that a score in each bin is of the upper component, its weight, the
-    spread of both, and the log-likelihood.
+    spread of both, the log-likelihood, and how many spreads the means are apart.
     """
     weight = counts / counts.sum(1, keepdim=True)
     mean = (weight * centre).sum(1, keepdim=True)
@@ -93,4 +94,5 @@ def fit(
         )
     density = share.log() - 0.5 * ((centre - mu) / sd) ** 2 - sd.log()
     likelihood = (weight * density.logsumexp(0)).sum(1)
-    return density.softmax(0)[1], share[1, :, 0], sd[:, 0], likelihood
+    apart = (mu[1] - mu[0])[:, 0] / sd[:, 0]
+    return density.softmax(0)[1], share[1, :, 0], sd[:, 0], likelihood, apart

@@ -40,6 +40,9 @@ APART = 1.5
 """Factor by which counts may differ for the number to be told."""
 STRONG = 0.67
 """Share of right answers that held-out predictions must claim to be believed without neighbours."""
+HUMPS = 5.0
+"""Spreads by which right and wrong labels stand apart in the scores for these to be counted there.
+"""
 AGREE = 0.4
 """Share of the labels that an opinion must agree with to know anything of the classes."""
 AT_MOST, UNCHECKED = 0.2, 0.05
@@ -78,16 +81,20 @@ def posterior(run: Run, scores: Scores) -> Posterior:
     features, the scores alone tell: by a mixture of two normals.
     """
     opinions, labels = _opinions(run), run.data.labels
+    mixture = GaussianMixture.of(scores.values)
     late, epochs = epoch_votes(run, *LATE)
     others = _apart(late / epochs, labels)
     if not opinions:
-        mixture = GaussianMixture.of(scores.values)
         odds = platt(scores.values, mixture.probability(scores.values))
         estimate = mixture.count(len(labels))
         return Posterior(shifted(odds, estimate[0]), others, estimate)
     early = [_log(*epoch_votes(run, *EARLY))] if run.recipe.epochs >= FEW else []
     found = [transition(labels, [opinion, *early]) for opinion in opinions.values()]
-    count, low, high = _estimate(opinions, found, labels)
+    count, low, high = (
+        _between_humps(mixture.count(len(labels)))
+        if mixture.apart > HUMPS
+        else _estimate(opinions, found, labels)
+    )
     wrong = torch.stack([each.p_wrong(labels) for each in found]).mean(0)
     odds = platt(scores.values, wrong)
     if low > 0:  # else the transitions are those of the model's mistakes
@@ -95,6 +102,12 @@ def posterior(run: Run, scores: Scores) -> Posterior:
     belief = torch.stack([each.belief for each in found]).mean(0)
     other = _apart(belief, labels) * (1 - FADE) + others * FADE
     return Posterior(shifted(odds, count), other, (count, low, high))
+
+
+def _between_humps(count: tuple[float, float, float]) -> tuple[float, float, float]:
+    """The weight of the upper hump, with an interval that holds misfit too."""
+    misfit = math.exp(SPREAD)
+    return count[0], count[1] / misfit, count[2] * misfit
 
 
 def counted(counts: Sequence[float], n: int) -> tuple[float, float, float, bool]:
@@ -126,7 +139,7 @@ def _estimate(
         return count, 0.0, high  # neighbours alone do not count too many, but often too few
     if agreed and knows and checked:
         return count, low, high
-    most = AT_MOST if checked and knows else UNCHECKED
+    most = AT_MOST if len(found) > 1 else UNCHECKED
     return min(count, most * len(labels)), 0.0, high
 
 
