@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from datablame.base.methods import JUDGE
 from datablame.pages.figures import BLUE, GREY, INK, RED, Section, figure
 from datablame.pages.templating import rendered
 from datablame.run import Run
@@ -33,24 +34,35 @@ def scores(run: Run) -> Section | None:
         )
         axis.axvline(verdict.cut, color=INK, linestyle="--", linewidth=1)
         axis.text(verdict.cut, axis.get_ylim()[1], " cut", color=INK, va="top", fontsize=8)
-        axis.set_xlabel("suspicion", fontsize=9, color=GREY)
+        own = verdict.by.startswith(JUDGE)
+        what = "log odds that the label is wrong" if own else "suspicion"
+        axis.set_xlabel(what, fontsize=9, color=GREY)
         axis.set_ylabel("examples", fontsize=9, color=GREY)
         if axis.get_ylim()[1] > 100:
             axis.set_yscale("symlog", linthresh=10)
         axis.legend(frameon=False, fontsize=8, loc="upper right")
 
     html = rendered(
-        "scores", figure=figure(run, "distribution", draw), rows=_by_class(run, verdict)
+        "scores",
+        figure=figure(run, "distribution", draw),
+        rows=_by_class(run, verdict),
+        pairs=verdict.confusions(run.data),
     )
     return Section("Scores", html, 20)
 
 
+def _between(count: dict[str, float] | None) -> str:
+    """How many labels of a class are wrong, with the ends of the interval."""
+    return f"{count['wrong']:,.0f} ({count['low']:,.0f} to {count['high']:,.0f})" if count else "-"
+
+
 def _by_class(run: Run, verdict: Verdict) -> list[dict[str, Any]]:
-    """The twenty classes with the largest shares of suspects: examples, suspects, and what they
-    are taken for.
+    """The twenty classes with the largest shares of suspects: examples, suspects, how many labels
+    are wrong, and what they are taken for.
     """
     suspect = np.isin(verdict.act.numpy(), (DROP, FIX))
     labels, proposed, classes = run.data.labels.numpy(), verdict.proposed.numpy(), run.data.classes
+    expected = verdict.by_class(run.data)
     rows = []
     for k in np.unique(labels).tolist():
         mine = suspect & (labels == k)
@@ -59,6 +71,6 @@ def _by_class(run: Run, verdict: Verdict) -> list[dict[str, Any]]:
         size = int((labels == k).sum())
         rows.append(
             {"name": classes[k], "examples": size, "suspects": int(mine.sum()), "taken": taken}
-            | {"share": mine.sum() / size}
+            | {"share": mine.sum() / size, "wrong": _between(expected.get(classes[k]))}
         )
     return sorted(rows, key=lambda row: -row["share"])[:20]

@@ -15,7 +15,7 @@ from datablame.run import Run
 from datablame.verdict import ACTS, ASK, Verdict
 
 SHOWN = 60
-HARD = "Hard, not clearly wrong", "Suspect, but the second opinion agrees with the given label."
+HARD = "Hard, not clearly wrong", "They may be wrong, though not surely enough to be changed."
 REVIEW = (
     "Need review",
     "Their temperatures rose and fell again, or end between those of easy and of hard images.",
