@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -204,3 +205,24 @@ def test_a_line_of_the_log_that_lacks_a_number_is_damage(audited, tmp_path):
     path.write_text(path.read_text().replace('"train_error"', '"train_errr"', 1))
     with pytest.raises(InputError, match=r"log\.jsonl is damaged \('train_error' is missing"):
         verbs.report(tmp_path / "run")
+
+
+def test_test_labels_are_judged_apart(tmp_path):
+    test = blobs(60, 1, (4, 9))
+    plain = verbs.audit(blobs(), recipe=TINY, test=test, retrain=False, out=tmp_path / "plain")
+    run = verbs.audit(
+        blobs(), recipe=TINY, test=test, retrain=False, judge_test=True, out=tmp_path / "both"
+    )
+    assert torch.equal(run.verdict.act, plain.verdict.act), "nothing is chosen by it"
+    facts = run.to_json()["test_labels"]
+    own = Run(Path(facts["table"]).parent)
+    assert own.path.parent == run.path / "test"
+    assert own.cross_fitted
+    assert own.data.labels.tolist() == run.test.labels.tolist()
+    doubted = torch.isin(own.verdict.act, torch.tensor([DROP, FIX]))
+    assert facts["suspects"] == int(doubted.sum()) > 0
+    right = predictions.on_test(run).argmax(1) == run.test.labels.numpy()
+    assert facts["accuracy_undoubted"] == pytest.approx(right[~doubted.numpy()].mean(), abs=1e-5)
+    assert "test labels are in doubt, judged apart" in run.card
+    with pytest.raises(InputError, match="no test images whose labels"):
+        verbs.audit(blobs(), recipe=TINY, judge_test=True, out=tmp_path / "none")

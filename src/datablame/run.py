@@ -247,6 +247,8 @@ class Run(Result):
             }
         if (self.path / "measures.json").exists():
             out |= (self.measures or {}) | {"signals": read_json(self.path / "measures.json")}
+        if (self.path / "test_labels.json").exists():
+            out["test_labels"] = read_json(self.path / "test_labels.json", images=int, suspects=int)
         if (self.path / "certificate.json").exists():
             facts = read_json(self.path / "certificate.json", sentence=str)
             out["certificate"] = {name: facts[name] for name in facts if name != "answered"}

@@ -46,6 +46,8 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     if facts.get("certificate"):
         yield "certified", facts["certificate"]["sentence"]
     yield "ranking", _ranking(facts)
+    if facts.get("test_labels"):
+        yield "test set", _test_labels(facts["test_labels"])
     comparison = facts.get("comparison")
     yield "cleaning", comparison["sentence"] if comparison else "not retrained"
     yield from (("careful", text) for text in warnings(facts))
@@ -63,6 +65,16 @@ def _estimate(facts: dict[str, Any]) -> str:
         )
     count = f"{facts['wrong_estimate']:,.0f} wrong labels"
     return f"{count} (95 % interval {low:,.0f} to {high:,.0f}), by {facts['by']}"
+
+
+def _test_labels(facts: dict[str, Any]) -> str:
+    found = f"{facts['suspects']:,} of {facts['images']:,} test labels are in doubt, judged apart"
+    if facts["accuracy_undoubted"] is None:
+        return found
+    return (
+        f"{found}: test accuracy {facts['accuracy']:.2%}, and {facts['accuracy_undoubted']:.2%} on "
+        f"the others; see {facts['table']}"
+    )
 
 
 def _model(facts: dict[str, Any]) -> str:

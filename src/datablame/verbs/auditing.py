@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from datablame.base.errors import InputError, at_least
 from datablame.base.methods import JUDGE
-from datablame.base.options import Amount, Judge, Noise, Proof, Signals
+from datablame.base.options import JUDGED, Amount, Judge, Noise, Proof, Signals
 from datablame.recipe import Recipe
 from datablame.verbs.judging import find, judged, measured, score, with_cut
 from datablame.verbs.opening import Source, fields_as_keywords, flat, held
@@ -33,6 +33,7 @@ def audit(
     signals: Signals = (),
     judge: Judge = JUDGE,
     at: Judge = "",
+    judge_test: Annotated[bool, Parameter(group=JUDGED)] = False,
     seeds: Proof = 1,
     minutes: float | None = None,
     retrain: bool = True,
@@ -62,6 +63,9 @@ def audit(
     at
         Where posterior cuts: precision=0.9 or recall=0.9, by expectation, or a probability that the
         label is wrong, such as 0.7.
+    judge_test
+        Judge the labels of the test images too, by models that learn from them alone; a job of its
+        own, in the run's folder `test`, by which nothing is chosen.
     seeds
         How many times to retrain before, after and with a random control.
     minutes
@@ -82,6 +86,7 @@ def audit(
     """
     from datablame.base import files, methods
     from datablame.evaluation.retraining import retraining
+    from datablame.evaluation.test_labels import judged_apart
     from datablame.exchange.objects import predictions
     from datablame.network.classifier import ready
     from datablame.training.auto import settle
@@ -108,6 +113,10 @@ def audit(
             "without folds and without a test set there is nothing to try the cleaned set on: use "
             "--folds 4, --test, --holdout 0.2, or --no-retrain"
         )
+    if judge_test and test is None:
+        raise InputError(
+            "there are no test images whose labels could be judged; name a test set with --test"
+        )
     again = seeds if retrain else 0
 
     def planned(settled: Recipe) -> Plan:
@@ -126,5 +135,8 @@ def audit(
             measured(run)
         if retrain:
             retraining(run, verdict, seeds, proof)
+        if judge_test and test is not None:
+            inner = {"recipe": recipe, "signals": signals, "judge": judge, "retrain": False}
+            judged_apart(run, audit(test, **inner, out=run.path / "test"))  # type: ignore[arg-type]  # a run
         report(run)
     return run
