@@ -117,6 +117,10 @@ def test_the_run_folder_is_what_its_page_says(audited):
     }
     unfinished = {"progress\\.safetensors", "attributions/.+\\-.+/progress\\.safetensors"}
     asked = {
+        "certificate\\.safetensors",
+        "certificate\\.json",
+        "test_labels\\.json",
+        "test/",
         "unreadable\\.csv",
         "checkpoints/.+\\.safetensors",
         "trace/top\\.npy",

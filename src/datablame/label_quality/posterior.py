@@ -43,6 +43,8 @@ STRONG = 0.67
 HUMPS = 5.0
 """Spreads by which right and wrong labels stand apart in the scores for these to be counted there.
 """
+ENOUGH = 50
+"""Examples from which on a gap between scores is no chance."""
 AGREE = 0.4
 """Share of the labels that an opinion must agree with to know anything of the classes."""
 AT_MOST, UNCHECKED = 0.2, 0.05
@@ -82,6 +84,7 @@ def posterior(run: Run, scores: Scores) -> Posterior:
     """
     opinions, labels = _opinions(run), run.data.labels
     mixture = GaussianMixture.of(scores.values)
+    apart = mixture.apart > HUMPS and len(labels) >= ENOUGH
     late, epochs = epoch_votes(run, *LATE)
     others = _apart(late / epochs, labels)
     if not opinions:
@@ -91,9 +94,7 @@ def posterior(run: Run, scores: Scores) -> Posterior:
     early = [_log(*epoch_votes(run, *EARLY))] if run.recipe.epochs >= FEW else []
     found = [transition(labels, [opinion, *early]) for opinion in opinions.values()]
     count, low, high = (
-        _between_humps(mixture.count(len(labels)))
-        if mixture.apart > HUMPS
-        else _estimate(opinions, found, labels)
+        _between_humps(mixture.count(len(labels))) if apart else _estimate(opinions, found, labels)
     )
     wrong = torch.stack([each.p_wrong(labels) for each in found]).mean(0)
     odds = platt(scores.values, wrong)
@@ -162,8 +163,9 @@ def _opinions(run: Run) -> dict[str, Float[Tensor, "N K"]]:
         p = torch.from_numpy(np.array(heldout(run)))
         found["heldout"] = (p / p.sum(1, keepdim=True)).clamp_min(1e-7).log()
     if has_features(run):
-        votes = torch.from_numpy(np.array(class_votes(run))).float()
-        found["neighbours"] = _log(50 * votes, 50)
+        k = max(3, min(50, len(run.data) // (4 * len(run.data.classes))))  # within a class
+        votes = torch.from_numpy(np.array(class_votes(run, k))).float()
+        found["neighbours"] = _log(k * votes, k)
     return found
 
 

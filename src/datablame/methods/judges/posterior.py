@@ -32,7 +32,7 @@ def posterior(
 
     One whose proposed label is right with a probability of at least `sure` gets it, the others are
     dropped. A person is asked about those with at least half the probability that is needed, and
-    about the only example of a class.
+    about a class of which nothing would be left: the models do not know it.
     """
     at_least(0, 1, at=at, precision=precision, recall=recall, sure=sure)
     if precision and recall:
@@ -41,11 +41,13 @@ def posterior(
     wrong, labels = found.p_wrong, run.data.labels
     cut = _cut(wrong, precision, recall) if precision or recall else at
     share, proposed = found.other.max(1)
-    alone = labels.bincount()[labels] == 1
+    held = wrong > cut
+    left = torch.zeros(len(run.data.classes)).index_add_(0, labels, (~held).float())
+    held = held & (left[labels] > 0)
     act = torch.full((len(labels),), KEEP)
     act[wrong > cut / 2] = ASK
-    act[(wrong > cut) & ~alone] = DROP
-    act[(wrong > cut) & ~alone & (wrong * share >= sure)] = FIX
+    act[held] = DROP
+    act[held & (wrong * share >= sure)] = FIX
     told = act != KEEP
     return Verdict(
         act,
