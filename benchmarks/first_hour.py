@@ -227,9 +227,11 @@ def ranking_table(draws: int) -> list[list[str]]:
                 out=HOME / "ranking",
             )
             scores = [blended(run, ()), *(db.score(run, signal) for signal in DEFAULT)]
-            wrong = run.data.wrong
+            wrong, held = run.data.wrong, run.heldout_agreement
+            assert wrong is not None
+            assert held is not None
             each = [metrics(score.values, wrong)["average_precision"] for score in scores]
-            agrees = run.heldout_agreement["agreement"]
+            agrees = held["agreement"]
             found[name].append([float(x) for x in (*each, agrees)])
             print(draw, name, [f"{x:.3f}" for x in found[name][-1]], flush=True)
     first = np.array(next(iter(found.values())))

@@ -19,8 +19,9 @@ import torch
 
 import datablame as db
 from datablame.analyses.scoring import DEFAULT
+from datablame.evaluation.comparison import Comparison
 from datablame.label_quality.out_of_sample import heldout
-from datablame.label_quality.stratified import bounds, shares, strata
+from datablame.label_quality.stratified import TRUST, bounds, shares, strata
 
 HOME = results.OUT / "truth"
 BEFORE = 20_000
@@ -223,7 +224,9 @@ def cleaned(cases: dict[str, Case], seeds: int) -> list[list[str]]:
         if not case.probe:
             continue
         run = made(case)
+        db.judge(run)
         found = db.retrain(run, seeds=seeds)
+        assert isinstance(found, Comparison)
         gain, low, high = (100 * x for x in found.gain)
         over = 100 * found.over_random[0] if found.over_random else 0.0
         lines.append(
@@ -243,10 +246,11 @@ def certified(cases: dict[str, Case], times: int) -> list[list[str]]:
         assert q is not None
         cells: list[str] = []
         held, generator = 0, np.random.default_rng(0)
-        plans = [_strata(q.double().numpy()), _strata(np.full(len(wrong), 0.5))]
+        even = np.zeros(len(wrong), int), np.array([float(len(wrong))]), np.array([0.5])
+        plans = [(*_strata(q.double().numpy()), TRUST), (*even, 1.0)]
         halves: list[list[float]] = [[], []]
         for _ in range(times):
-            for turn, (stratum, sizes, expected) in enumerate(plans):
+            for turn, (stratum, sizes, expected, trust) in enumerate(plans):
                 rate = np.bincount(stratum, wrong) / sizes
                 some = generator.choice(len(sizes), 200, p=shares(sizes, expected))
                 hit = generator.random(200) < rate[some]
@@ -254,15 +258,15 @@ def certified(cases: dict[str, Case], times: int) -> list[list[str]]:
                 for stop in (25, 50, 100, 200):
                     draws = np.bincount(some[:stop], minlength=len(sizes)).astype(float)
                     hits = np.bincount(some[:stop], hit[:stop], minlength=len(sizes))
-                    low, high = bounds(hits, draws, sizes, expected)
+                    low, high = bounds(hits, draws, sizes, expected, trust=trust)
                     ok &= low - 1e-6 <= wrong.sum() <= high + 1e-6
                 halves[turn].append((high - low) / 2)
                 held += ok and turn == 0
-        doubt, even = (float(np.mean(each)) for each in halves)
+        doubt, evenly = (float(np.mean(each)) for each in halves)
         cells = [
             f"{int(wrong.sum()):,}",
             f"{doubt:,.0f}",
-            f"{doubt / even:.2f}",
+            f"{doubt / evenly:.2f}",
             f"{held / times:.3f}",
         ]
         lines.append([name, *cells])
@@ -296,7 +300,7 @@ def million() -> str:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     real = int((labels != truth).sum())
     return (
-        f"A million rows: scored in {middle - began:.0f} s, judged and written in {took:.0f} s, "
+        f"A million rows: scored in {middle - began:.1f} s, judged and written in {took:.0f} s, "
         f"{peak:.1f} GB at most in all; {verdict.estimate[0]:,.0f} of {real:,} wrong labels by estimate."
     )
 

@@ -17,7 +17,7 @@ from scipy.special import betaln
 STRATA = 3
 TRUST = 30.0
 """Answers that the model's own probability of a stratum counts for in the mixture: bounds hold
-whatever it says, and are narrower where it is right."""
+whatever it says, and are narrower where it is right; 1 at one half is Jeffreys' prior."""
 EVEN = 0.1
 """Of the draws, spread evenly over all images, so that nothing is never looked at."""
 BISECTIONS = 60
@@ -46,6 +46,7 @@ def bounds(
     sizes: np.ndarray,
     expected: np.ndarray,
     error: float = 0.05,
+    trust: float = TRUST,
 ) -> tuple[float, float]:
     """Ends of an interval for the number of hits among all `sizes [H]` images, after `hits [H]` in
     `draws [H]`.
@@ -53,8 +54,8 @@ def bounds(
     With probability `1 - error` it holds the truth at all moments at once, whatever `expected [H]`,
     the shares that the model foretells, which must be known before the draws.
     """
-    prior = TRUST * np.clip(expected, 0.005, 0.995)
-    evidence = betaln(prior + hits, TRUST - prior + draws - hits) - betaln(prior, TRUST - prior)
+    prior = trust * np.clip(expected, 0.005, 0.995)
+    evidence = betaln(prior + hits, trust - prior + draws - hits) - betaln(prior, trust - prior)
     spare = -np.log(error) - evidence.sum()
     weight = sizes / sizes.sum()
 
