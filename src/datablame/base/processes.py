@@ -142,6 +142,17 @@ def agree(value: T) -> T:
     return json.loads(bytes(text.tolist()))
 
 
+def same(tensor: Tensor) -> Tensor:
+    """Rank 0's numbers: processes that decide by numbers of their own may decide differently, where
+    one differs in its last bit.
+    """
+    if size() == 1:
+        return tensor
+    shared = tensor.to(device()).contiguous()
+    dist.broadcast(shared, 0)
+    return shared.to(tensor.device)
+
+
 def wait() -> None:
     """Until every process is here."""
     if dist.is_initialized():

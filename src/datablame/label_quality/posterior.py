@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datablame.base import processes
 from datablame.base.shapes import Float, Int
 from datablame.inference.neighbours import class_votes
 from datablame.inference.predictions import has_features
@@ -90,7 +91,7 @@ def posterior(run: Run, scores: Scores) -> Posterior:
     if not opinions:
         odds = platt(scores.values, mixture.probability(scores.values))
         estimate = mixture.count(len(labels))
-        return Posterior(shifted(odds, estimate[0]), others, estimate)
+        return _agreed(shifted(odds, estimate[0]), others, estimate)
     early = [_log(*epoch_votes(run, *EARLY))] if run.recipe.epochs >= FEW else []
     found = [transition(labels, [opinion, *early]) for opinion in opinions.values()]
     count, low, high = (
@@ -102,7 +103,13 @@ def posterior(run: Run, scores: Scores) -> Posterior:
         odds = odds + LIFT * torch.stack([each.lift for each in found]).mean(0)
     belief = torch.stack([each.belief for each in found]).mean(0)
     other = _apart(belief, labels) * (1 - FADE) + others * FADE
-    return Posterior(shifted(odds, count), other, (count, low, high))
+    return _agreed(shifted(odds, count), other, (count, low, high))
+
+
+def _agreed(odds: Tensor, other: Tensor, estimate: tuple[float, float, float]) -> Posterior:
+    """What rank 0 believes, everywhere: what is dropped names the runs that are trained next."""
+    count, low, high = processes.agree(list(estimate))
+    return Posterior(processes.same(odds), processes.same(other), (count, low, high))
 
 
 def _between_humps(count: tuple[float, float, float]) -> tuple[float, float, float]:

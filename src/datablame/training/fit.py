@@ -22,7 +22,8 @@ def fit(run: Run, threads: int | None = None) -> None:
         progress.spared(work)
         return
     processes.repeatable()
-    if threads is not None and run.about.get("threads") is None:
+    unknown = threads is not None and run.about.get("threads") is None
+    if processes.agree(unknown):  # rank 0 writes what the others read
         run.change(threads=threads)
     with progress.stage("train"), progress.part(work), processes.threads(threads_of(run)):
         model = trainer.fit(run)

@@ -61,7 +61,7 @@ def threads_of(run: Run) -> int:
     """By how many threads a run is trained, kept in run.json, since sums depend on it: one, where a
     step is too small for more.
     """
-    count = run.about.get("threads")
+    count = processes.agree(run.about.get("threads"))
     if count is None:
         count = processes.agree(best_threads(run.recipe, run.data))
         run.change(threads=count)
