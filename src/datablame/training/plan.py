@@ -24,7 +24,7 @@ EPOCHS = (4, 100)
 """Fewest and most epochs that a budget of minutes chooses."""
 ASKED = 0.6
 """Of a training image's work, what one costs that is only looked at, itself and mirrored."""
-FIXED = 10.0
+FIXED = 6.0
 """Seconds that any audit takes besides: judging, pictures, beginning and ending each training."""
 BESIDES = 1.1
 """The whole of an audit against its trainings: features, signals, pictures."""
