@@ -3,8 +3,8 @@
 Sets are made of rows of CIFAR-10 that chose nothing else here (from 20,000 on), with human labels
 and planted noise, and of digits: CHOSE holds those that choices were made on, LAST those that were
 looked at once. Some runs are trained from scratch on few images, so that the model is weak; others
-are linear probes on a net that learned from other rows. About 25 minutes on two cores, most of it
-the trainings, which are kept.
+are linear probes on a net that learned from other rows. Most of the time goes into the trainings,
+which are kept.
 """
 
 from __future__ import annotations

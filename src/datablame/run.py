@@ -135,33 +135,14 @@ class Run(Result):
         [N,C,H,W], for pictures. Without `out` the run lies in a temporary folder, which is deleted
         with the run. Raises InputError where shapes do not fit or rows are not probabilities.
         """
-        p = tensor(pred_probs).float()
-        if p.ndim != 2 or len(p) != len(labels) or p.shape[1] < 2:
-            raise InputError(
-                f"pred_probs must be [N,K] for {len(labels)} labels, K at least 2; "
-                f"these are {list(p.shape)}"
-            )
-        if not torch.isfinite(p).all() or (p < 0).any() or (p.sum(1) - 1).abs().max() > 1e-2:
-            row = int(((p.sum(1) - 1).abs().nan_to_num(9) + 9 * (p < 0).any(1)).argmax())
-            raise InputError(
-                f"pred_probs must be probabilities that sum to 1 in each row; row {row} is "
-                f"{p[row].tolist()[:5]}"
-            )
+        p = _probabilities(pred_probs, len(labels))
         classes = tuple(map(str, range(p.shape[1]) if classes is None else classes))
         if len(classes) != p.shape[1]:
             raise InputError(
                 f"pred_probs have {p.shape[1]} columns, but there are {len(classes)} classes"
             )
         if features is not None:
-            features = tensor(features).float()
-            if features.ndim != 2 or len(features) != len(p) or not features.isfinite().all():
-                raise InputError(
-                    f"features must be finite [N,D] for {len(p)} labels; these are "
-                    f"{list(features.shape)}"
-                )
-            features = (
-                features / max(1.0, float(features.abs().max()) / 6e4)
-            ).numpy()  # float16 ends at 65,504
+            features = _space(features, len(labels))
         data = Dataset.from_arrays(images, labels, classes, names, source="predictions")
         data = dataclasses.replace(data, predictions=files.digest(p.numpy(), features))
         home = None if out else processes.agree(tempfile.mkdtemp(prefix="datablame-"))
@@ -545,6 +526,34 @@ def tensor(values: Any) -> Tensor:
         )
     except (TypeError, ValueError) as error:
         raise InputError(f"an array of numbers was expected: {error}") from None
+
+
+def _probabilities(values: Any, count: int) -> Float[Tensor, "N K"]:
+    """Predictions as probabilities. Raises InputError where they are none for so many labels."""
+    p = tensor(values).float()
+    if p.ndim != 2 or len(p) != count or p.shape[1] < 2:
+        raise InputError(
+            f"pred_probs must be [N,K] for {count} labels, K at least 2; these are {list(p.shape)}"
+        )
+    if not torch.isfinite(p).all() or (p < 0).any() or (p.sum(1) - 1).abs().max() > 1e-2:
+        row = int(((p.sum(1) - 1).abs().nan_to_num(9) + 9 * (p < 0).any(1)).argmax())
+        raise InputError(
+            f"pred_probs must be probabilities that sum to 1 in each row; row {row} is "
+            f"{p[row].tolist()[:5]}"
+        )
+    return p
+
+
+def _space(values: Any, count: int) -> np.ndarray:
+    """Features `[N,D]` that float16 can hold, which ends at 65,504. Raises InputError where they
+    are not finite, or not those of so many labels.
+    """
+    features = tensor(values).float()
+    if features.ndim != 2 or len(features) != count or not features.isfinite().all():
+        raise InputError(
+            f"features must be finite [N,D] for {count} labels; these are {list(features.shape)}"
+        )
+    return (features / max(1.0, float(features.abs().max()) / 6e4)).numpy()
 
 
 def plain(name: str) -> str:
