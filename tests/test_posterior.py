@@ -10,8 +10,8 @@ from pyarrow import parquet
 
 from datablame import InputError, Run, Scores, verbs
 from datablame.base.methods import find
+from datablame.data.noise_transition import transition
 from datablame.label_quality.anchor_points import contradicted
-from datablame.label_quality.noise_transition import transition
 from datablame.label_quality.posterior import _estimate as estimated
 from datablame.label_quality.posterior import counted, platt, posterior, shifted
 from datablame.verdict import ASK, DROP, FIX, Verdict
@@ -33,14 +33,14 @@ def pretend(rows=4000, classes=4, wrong=0.2, sure=6.0, pair=False, seed=0):
 @pytest.mark.parametrize("pair", [False, True])
 def test_the_transition_that_made_the_labels_is_found(pair):
     labels, truth, log = pretend(pair=pair)
-    found = transition(labels, [log])
+    found = transition(labels[:, None], [log])
     wrong = found.p_wrong(labels)
     real = labels != truth
     assert float(wrong.sum()) == pytest.approx(int(real.sum()), rel=0.1)
     expected = torch.full((4, 4), 0.2 / 3).fill_diagonal_(0.8)
     if pair:
         expected = 0.8 * torch.eye(4) + 0.2 * torch.eye(4).roll(1, 1)
-    assert torch.allclose(found.matrix, expected, atol=0.04)
+    assert torch.allclose(found.matrices[0], expected, atol=0.04)
     assert found.accuracy == pytest.approx(float((log.argmax(1) == truth).float().mean()), abs=0.03)
     for low in (0.1, 0.5, 0.9):  # what is said to be wrong with some probability is, so often
         some = (wrong - low).abs() < 0.1
@@ -51,10 +51,10 @@ def test_the_transition_that_made_the_labels_is_found(pair):
 
 def test_pairs_of_classes_lift_only_where_noise_is_of_pairs():
     labels, truth, log = pretend(pair=True)
-    lift = transition(labels, [log]).lift
+    lift = transition(labels[:, None], [log]).lift(labels)
     assert lift[labels != truth].mean() > 0.5 > lift[labels == truth].mean()
     labels, _, log = pretend()
-    assert transition(labels, [log]).lift.abs().mean() < 0.25
+    assert transition(labels[:, None], [log]).lift(labels).abs().mean() < 0.25
 
 
 def test_anchors_are_the_surest_of_each_class():
@@ -117,11 +117,13 @@ def test_scores_whose_humps_stand_apart_are_counted_there(tmp_path):
 
 def test_neighbours_alone_count_though_they_cannot_tell():
     labels, truth, log = pretend(rows=2000)
-    count, low, high = estimated({"neighbours": log}, [transition(labels, [log])], labels)
+    count, low, high = estimated({"neighbours": log}, [transition(labels[:, None], [log])], labels)
     assert low == 0
     assert count == pytest.approx(int((labels != truth).sum()), rel=0.2)
     assert high > count
-    count, low, _ = estimated({"heldout": log.roll(1, 1)}, [transition(labels, [log])], labels)
+    count, low, _ = estimated(
+        {"heldout": log.roll(1, 1)}, [transition(labels[:, None], [log])], labels
+    )
     assert (count, low) == (0.05 * 2000, 0), "an opinion that agrees with no label knows nothing"
 
 
@@ -245,15 +247,15 @@ def test_bad_cuts_are_sentences(told):
 
 def test_large_sets_are_judged_on_a_sample(monkeypatch):
     """T and the weights come of some rows, and all are judged."""
-    import datablame.label_quality.noise_transition as other
+    import datablame.data.noise_transition as other
 
     labels, _, log = pretend(rows=4000)
-    whole = transition(labels, [log])
+    whole = transition(labels[:, None], [log])
     monkeypatch.setattr(other, "SAMPLE", 1000)
-    part = transition(labels, [log])
+    part = transition(labels[:, None], [log])
     assert part.belief.shape == whole.belief.shape
     assert (part.p_wrong(labels) - whole.p_wrong(labels)).abs().mean() < 0.02
-    assert not torch.equal(part.matrix, whole.matrix)
+    assert not torch.equal(part.matrices, whole.matrices)
 
 
 def test_the_only_example_of_a_class_is_asked_about(tmp_path):

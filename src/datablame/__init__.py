@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datablame.verbs import (
         ablate,
         agree,
+        annotators,
         audit,
         certify,
         classes,
@@ -69,6 +70,7 @@ __all__ = [
     "Verdict",
     "ablate",
     "agree",
+    "annotators",
     "audit",
     "blend",
     "certify",

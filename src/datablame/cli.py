@@ -75,7 +75,7 @@ GROUPS = {
         verbs.retrain,
         verbs.export,
     ),
-    EXPLAIN: (verbs.explain, verbs.index, verbs.memorization, verbs.classes),
+    EXPLAIN: (verbs.explain, verbs.index, verbs.memorization, verbs.classes, verbs.annotators),
     COMPARE: (verbs.measure, verbs.compare, verbs.agree, verbs.ablate),
 }
 for group, commands in GROUPS.items():

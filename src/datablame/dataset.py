@@ -160,6 +160,10 @@ class Dataset(Result):
     """Digest of the predictions that stand for the images, where they were made elsewhere."""
     aside: tuple[tuple[str, str], ...] = ()
     """What lies there and was not read: names, and why (UNREADABLE and others)."""
+    annotators: tuple[str, ...] = ()
+    """Who labelled it, where several did; `labels` are then what they agree on."""
+    votes: Int[Tensor, "N M"] | None = None
+    """The labels that each of them gave, -1 where none."""
 
     @classmethod
     def from_arrays(
@@ -235,6 +239,11 @@ class Dataset(Result):
                 f"the truth of {self.source} must be one of its {len(self.classes)} "
                 "classes for every example"
             )
+        if self.votes is not None and int(self.votes.max()) >= len(self.classes):
+            raise InputError(
+                f"labels of the annotators go up to {int(self.votes.max())}, beyond the "
+                f"{len(self.classes)} classes of {self.source}"
+            )
         if len(self.labels.unique()) < 2:
             raise InputError(
                 f"{self.source} has one class only ({self.classes[int(self.labels[0])]}); "
@@ -265,6 +274,7 @@ class Dataset(Result):
             "shape": list(self.shape),
         }
         facts |= {"not_read": self.not_read} if self.aside else {}
+        facts |= {"annotators": list(self.annotators)} if self.annotators else {}
         return facts | {"classes": dict(zip(self.classes, counts, strict=True))} | known
 
     def columns(self) -> dict[str, Any]:
@@ -285,9 +295,10 @@ class Dataset(Result):
         known = (
             "" if self.wrong is None else f", truth known ({int(self.wrong.sum()):,} labels differ)"
         )
+        by = f" by {len(self.annotators)} annotators" if self.annotators else ""
         return (
             f"{self.source} ({self.split}): {len(self):,} images {c}x{h}x{w} "
-            f"in {len(self.classes)} classes{known}"
+            f"in {len(self.classes)} classes{by}{known}"
         )
 
     @property
@@ -332,13 +343,13 @@ class Dataset(Result):
             raise InputError(
                 f"rows go from 0 to {len(self) - 1}; got {int(index.min())} to {int(index.max())}"
             )
-        truth = None if self.truth is None else self.truth[index]
         return dataclasses.replace(
             self,
             labels=self.labels[index],
             rows=self.rows[index],
             names=self.names.take(pa.array(index.numpy() % max(1, len(self)))),
-            truth=truth,
+            truth=None if self.truth is None else self.truth[index],
+            votes=None if self.votes is None else self.votes[index],
         )
 
     def relabel(self, labels: Int[Tensor, " N"], truth: Int[Tensor, " N"] | None = None) -> Dataset:
@@ -371,15 +382,17 @@ class Dataset(Result):
         """
         digest = hashlib.blake2b(digest_size=8)
         digest.update((self.images.mark if self.images else str(self.predictions)).encode())
-        for part in (self.rows, self.labels, *([] if self.truth is None else [self.truth])):
-            digest.update(np.ascontiguousarray(part.numpy()).data)
-        digest.update("\0".join([*self.classes, "", *self.names.to_pylist()]).encode())
+        for part in (self.rows, self.labels, self.truth, self.votes):
+            if part is not None:
+                digest.update(np.ascontiguousarray(part.numpy()).data)
+        words = [*self.classes, "", *self.names.to_pylist(), *self.annotators]
+        digest.update("\0".join(words).encode())
         return digest.hexdigest()
 
     @property
     def origin(self) -> dict[str, Any]:
         """Where the set came from, apart from its source."""
-        names = ("root", "noise", "flipped", "predictions", "aside")
+        names = ("root", "noise", "flipped", "predictions", "aside", "annotators")
         return {name: getattr(self, name) for name in names}
 
     def save(self, folder: Path) -> None:
@@ -396,6 +409,8 @@ class Dataset(Result):
         columns = {"name": self.names, "label": self.labels.numpy(), "row": self.rows.numpy()}
         if self.truth is not None:
             columns["truth"] = self.truth.numpy()
+        if self.votes is not None:
+            columns |= {f"by {m}": given.numpy() for m, given in enumerate(self.votes.T)}
         files.write_table(folder.with_suffix(".parquet"), columns)
         about = {
             "images": images,
@@ -430,7 +445,10 @@ class Dataset(Result):
             raise Damaged(path, f"{type(error).__name__} {error}", LOST) from None
         count = len(about["classes"])
         ends = {"label": (0, count), "row": (0, len(images.array) if images else 1 << 62)}
-        for name, (low, high) in (ends | {"truth": (-1, count)}).items():
+        by = [f"by {number}" for number in range(len(origin["annotators"]))]
+        if lost := [name for name in by if name not in column]:
+            raise Damaged(rows_path, f"there is no column '{lost[0]}'", LOST)
+        for name, (low, high) in (ends | dict.fromkeys(["truth", *by], (-1, count))).items():
             if name in column:
                 values = column[name].to_numpy()
                 if len(values) and not low <= values.min() <= values.max() < high:
@@ -446,6 +464,7 @@ class Dataset(Result):
             about["split"],
             mean,
             std,
+            votes=torch.tensor(np.stack([column[name] for name in by], 1)).long() if by else None,
             **origin,
         )
 

@@ -26,6 +26,7 @@ from datablame.base.methods import JUDGE
 from datablame.base.readers import read_array, read_json, read_lines, read_table
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
+from datablame.data.annotators import annotated, several
 from datablame.dataset import Dataset
 from datablame.network.classifier import Classifier, Prepared, trained, unit
 from datablame.recipe import Recipe
@@ -130,10 +131,11 @@ class Run(Result):
         """A run from what people already have, without training: signals, judges, reports and
         exports work on it.
 
-        `labels` [N] integers; `pred_probs` [N,K], probabilities by a model that did not train on
-        the example (held out); `features` [N,D] of any encoder, for `knn`; `images` uint8
-        [N,C,H,W], for pictures. Without `out` the run lies in a temporary folder, which is deleted
-        with the run. Raises InputError where shapes do not fit or rows are not probabilities.
+        `labels` [N] integers, or [N,M] of several annotators, -1 where one gave none; `pred_probs`
+        [N,K], probabilities by a model that did not train on the example (held out); `features`
+        [N,D] of any encoder, for `knn`; `images` uint8 [N,C,H,W], for pictures. Without `out` the
+        run lies in a temporary folder, which is deleted with the run. Raises InputError where
+        shapes do not fit or rows are not probabilities.
         """
         p = _probabilities(pred_probs, len(labels))
         classes = tuple(map(str, range(p.shape[1]) if classes is None else classes))
@@ -143,7 +145,10 @@ class Run(Result):
             )
         if features is not None:
             features = _space(features, len(labels))
-        data = Dataset.from_arrays(images, labels, classes, names, source="predictions")
+        by = several(labels)
+        first = labels if by is None else by[0].amax(1)
+        data = Dataset.from_arrays(images, first, classes, names, source="predictions")
+        data = data if by is None else annotated(data, *by)
         data = dataclasses.replace(data, predictions=files.digest(p.numpy(), features))
         home = None if out else processes.agree(tempfile.mkdtemp(prefix="datablame-"))
         out = out or str(home)
@@ -233,6 +238,8 @@ class Run(Result):
         if (self.path / "certificate.json").exists():
             facts = read_json(self.path / "certificate.json", sentence=str)
             out["certificate"] = {name: facts[name] for name in facts if name != "answered"}
+        if (self.path / "annotators.json").exists():
+            out["annotators"] = read_json(self.path / "annotators.json", sentence=str)
         if self.comparison:
             out["comparison"] = self.comparison
         return out

@@ -45,6 +45,8 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "estimate", _estimate(facts)
     if facts.get("certificate"):
         yield "certified", facts["certificate"]["sentence"]
+    if facts.get("annotators"):
+        yield "labelled", facts["annotators"]["sentence"]
     yield "ranking", _ranking(facts)
     if facts.get("test_labels"):
         yield "test set", _test_labels(facts["test_labels"])

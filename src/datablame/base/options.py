@@ -15,6 +15,7 @@ JUDGED = Group("How it is judged", sort_key=32)
 PROOF = Group("Whether cleaning helps", sort_key=35)
 TRIAL = Group("For a trial with known wrong labels", sort_key=40)
 
+Labels = Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())]
 ReadingInt = Annotated[int | None, Parameter(group=SOURCE)]
 ReadingText = Annotated[str | None, Parameter(group=SOURCE)]
 Share = Annotated[float | None, Parameter(group=SOURCE)]

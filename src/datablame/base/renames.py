@@ -74,7 +74,7 @@ def config_of(facts: dict[str, str]) -> str:
 
 
 def origin(about: dict[str, Any]) -> dict[str, Any]:
-    """Where a saved set came from: four fields, which were entries of `extra`."""
+    """Where a saved set came from; four of the fields were entries of `extra`."""
     old = about.get("extra", {})
     before = {"root": "files", "noise": "planted", "flipped": "noise", "predictions": "predictions"}
     found = {name: about.get(name, old.get(key)) for name, key in before.items()}
@@ -82,4 +82,5 @@ def origin(about: dict[str, Any]) -> dict[str, Any]:
         *about.get("aside", ()),
         *([name, "cannot be read"] for name in about.get("unreadable", ())),
     ]
+    found["annotators"] = tuple(map(str, about.get("annotators", ())))
     return found | {"aside": tuple((str(name), str(why)) for name, why in aside)}

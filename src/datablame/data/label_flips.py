@@ -26,8 +26,13 @@ def flipped(
 
     With `exact`, exactly the rounded number; else each example by itself with that probability.
     Which labels are flipped depends only on seed and row, with probability increasing in `weight`.
-    Raises InputError for an amount outside [0, 1].
+    Raises InputError for an amount outside [0, 1], and for labels of several annotators.
     """
+    if data.annotators:
+        raise InputError(
+            f"noise is planted in one label an image, and {data.source} has those of "
+            f"{len(data.annotators)} annotators; name one of them with --label"
+        )
     if not 0 <= amount <= 1:
         raise InputError(f"an amount of noise is a share between 0 and 1; got {amount}")
     open_to = wrong != data.labels

@@ -33,9 +33,15 @@ def matched(test: Dataset, data: Dataset, what: str = "test images") -> Dataset:
             f"{what} are {test.shape}, training images {data.shape}; bring both to one "
             "size with --size"
         )
-    number = torch.tensor([data.classes.index(name) for name in test.classes])
+    number = torch.tensor([*(data.classes.index(name) for name in test.classes), -1])
     return dataclasses.replace(
-        test, classes=data.classes, labels=number[test.labels], mean=data.mean, std=data.std
+        test,
+        classes=data.classes,
+        labels=number[test.labels],
+        truth=None if test.truth is None else number[test.truth],
+        votes=None if test.votes is None else number[test.votes],
+        mean=data.mean,
+        std=data.std,
     )
 
 
@@ -75,15 +81,18 @@ def apart(test: Dataset, data: Dataset) -> Dataset:
 
 def together(data: Dataset, part: Dataset) -> Dataset:
     """A set and a part that was held out of it, which share their images."""
-    truths = None
+    truths, votes = None, None
     if data.truth is not None and part.truth is not None:
         truths = torch.cat([data.truth, part.truth])
+    if data.votes is not None and part.votes is not None:
+        votes = torch.cat([data.votes, part.votes])
     return dataclasses.replace(
         data,
         labels=torch.cat([data.labels, part.labels]),
         rows=torch.cat([data.rows, part.rows]),
         names=pa.array([*data.names.to_pylist(), *part.names.to_pylist()]),
         truth=truths,
+        votes=votes,
     )
 
 

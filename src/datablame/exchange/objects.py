@@ -5,6 +5,7 @@ frames of paths.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from datablame.base import decode, processes, progress, readers
 from datablame.base.errors import InputError, unknown
+from datablame.data.annotators import annotated, several
 from datablame.data.packing import packed
 from datablame.dataset import Dataset
 from datablame.methods.sources.hub import of_rows
@@ -58,26 +60,43 @@ def of_arrays(
 ) -> Dataset:
     """A set of images and labels in memory."""
     numbers, known = numbered(labels)
-    pixels = _stacked(images, size)
-    return Dataset.from_arrays(pixels, numbers, classes or known)
+    pixels, by = _stacked(images, size), several(numbers)
+    if by is None:
+        return Dataset.from_arrays(pixels, numbers, classes or known)
+    return annotated(Dataset.from_arrays(pixels, by[0].amax(1), classes or known), *by)
 
 
 def numbered(labels: Any, classes: Sequence[str] | None = None) -> tuple[Any, list[str] | None]:
     """(class numbers, names of classes where the labels are words, in sorted order or that of
-    `classes`). Raises InputError for a gap, or a word that is no class.
+    `classes`). Labels [N,M] of several annotators may have gaps, which are -1. Raises InputError
+    for another gap, or a word that is no class.
     """
     array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
-    if array.dtype.kind not in "USO" or array.ndim != 1:
+    array = array.astype(str).astype(object) if array.dtype.kind in "US" else array
+    if array.dtype.kind != "O":
         return labels, None
-    if any(word is None or isinstance(word, float) for word in array.tolist()):
+    cells = array.ravel()
+    gaps = np.array([_gap(cell) for cell in cells], bool)
+    if gaps.all() or not all(isinstance(word, str) for word in cells[~gaps]):
+        return labels, None
+    if gaps.any() and array.ndim == 1:
         raise InputError("some labels are missing; leave these examples out")
-    words, numbers = np.unique(array.astype(str), return_inverse=True)
-    if classes is None:
-        return numbers, words.tolist()
-    known = [str(name) for name in classes]
+    words, place = np.unique(cells[~gaps].astype(str), return_inverse=True)
+    known = words.tolist() if classes is None else [str(name) for name in classes]
     if strange := [word for word in words if word not in known]:
         raise unknown("class", str(strange[0]), known)
-    return np.array([known.index(word) for word in words])[numbers], known
+    numbers = np.full(len(cells), -1)
+    numbers[~gaps] = np.array([known.index(word) for word in words])[place]
+    numbers = numbers.reshape(array.shape)
+    frame: Any = type(labels)
+    names = getattr(labels, "columns", None)
+    return numbers if names is None else frame(numbers, columns=names), known
+
+
+def _gap(cell: Any) -> bool:
+    """Whether an annotator gave no label here: None, NaN, or an empty word."""
+    lost = isinstance(cell, float) and math.isnan(cell)
+    return lost or cell is None or type(cell).__name__ == "NAType" or cell == ""
 
 
 def _stacked(images: Any, size: int | None) -> np.ndarray:

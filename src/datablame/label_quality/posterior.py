@@ -20,11 +20,11 @@ from torch import Tensor
 
 from datablame.base import processes
 from datablame.base.shapes import Float, Int
+from datablame.data.noise_transition import Transition, transition
 from datablame.inference.neighbours import class_votes
 from datablame.inference.predictions import has_features
 from datablame.label_quality.anchor_points import contradicted
 from datablame.label_quality.gaussian_mixture import GaussianMixture
-from datablame.label_quality.noise_transition import Transition, transition
 from datablame.label_quality.out_of_sample import epoch_votes, has_heldout, heldout
 from datablame.run import Run
 from datablame.scores import Scores
@@ -53,6 +53,8 @@ AT_MOST, UNCHECKED = 0.2, 0.05
 opinions differ, and since a weak one stands alone."""
 LIFT = 0.5
 """Weight of what the pair of classes says besides the scores."""
+OVERLAP = 0.5
+"""Share of the images that must have several labels for these to be counted by."""
 FADE = 1 / 3
 """Weight of the late predictions in what a label should be."""
 
@@ -73,6 +75,11 @@ class Posterior:
         """The probability that each label is wrong."""
         return self.odds.sigmoid()
 
+    def belief(self, labels: Int[Tensor, " N"]) -> Float[Tensor, "N K"]:
+        """The probability of each class."""
+        wrong = self.p_wrong[:, None]
+        return (wrong * self.other).scatter(1, labels[:, None], 1 - wrong)
+
     def matrix(self, labels: Int[Tensor, " N"]) -> Float[Tensor, "K K"]:
         """How many examples of each given class (row) should be of each other class (column)."""
         joint = self.p_wrong[:, None] * self.other
@@ -88,22 +95,31 @@ def posterior(run: Run, scores: Scores) -> Posterior:
     apart = mixture.apart > HUMPS and len(labels) >= ENOUGH
     late, epochs = epoch_votes(run, *LATE)
     others = _apart(late / epochs, labels)
-    if not opinions:
+    if not opinions and run.data.votes is None:
         odds = platt(scores.values, mixture.probability(scores.values))
         estimate = mixture.count(len(labels))
         return _agreed(shifted(odds, estimate[0]), others, estimate)
     early = [_log(*epoch_votes(run, *EARLY))] if run.recipe.epochs >= FEW else []
-    found = [transition(labels, [opinion, *early]) for opinion in opinions.values()]
-    count, low, high = (
-        _between_humps(mixture.count(len(labels))) if apart else _estimate(opinions, found, labels)
-    )
+    votes = labels[:, None] if run.data.votes is None else run.data.votes
+    views = list(opinions.values()) or [torch.zeros(others.shape)]
+    found = [transition(votes, [opinion, *early]) for opinion in views]
     wrong = torch.stack([each.p_wrong(labels) for each in found]).mean(0)
-    odds = platt(scores.values, wrong)
-    if low > 0:  # else the transitions are those of the model's mistakes
-        odds = odds + LIFT * torch.stack([each.lift for each in found]).mean(0)
     belief = torch.stack([each.belief for each in found]).mean(0)
-    other = _apart(belief, labels) * (1 - FADE) + others * FADE
-    return _agreed(shifted(odds, count), other, (count, low, high))
+    fade = FADE if run.data.votes is None else 0.0
+    other = _apart(belief, labels) * (1 - fade) + others * fade
+    if float(((votes >= 0).sum(1) > 1).float().mean()) > OVERLAP:
+        estimate = counted([float(each.p_wrong(labels).sum()) for each in found], len(labels))[:3]
+    elif apart or not opinions:
+        estimate = _between_humps(mixture.count(len(labels)))
+    else:
+        estimate = _estimate(opinions, found, labels)
+    if run.data.votes is not None:
+        odds = wrong.double().logit(1e-9)
+    else:
+        odds = platt(scores.values, wrong)
+        if estimate[1] > 0:  # else the transitions are those of the model's mistakes
+            odds = odds + LIFT * torch.stack([each.lift(labels) for each in found]).mean(0)
+    return _agreed(shifted(odds, estimate[0]), other, estimate)
 
 
 def _agreed(odds: Tensor, other: Tensor, estimate: tuple[float, float, float]) -> Posterior:
@@ -114,8 +130,8 @@ def _agreed(odds: Tensor, other: Tensor, estimate: tuple[float, float, float]) -
 
 def _between_humps(count: tuple[float, float, float]) -> tuple[float, float, float]:
     """The weight of the upper hump, with an interval that holds misfit too."""
-    misfit = math.exp(SPREAD)
-    return count[0], count[1] / misfit, count[2] * misfit
+    factor = math.exp(SPREAD)
+    return count[0], count[1] / factor, count[2] * factor
 
 
 def counted(counts: Sequence[float], n: int) -> tuple[float, float, float, bool]:
@@ -124,14 +140,15 @@ def counted(counts: Sequence[float], n: int) -> tuple[float, float, float, bool]
     """
     counts = [max(count, 1e-3) for count in counts]
     least, most = min(counts), max(counts)
-    low = least / _factor(least) if least >= 1 else 0.0
-    high = min(most * _factor(most), float(n))
+    low = least / misfit(least) if least >= 1 else 0.0
+    high = min(most * misfit(most), float(n))
     told = most <= APART * least or high <= HARDLY * n
     ends = counts if told else (least, most)
     return math.prod(ends) ** (1 / len(ends)), low, high, told
 
 
-def _factor(count: float) -> float:
+def misfit(count: float) -> float:
+    """The factor by which a count may be off either way (95 %): by its own size, and by SPREAD."""
     return math.exp(1.96 * math.sqrt(SPREAD**2 + 1 / max(count, 1.0)))
 
 

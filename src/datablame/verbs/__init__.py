@@ -8,7 +8,7 @@ from datablame.verbs import detector, memory
 from datablame.verbs.auditing import audit
 from datablame.verbs.certifying import certify
 from datablame.verbs.datasets import clean, corrupt, export, load
-from datablame.verbs.explaining import agree, classes, explain, index, memorization
+from datablame.verbs.explaining import agree, annotators, classes, explain, index, memorization
 from datablame.verbs.judging import find, judge, measure, score
 from datablame.verbs.reporting import report
 from datablame.verbs.retraining import ablate, compare, retrain
@@ -17,6 +17,7 @@ from datablame.verbs.training import import_dynamics, train
 __all__ = [
     "ablate",
     "agree",
+    "annotators",
     "audit",
     "certify",
     "classes",

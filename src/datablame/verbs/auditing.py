@@ -11,6 +11,7 @@ from datablame.base.errors import InputError, at_least
 from datablame.base.methods import JUDGE
 from datablame.base.options import JUDGED, Amount, Judge, Noise, Proof, Signals
 from datablame.recipe import Recipe
+from datablame.verbs.explaining import annotators
 from datablame.verbs.judging import find, judged, measured, score, with_cut
 from datablame.verbs.opening import Source, fields_as_keywords, flat, held
 from datablame.verbs.reading import AMOUNT, Reading, splits
@@ -131,6 +132,8 @@ def audit(
     with announced(planned(settled), data), held(made(settled, data, test, out)) as run:
         by = score(run, *signals).name
         verdict = judged(run, judge, by)
+        if run.data.votes is not None:
+            annotators(run, by=by)
         if run.data.wrong is not None and run.data.wrong.any():
             measured(run)
         if retrain:

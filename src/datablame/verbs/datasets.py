@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from datablame.base.errors import InputError, unknown
+from datablame.base.options import Labels
 from datablame.verbs.opening import RunLike, Source, fields_as_keywords, opened
 from datablame.verbs.reading import Reading, planted, read
 
@@ -20,7 +21,7 @@ def load(
     *,
     split: str = "train",
     image: str | None = None,
-    label: str | None = None,
+    label: Labels = (),
     truth: str | None = None,
     limit: int | None = None,
     size: int | None = None,
@@ -40,7 +41,8 @@ def load(
     image
         Column of the images (Parquet, hub).
     label
-        Column of the given labels (Parquet, hub).
+        Column of the given labels (Parquet, hub); of several annotators one each, which may have
+        gaps.
     truth
         Column of the right labels where they are known, for measuring only.
     limit

@@ -1,5 +1,5 @@
 """Verbs that say why: which training images made an answer, which are memorised, what each class is
-made of.
+made of, how often each annotator is right.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from datablame.verbs.opening import RunLike, held, held_model
 
 if TYPE_CHECKING:
     from datablame.analyses.agreement import Agreement
+    from datablame.analyses.annotators import Annotators
     from datablame.analyses.classes import Classes
     from datablame.analyses.memorization import MemorizationMap
     from datablame.attribution import Attribution
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
     Queries = int | Dataset
 else:
-    Agreement = Attribution = Classes = Index = MemorizationMap = Any
+    Agreement = Annotators = Attribution = Classes = Index = MemorizationMap = Any
     Queries = int
 
 USES = ("auto", "never", "only")
@@ -109,6 +110,32 @@ def index(run: RunLike, *, method: str = "influence", block: int = 64) -> Index:
         assert made is not None
         made.to_json()  # makes it, and measures how closely it agrees
         return made
+
+
+def annotators(run: RunLike, *, by: str = "blend") -> Annotators:
+    """Say how often each annotator is right, and which images deserve another label.
+
+    Of a set with the labels of several annotators (`--label a b c`). Returns a row an annotator;
+    the ranked images are in another_label.csv, both are in report.html after `datablame report`.
+    Raises InputError for another set.
+
+    Parameters
+    ----------
+    run
+        Folder of a run.
+    by
+        The scores that it is judged by: a name that `score` gave.
+    """
+    from datablame.analyses import annotators as analysis
+    from datablame.analyses import scoring
+    from datablame.base import progress
+    from datablame.label_quality.posterior import posterior
+    from datablame.pages.annotators import draw
+
+    with held(run) as run, progress.stage("annotators"):
+        found = analysis.annotators(run, posterior(run, scoring.wanted(run, by)))
+        draw(found)
+        return found
 
 
 def agree(run: RunLike, *names: str, queries: int = 16, rows: int = 1000) -> Agreement:

@@ -116,11 +116,12 @@ def find(
 ) -> Run:
     """Find wrong labels by predictions that you have, without training.
 
-    `labels` [N], numbers or words; `pred_probs` [N,K] by a model that did not train on the example,
-    a column a class (of words in sorted order, unless `classes` names another); `features` [N,D],
-    for neighbours; `images` uint8 [N,C,H,W], for pictures. Without `out` it lies in a temporary
-    folder. Returns the run, judged: `run.issues` has a row an example. Raises InputError where
-    shapes do not fit or rows are not probabilities.
+    `labels` [N], numbers or words, or [N,M] of several annotators, who may have left gaps;
+    `pred_probs` [N,K] by a model that did not train on the example, a column a class (of words in
+    sorted order, unless `classes` names another); `features` [N,D], for neighbours; `images` uint8
+    [N,C,H,W], for pictures. Without `out` it lies in a temporary folder. Returns the run, judged:
+    `run.issues` has a row an example. Raises InputError where shapes do not fit or rows are not
+    probabilities.
     """
     from datablame.exchange.objects import numbered
     from datablame.run import Run

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from datablame.base import methods
 from datablame.base.errors import InputError, at_least
-from datablame.base.options import ReadingInt, ReadingText, Share, Truth
+from datablame.base.options import Labels, ReadingInt, ReadingText, Share, Truth
 from datablame.verbs.opening import Source
 
 AMOUNT = 0.2
@@ -31,8 +31,9 @@ class Reading:
     """Test split: a source of its own, where the training source has none."""
     image: ReadingText = None
     """Column of the images (Parquet, hub)."""
-    label: str | None = None
-    """Column of the given labels (Parquet, hub)."""
+    label: Labels = ()
+    """Column of the given labels (Parquet, hub); of several annotators one each, which may have
+    gaps."""
     truth: Truth = None
     """Column of the right labels where they are known, for measuring only."""
     limit: ReadingInt = None
@@ -45,6 +46,8 @@ class Reading:
 
     def __post_init__(self) -> None:
         at_least(1, limit=self.limit, size=self.size)
+        label = (self.label,) if isinstance(self.label, str) else tuple(self.label)
+        object.__setattr__(self, "label", label)
         if self.holdout is not None and not 0 <= self.holdout < 1:
             raise InputError(f"--holdout is a share from 0 to below 1; got {self.holdout}")
 
@@ -92,7 +95,7 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
             f"{methods.unknown('source', where, ['digits', *presets()])}"
         )
     asked = {name: getattr(reading, name) for name in ("image", "label", "truth", "limit", "size")}
-    given = {name: value for name, value in asked.items() if value is not None}
+    given = {name: value for name, value in asked.items() if value not in (None, ())}
     if unfit := [name for name in given if name not in known]:
         raise InputError(
             f"{where} is read by '{room}', which cannot choose this: leave out "

@@ -4,12 +4,13 @@ huggingface.co/docs/datasets
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
+import torch
 from pyarrow import dataset, parquet
 
 from datablame.base import files, readers
@@ -24,7 +25,7 @@ def hub(
     where: str,
     split: str = "train",
     image: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] = (),
     truth: str | None = None,
     limit: int | None = None,
     size: int | None = None,
@@ -33,9 +34,10 @@ def hub(
     columns selectable.
 
     `image`, `label` and `truth` name columns; without them the image column and the class label are
-    recognised. A split without the label column (human noise is recorded for training rows only) is
-    read with the truth as its label. `limit` keeps the first rows. Raises InputError for a missing
-    path or column.
+    recognised. Several names of labels are those of as many annotators, who may have left gaps. A
+    split without these columns (human noise is recorded for training rows only) is read with the
+    truth as its label. `limit` keeps the first rows. Raises InputError for a missing path or
+    column.
     """
     path = Path(where)
     rows, title, stamp = _local(path, split) if path.exists() else _remote(where, split)
@@ -51,7 +53,7 @@ def of_rows(
     where: str = "this dataset",
     split: str = "train",
     image: str | None = None,
-    label: str | None = None,
+    label: str | Sequence[str] = (),
     truth: str | None = None,
     limit: int | None = None,
     size: int | None = None,
@@ -67,25 +69,22 @@ def of_rows(
             f"column {image} of {where} holds {rows.schema.field(image).type}, not the "
             "bytes of images"
         )
-    if label is not None and label not in there and truth in there:
-        label = truth
-    label = _column(
-        there,
-        label,
-        ["label", "labels", *(n for n, f in features.items() if isinstance(f, tuple))],
-        "label",
-        where,
-    )
+    given = [label] if isinstance(label, str) else list(label)
+    if given and truth in there and not set(given) & set(there):
+        given = [truth]
+    likely = ["label", "labels", *(n for n, f in features.items() if isinstance(f, tuple))]
+    given = [_column(there, name, likely, "label", where) for name in given or [None]]
+    if len(set(given)) < len(given):
+        raise InputError(f"--label names a column twice: {' '.join(given)}")
     if truth is not None and truth not in there:
         raise unknown(f"column for the truth in {where}", truth, there)
-    wanted = list(dict.fromkeys([image, label, *([truth] if truth else [])]))
+    wanted = list(dict.fromkeys([image, *given, *([truth] if truth else [])]))
     take = (lambda **only: rows.head(limit, **only)) if limit else rows.to_table
     table = _read(where, lambda: take(columns=wanted))
-    classes, labels = _numbered(table[label], features.get(label), label)
+    names = features.get(given[0])
+    classes, votes = _together([table[name] for name in given], names, given)
     right = (
-        _numbered(table[truth], features.get(truth) or features.get(label), truth, classes)[1]
-        if truth
-        else None
+        _numbered(table[truth], features.get(truth) or names, truth, classes)[1] if truth else None
     )
     cells = table[image]
     cells = (
@@ -93,16 +92,18 @@ def of_rows(
     )
     names = [f"{split}/{row:06d}" for row in range(len(table))]
     bytes_of = lambda row: cells[row].as_py() or b""  # noqa: E731 - one cell, wherever its chunk lies
+    labels, several = torch.from_numpy(votes[0]), len(given) > 1
     return packed(
         f"{stamp} {image} {split}",
         bytes_of,
         labels,
         classes,
         names,
-        None if truth == label else right,
+        None if [truth] == given else right,
         size,
         title,
         split,
+        (torch.from_numpy(votes.T), given) if several else None,
     )
 
 
@@ -222,6 +223,25 @@ def _column(there: list[str], asked: str | None, likely: list[str], what: str, w
     if asked not in there:
         raise unknown(f"column for the {what} in {where}", asked, there)
     return asked
+
+
+def _together(
+    columns: Sequence[pa.ChunkedArray], names: Any, titles: Sequence[str]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """(class names, numbers `[M,N]`) of columns of the same classes.
+
+    Raises InputError where some hold words and others numbers.
+    """
+    kinds = {column.type for column in columns}
+    if len(kinds) > 1:
+        numeric = {pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds}
+        if len(numeric) > 1:
+            raise InputError(f"some of {', '.join(titles)} hold words and others numbers")
+        common = pa.float64() if True in numeric else pa.string()
+        columns = [column.cast(common) for column in columns]
+    cells = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
+    classes, numbers = _numbered(cells, names, ", ".join(titles))
+    return classes, numbers.reshape(len(columns), -1)
 
 
 def _numbered(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from datablame.dataset import Dataset
 def preset(
     where: str,
     split: str = "train",
-    label: str | None = None,
+    label: str | Sequence[str] = (),
     truth: str | None = None,
     limit: int | None = None,
     size: int | None = None,
@@ -42,7 +43,7 @@ def preset(
     options: dict[str, Any] = {"limit": limit, "size": size or facts["size"]}
     columns = {
         "image": facts.get("image"),
-        "label": label or facts.get("label"),
+        "label": label or facts.get("label", ()),
         "truth": truth or facts.get("truth"),
     }
     if at.exists() and not any(at.rglob("*.parquet")):
