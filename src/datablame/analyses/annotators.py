@@ -18,7 +18,7 @@ from datablame.base import files, readers
 from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
-from datablame.data.noise_transition import PULL, confusion
+from datablame.data.noise_transition import PULL, confusion, effective
 from datablame.label_quality.posterior import Posterior, misfit
 from datablame.run import Run
 
@@ -117,7 +117,7 @@ def annotators(run: Run, found: Posterior) -> Annotators:
         name: _quality(run, given, matrix)
         for name, given, matrix in zip(data.annotators, data.votes.T, counts, strict=True)
     }
-    worth = _worth(belief, counts.sum(0))
+    worth = _worth(belief, counts.sum(0), (data.votes >= 0).sum(1).double())
     doubt = 1 - belief.amax(1)
     order = (worth + 1e-6 * doubt).argsort(descending=True, stable=True)
     result = Annotators(run, rows, worth, order)
@@ -159,16 +159,20 @@ def _quality(run: Run, given: Int[Tensor, " N"], counts: Float[Tensor, "K K"]) -
     }
 
 
-def _worth(belief: Float[Tensor, "N K"], counts: Float[Tensor, "K K"]) -> Float[Tensor, " N"]:
+def _worth(
+    belief: Float[Tensor, "N K"], counts: Float[Tensor, "K K"], there: Float[Tensor, " N"]
+) -> Float[Tensor, " N"]:
     """By how much one more label, by the annotators' mean, is expected to raise the probability of
-    the likeliest class: sum_y max_k P(k) T[k, y] - max_k P(k).
+    the likeliest class: sum_y max_k P(k) T[k, y] - max_k P(k), as far as it says anything new
+    beside the labels that are `there [N]`.
     """
     classes = belief.shape[1]
     matrix = counts + PULL / classes
     matrix /= matrix.sum(1, keepdim=True)
     parts = belief.split(max(1, BLOCK // classes**2))
     after = [(part[:, :, None] * matrix).amax(1).sum(1) for part in parts]
-    return (torch.cat(after) - belief.amax(1)).clamp_min(0)
+    new = (effective(there + 1) - effective(there)).float()
+    return new * (torch.cat(after) - belief.amax(1)).clamp_min(0)
 
 
 def _ranked(

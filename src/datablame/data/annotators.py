@@ -21,19 +21,25 @@ from datablame.dataset import Dataset
 
 def consensus(votes: Int[Tensor, "N M"], classes: int) -> Int[Tensor, " N"]:
     """The likeliest class of each example among those that its annotators gave, by their labels
-    alone; -1 where nobody gave one.
+    alone.
     """
-    known = votes >= 0
     found = transition(votes, [torch.zeros(len(votes), classes)]).belief
-    given = torch.zeros_like(found).scatter_add_(1, votes.clamp_min(0), known.float())
-    return torch.where(known.any(1), (found + 1).where(given > 0, 0.0).argmax(1), -1)
+    given = torch.zeros_like(found).scatter_add_(1, votes.clamp_min(0), (votes >= 0).float())
+    return (found + 1).where(given > 0, 0.0).argmax(1)
 
 
 def annotated(data: Dataset, votes: Int[Tensor, "N M"], annotators: Sequence[str]) -> Dataset:
     """A set by the labels of several annotators: its own labels are their consensus.
 
-    Raises InputError for an annotator without labels, or with a number beyond the classes.
+    Raises InputError for an annotator without labels, for images that nobody labelled, and for
+    numbers beyond the classes.
     """
+    if (nobody := (votes < 0).all(1)).any():
+        first = data.name(int(nobody.int().argmax()))
+        raise InputError(
+            f"no annotator labelled {first} ({int(nobody.sum()):,} such images of {data.source}); "
+            "leave these out"
+        )
     if empty := [name for name, given in zip(annotators, votes.T, strict=True) if given.max() < 0]:
         raise InputError(f"annotator {empty[0]} gave no label of {data.source}; leave it out")
     if int(votes.max()) >= len(data.classes):
@@ -46,15 +52,17 @@ def annotated(data: Dataset, votes: Int[Tensor, "N M"], annotators: Sequence[str
     return dataclasses.replace(data, labels=labels, annotators=tuple(annotators), votes=votes)
 
 
-def several(labels: Any) -> tuple[Int[Tensor, "N M"], list[str]] | None:
+def by_several(labels: Any) -> tuple[Int[Tensor, "N M"], list[str]] | None:
     """(labels of several annotators, -1 where one gave none; who these are) of an array `[N,M]`, or
     of a frame with a column each; None for labels of one kind, `[N]`.
 
-    Raises InputError for fractions and words.
+    Raises InputError for fractions and words, and for one annotator's labels `[N,1]`.
     """
     array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
-    if array.ndim != 2 or array.shape[1] < 2:
+    if array.ndim != 2:
         return None
+    if array.shape[1] < 2:
+        raise InputError(f"labels [N,{array.shape[1]}] are of one annotator; give them as [N]")
     names = [str(name) for name in getattr(labels, "columns", range(1, array.shape[1] + 1))]
     try:
         numbers = array.astype(float)

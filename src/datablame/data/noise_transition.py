@@ -27,8 +27,8 @@ PULL = 2.0
 FEW = 10
 """Labels of all annotators that the share of wrong ones of each is drawn by."""
 SHARED = 0.2
-"""Correlation of the mistakes of annotators, who err on the same images: `M` labels count for
-`M / (1 + SHARED (M - 1))` (Kish, 1965)."""
+"""Correlation of the mistakes of annotators, who err on the same images (Kish, 1965): chosen on
+labels of people and on made ones."""
 FLAT = 1e-3
 """Penalty on the square of each class's bias."""
 SAMPLE = 20_000
@@ -93,8 +93,13 @@ def likelihood(matrices: Float[Tensor, "M K K"], votes: Int[Tensor, "N M"]) -> F
     for matrix, given in zip(matrices.double(), votes.T, strict=True):
         log = torch.cat([matrix.clamp_min(1e-12).log(), out.new_zeros(len(matrix), 1)], 1)
         out += log[:, given].T  # the last column stands for no label
-    count = (votes >= 0).sum(1, keepdim=True)
-    return out / (1 + SHARED * (count - 1).clamp_min(0))
+    count = (votes >= 0).sum(1, keepdim=True).double()
+    return out * effective(count) / count.clamp_min(1)
+
+
+def effective(count: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """What so many labels of one image count for, as labels of annotators who err by themselves."""
+    return count / (1 + SHARED * (count - 1).clamp_min(0))
 
 
 def _found(

@@ -125,6 +125,7 @@ def find(
     """
     from datablame.exchange.objects import numbered
     from datablame.run import Run
+    from datablame.verbs.explaining import annotators
 
     numbers, words = numbered(labels, classes)
     known = classes if classes is not None else words
@@ -132,6 +133,8 @@ def find(
         numbers, pred_probs, features, images=images, classes=known, names=names, out=out
     )
     judge(run)
+    if run.data.votes is not None:
+        annotators(run)
     return run
 
 

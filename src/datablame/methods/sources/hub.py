@@ -234,6 +234,8 @@ def _together(
     """
     kinds = {column.type for column in columns}
     if len(kinds) > 1:
+        for column, title in zip(columns, titles, strict=True):
+            _numbered(column, names, title)  # says what it holds, if that is no label
         numeric = {pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds}
         if len(numeric) > 1:
             raise InputError(f"some of {', '.join(titles)} hold words and others numbers")
