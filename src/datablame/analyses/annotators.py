@@ -113,9 +113,13 @@ def annotators(run: Run, found: Posterior) -> Annotators:
         )
     belief = found.belief(data.labels)
     counts = torch.stack([confusion(belief, given) for given in data.votes.T])
+    assert found.unshared is not None
+    unshared = [_wrong(confusion(found.unshared, given)) for given in data.votes.T]
     rows = {
-        name: _quality(run, given, matrix)
-        for name, given, matrix in zip(data.annotators, data.votes.T, counts, strict=True)
+        name: _quality(run, given, own, alone)
+        for name, given, own, alone in zip(
+            data.annotators, data.votes.T, counts, unshared, strict=True
+        )
     }
     worth = _worth(belief, counts.sum(0), (data.votes >= 0).sum(1).double())
     doubt = 1 - belief.amax(1)
@@ -141,11 +145,21 @@ def _disputed(votes: Int[Tensor, "N M"]) -> Tensor:
     return (votes.where(votes >= 0, most[:, None]) != most[:, None]).any(1)
 
 
-def _quality(run: Run, given: Int[Tensor, " N"], counts: Float[Tensor, "K K"]) -> dict[str, Any]:
-    """What is told of one annotator."""
+def _wrong(counts: Float[Tensor, "K K"]) -> float:
+    """How many of the labels are wrong."""
+    return float(counts.sum() - counts.diagonal().sum())
+
+
+def _quality(
+    run: Run, given: Int[Tensor, " N"], counts: Float[Tensor, "K K"], unshared: float
+) -> dict[str, Any]:
+    """What is told of one annotator; `unshared` is how many labels would be wrong if annotators
+    erred each by itself.
+    """
     rows, classes = given >= 0, run.data.classes
-    size, off = int(rows.sum()), counts.clone().fill_diagonal_(0)
-    wrong, factor = float(off.sum()), misfit(float(off.sum()))
+    size, wrong = int(rows.sum()), _wrong(counts)
+    least, most = min(wrong, unshared), max(wrong, unshared, 1.0)
+    off = counts.clone().fill_diagonal_(0)
     right, label = divmod(int(off.argmax()), len(classes))
     times = float(off.max())
     mistake = f"{classes[right]} as {classes[label]}, about {times:,.0f} times"
@@ -153,8 +167,8 @@ def _quality(run: Run, given: Int[Tensor, " N"], counts: Float[Tensor, "K K"]) -
         "labels": size,
         "agreement": round(float((given == run.data.labels)[rows].float().mean()), 4),
         "right": round(1 - wrong / size, 4),
-        "low": round(max(0.0, 1 - factor * max(wrong, 1.0) / size), 4),
-        "high": round(1 - wrong / factor / size, 4),
+        "low": round(max(0.0, 1 - misfit(most) * most / size), 4),
+        "high": round(1 - least / misfit(least) / size, 4),
         "mistake": mistake if times >= 1 else "",
     }
 

@@ -34,14 +34,14 @@ def annotated(data: Dataset, votes: Int[Tensor, "N M"], annotators: Sequence[str
     Raises InputError for an annotator without labels, for images that nobody labelled, and for
     numbers beyond the classes.
     """
+    if empty := [name for name, given in zip(annotators, votes.T, strict=True) if given.max() < 0]:
+        raise InputError(f"annotator {empty[0]} gave no label of {data.source}; leave it out")
     if (nobody := (votes < 0).all(1)).any():
         first = data.name(int(nobody.int().argmax()))
         raise InputError(
             f"no annotator labelled {first} ({int(nobody.sum()):,} such images of {data.source}); "
             "leave these out"
         )
-    if empty := [name for name, given in zip(annotators, votes.T, strict=True) if given.max() < 0]:
-        raise InputError(f"annotator {empty[0]} gave no label of {data.source}; leave it out")
     if int(votes.max()) >= len(data.classes):
         raise InputError(
             f"the annotators' labels go up to {int(votes.max())}, and {data.source} has "

@@ -28,7 +28,7 @@ FEW = 10
 """Labels of all annotators that the share of wrong ones of each is drawn by."""
 SHARED = 0.2
 """Correlation of the mistakes of annotators, who err on the same images (Kish, 1965): chosen on
-labels of people and on made ones."""
+labels of people."""
 FLAT = 1e-3
 """Penalty on the square of each class's bias."""
 SAMPLE = 20_000
@@ -41,13 +41,14 @@ class Transition:
 
     `votes [N,M]` are the labels, -1 where an annotator gave none; `belief [N,K]` probabilities of
     the right class, `opinion [N,K]` their logarithms without the labels, `matrices [M,K,K]` each
-    annotator's T.
+    annotator's T, `shared` the correlation of their mistakes.
     """
 
     votes: Int[Tensor, "N M"]
     belief: Float[Tensor, "N K"]
     opinion: Float[Tensor, "N K"]
     matrices: Float[Tensor, "M K K"]
+    shared: float
 
     @property
     def accuracy(self) -> float:
@@ -63,8 +64,8 @@ class Transition:
         over the classes (in log odds).
         """
         opinion = self.opinion.double()
-        joint = opinion + likelihood(self.matrices, self.votes)
-        even = opinion + likelihood(self._even, self.votes)
+        joint = opinion + likelihood(self.matrices, self.votes, self.shared)
+        even = opinion + likelihood(self._even, self.votes, self.shared)
         return (_odds(joint, labels) - _odds(even, labels)).float()
 
     @property
@@ -75,35 +76,39 @@ class Transition:
         return torch.stack([_noise(1 - each, classes) for each in right])
 
 
-def transition(votes: Int[Tensor, "N M"], opinions: Sequence[Float[Tensor, "N K"]]) -> Transition:
+def transition(
+    votes: Int[Tensor, "N M"], opinions: Sequence[Float[Tensor, "N K"]], shared: float = SHARED
+) -> Transition:
     """Find each annotator's T, and a weight and a bias a class for opinions that are log
     probabilities.
     """
     views = torch.stack([each.double() for each in opinions])
     rows = hashing.some(len(votes), SAMPLE, "transition") if len(votes) > SAMPLE else slice(None)
-    matrices, weights, bias = _found(votes[rows], views[:, rows])
+    matrices, weights, bias = _found(votes[rows], views[:, rows], shared)
     opinion = _opinion(views, weights, bias)
-    belief = (opinion + likelihood(matrices, votes)).softmax(1)
-    return Transition(votes, belief.float(), opinion.float(), matrices.float())
+    belief = (opinion + likelihood(matrices, votes, shared)).softmax(1)
+    return Transition(votes, belief.float(), opinion.float(), matrices.float(), shared)
 
 
-def likelihood(matrices: Float[Tensor, "M K K"], votes: Int[Tensor, "N M"]) -> Float[Tensor, "N K"]:
+def likelihood(
+    matrices: Float[Tensor, "M K K"], votes: Int[Tensor, "N M"], shared: float
+) -> Float[Tensor, "N K"]:
     """Log probability of the labels that the annotators gave each example, under each class."""
     out = torch.zeros(len(votes), matrices.shape[-1], dtype=torch.float64)
     for matrix, given in zip(matrices.double(), votes.T, strict=True):
         log = torch.cat([matrix.clamp_min(1e-12).log(), out.new_zeros(len(matrix), 1)], 1)
         out += log[:, given].T  # the last column stands for no label
     count = (votes >= 0).sum(1, keepdim=True).double()
-    return out * effective(count) / count.clamp_min(1)
+    return out * effective(count, shared) / count.clamp_min(1)
 
 
-def effective(count: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+def effective(count: Float[Tensor, "..."], shared: float = SHARED) -> Float[Tensor, "..."]:
     """What so many labels of one image count for, as labels of annotators who err by themselves."""
-    return count / (1 + SHARED * (count - 1).clamp_min(0))
+    return count / (1 + shared * (count - 1).clamp_min(0))
 
 
 def _found(
-    votes: Int[Tensor, "n M"], views: Float[Tensor, "V n K"]
+    votes: Int[Tensor, "n M"], views: Float[Tensor, "V n K"], shared: float
 ) -> tuple[Float[Tensor, "M K K"], Float[Tensor, " V"], Float[Tensor, " K"]]:
     many, classes = int((votes >= 0).sum()), views.shape[2]
     weights = torch.full((len(views),), 1 / len(views), dtype=torch.float64)
@@ -111,7 +116,8 @@ def _found(
     matrices = _noise(START, classes).expand(votes.shape[1], -1, -1)
     before = torch.inf
     for _ in range(ROUNDS):
-        belief = (_opinion(views, weights, bias) + likelihood(matrices, votes)).softmax(1)
+        log = _opinion(views, weights, bias) + likelihood(matrices, votes, shared)
+        belief = log.softmax(1)
         counts = torch.stack([confusion(belief, given) for given in votes.T])
         size = counts.sum((1, 2))
         wrong = size - counts.diagonal(dim1=1, dim2=2).sum(1)

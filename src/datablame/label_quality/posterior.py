@@ -10,6 +10,7 @@ calibrated to the opinions (Platt, 1999) and to the count.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from datablame.base import processes
 from datablame.base.shapes import Float, Int
-from datablame.data.noise_transition import Transition, transition
+from datablame.data.noise_transition import SHARED, Transition, transition
 from datablame.inference.neighbours import class_votes
 from datablame.inference.predictions import has_features
 from datablame.label_quality.anchor_points import contradicted
@@ -63,12 +64,14 @@ FADE = 1 / 3
 class Posterior:
     """`odds [N]`, the log odds that each label is wrong; `other [N,K]`, which class is right if it
     is: 0 for the given one, rows sum to 1. `estimate` is the number of wrong labels with the ends
-    of its interval; the low one is 0 where it cannot be told.
+    of its interval; the low one is 0 where it cannot be told. `unshared [N,K]` is what would be
+    believed of the classes if annotators erred each by itself, where there are several.
     """
 
     odds: Float[Tensor, " N"]
     other: Float[Tensor, "N K"]
     estimate: tuple[float, float, float]
+    unshared: Float[Tensor, "N K"] | None = None
 
     @property
     def p_wrong(self) -> Float[Tensor, " N"]:
@@ -100,26 +103,44 @@ def posterior(run: Run, scores: Scores) -> Posterior:
         estimate = mixture.count(len(labels))
         return _agreed(shifted(odds, estimate[0]), others, estimate)
     early = [_log(*epoch_votes(run, *EARLY))] if run.recipe.epochs >= FEW else []
-    votes = labels[:, None] if run.data.votes is None else run.data.votes
-    views = list(opinions.values()) or [torch.zeros(others.shape)]
-    found = [transition(votes, [opinion, *early]) for opinion in views]
-    wrong = torch.stack([each.p_wrong(labels) for each in found]).mean(0)
-    belief = torch.stack([each.belief for each in found]).mean(0)
-    fade = FADE if run.data.votes is None else 0.0
-    other = _apart(belief, labels) * (1 - fade) + others * fade
-    if float(((votes >= 0).sum(1) > 1).float().mean()) > OVERLAP:
-        estimate = counted([float(each.p_wrong(labels).sum()) for each in found], len(labels))[:3]
-    elif apart or not opinions:
-        estimate = _between_humps(mixture.count(len(labels)))
-    else:
-        estimate = _estimate(opinions, found, labels)
     if run.data.votes is not None:
-        odds = wrong.double().logit(1e-9)
-    else:
-        odds = platt(scores.values, wrong)
-        if estimate[1] > 0:  # else the transitions are those of the model's mistakes
-            odds = odds + LIFT * torch.stack([each.lift(labels) for each in found]).mean(0)
-    return _agreed(shifted(odds, estimate[0]), other, estimate)
+        views = [[each, *early] for each in opinions.values()] or [early or [others * 0]]
+        return _by_several(run.data.votes, labels, opinions, views)
+    found = [transition(labels[:, None], [opinion, *early]) for opinion in opinions.values()]
+    count, low, high = (
+        _between_humps(mixture.count(len(labels))) if apart else _estimate(opinions, found, labels)
+    )
+    odds = platt(scores.values, torch.stack([each.p_wrong(labels) for each in found]).mean(0))
+    if low > 0:  # else the transitions are those of the model's mistakes
+        odds = odds + LIFT * torch.stack([each.lift(labels) for each in found]).mean(0)
+    belief = torch.stack([each.belief for each in found]).mean(0)
+    other = _apart(belief, labels) * (1 - FADE) + others * FADE
+    return _agreed(shifted(odds, count), other, (count, low, high))
+
+
+def _by_several(
+    votes: Int[Tensor, "N M"],
+    labels: Int[Tensor, " N"],
+    opinions: dict[str, Tensor],
+    views: Sequence[Sequence[Tensor]],
+) -> Posterior:
+    """What the labels of several annotators and the model say together.
+
+    Whether annotators err on the same images cannot be told from their labels: the interval begins
+    with what they say if each errs by itself.
+    """
+    found, alone = ([transition(votes, view, shared) for view in views] for shared in (SHARED, 0.0))
+    counts = [float(each.p_wrong(labels).sum()) for each in (*found, *alone)]
+    least, most = min(counts), max(counts)
+    wrong = torch.stack([each.p_wrong(labels) for each in found]).mean(0)
+    low = least / misfit(least) if least >= 1 else 0.0
+    estimate = float(wrong.sum()), low, min(most * misfit(most), float(len(votes)))
+    if opinions and float(((votes >= 0).sum(1) > 1).float().mean()) < OVERLAP:
+        estimate = _estimate(opinions, found, labels)
+    odds = shifted(wrong.double().logit(1e-9), estimate[0])
+    belief, unshared = (torch.stack([x.belief for x in each]).mean(0) for each in (found, alone))
+    known = _agreed(odds, _apart(belief, labels), estimate)
+    return dataclasses.replace(known, unshared=processes.same(unshared))
 
 
 def _agreed(odds: Tensor, other: Tensor, estimate: tuple[float, float, float]) -> Posterior:
