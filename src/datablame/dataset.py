@@ -239,11 +239,6 @@ class Dataset(Result):
                 f"the truth of {self.source} must be one of its {len(self.classes)} "
                 "classes for every example"
             )
-        if self.votes is not None and int(self.votes.max()) >= len(self.classes):
-            raise InputError(
-                f"labels of the annotators go up to {int(self.votes.max())}, beyond the "
-                f"{len(self.classes)} classes of {self.source}"
-            )
         if len(self.labels.unique()) < 2:
             raise InputError(
                 f"{self.source} has one class only ({self.classes[int(self.labels[0])]}); "

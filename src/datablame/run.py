@@ -26,7 +26,7 @@ from datablame.base.methods import JUDGE
 from datablame.base.readers import read_array, read_json, read_lines, read_table
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
-from datablame.data.annotators import annotated, by_several
+from datablame.data.annotators import labelled
 from datablame.dataset import Dataset
 from datablame.network.classifier import Classifier, Prepared, trained, unit
 from datablame.recipe import Recipe
@@ -145,10 +145,10 @@ class Run(Result):
             )
         if features is not None:
             features = _space(features, len(labels))
-        by = by_several(labels)
-        first = labels if by is None else by[0].amax(1).clamp_min(0)
-        data = Dataset.from_arrays(images, first, classes, names, source="predictions")
-        data = data if by is None else annotated(data, *by)
+        data = labelled(
+            lambda each: Dataset.from_arrays(images, each, classes, names, source="predictions"),
+            labels,
+        )
         data = dataclasses.replace(data, predictions=files.digest(p.numpy(), features))
         home = None if out else processes.agree(tempfile.mkdtemp(prefix="datablame-"))
         out = out or str(home)

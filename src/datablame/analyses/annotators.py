@@ -8,6 +8,7 @@ expected to raise the probability of its likeliest class (the value of informati
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from datablame.base import files, readers
 from datablame.base.errors import InputError
-from datablame.base.results import Result
+from datablame.base.results import Result, table
 from datablame.base.shapes import Float, Int
 from datablame.data.noise_transition import PULL, confusion, effective
 from datablame.label_quality.posterior import Posterior, misfit
@@ -67,8 +68,8 @@ class Annotators(Result):
         sentence = (
             f"{len(right)} annotators, {many:.3g} labels an image; they are right {min(right):.0%} "
             f"to {max(right):.0%} of the time, and differ on {disputed:,} of {len(votes):,} "
-            f"images; another label for the first {float(share):.0%} of {AGAIN} would make about "
-            f"{gain:,.0f} more labels right"
+            f"images; another label for the first {float(share):.0%} of {AGAIN} would "
+            + (f"make about {gain:,.0f} more labels right" if gain >= 0.5 else "change hardly any")
         )
         return {
             "annotators": self.rows,
@@ -85,13 +86,11 @@ class Annotators(Result):
         names = {"annotator": list(self.rows)}
         return names | {key: [row[key] for row in rows] for key in rows[0]}
 
-    def pictures(self) -> list[Any]:
+    def pictures(self) -> list[Path]:
         home = self.run.path / "figures"
         return [home / "annotators.png", home / "another_label.png"]
 
     def __str__(self) -> str:
-        from datablame.base.results import table
-
         numbers = {
             name: {key: value for key, value in row.items() if key != "mistake"}
             for name, row in self.rows.items()

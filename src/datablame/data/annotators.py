@@ -6,7 +6,7 @@ Dawid, Skene, 1979 (maximum likelihood estimation of observer error-rates using 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,18 +52,19 @@ def annotated(data: Dataset, votes: Int[Tensor, "N M"], annotators: Sequence[str
     return dataclasses.replace(data, labels=labels, annotators=tuple(annotators), votes=votes)
 
 
-def by_several(labels: Any) -> tuple[Int[Tensor, "N M"], list[str]] | None:
-    """(labels of several annotators, -1 where one gave none; who these are) of an array `[N,M]`, or
-    of a frame with a column each; None for labels of one kind, `[N]`.
+def labelled(
+    make: Callable[[Any], Dataset], labels: Any, annotators: Sequence[str] = ()
+) -> Dataset:
+    """The set that `make` makes of labels, of one annotator `[N]` or of several `[N,M]`, -1 or NaN
+    where one gave none: an array, or a frame with a column each, which names them.
 
-    Raises InputError for fractions and words, and for one annotator's labels `[N,1]`.
+    Raises InputError for fractions and words, and as `annotated` does.
     """
     array = np.asarray(labels.detach().cpu() if isinstance(labels, Tensor) else labels)
     if array.ndim != 2:
-        return None
+        return make(labels)
     if array.shape[1] < 2:
         raise InputError(f"labels [N,{array.shape[1]}] are of one annotator; give them as [N]")
-    names = [str(name) for name in getattr(labels, "columns", range(1, array.shape[1] + 1))]
     try:
         numbers = array.astype(float)
     except (TypeError, ValueError):
@@ -71,4 +72,7 @@ def by_several(labels: Any) -> tuple[Int[Tensor, "N M"], list[str]] | None:
     numbers = np.where(np.isnan(numbers), -1, numbers)
     if not np.isfinite(numbers).all() or (numbers % 1).any():
         raise InputError("labels [N,M] of several annotators are whole numbers, -1 where none")
-    return torch.from_numpy(numbers.astype("int64")), names
+    votes = torch.from_numpy(numbers.astype("int64"))
+    data = make(votes.amax(1).clamp_min(0))
+    names = annotators or getattr(labels, "columns", range(1, votes.shape[1] + 1))
+    return annotated(data, votes[data.rows], [str(name) for name in names]).checked()

@@ -12,11 +12,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from torch import Tensor
 
 from datablame.base import decode, processes, progress, readers
 from datablame.base import files as disk
-from datablame.data.annotators import annotated
 from datablame.dataset import UNREADABLE, Dataset, Packed, statistics, unique
 
 
@@ -30,10 +28,9 @@ def packed(
     size: int | None = None,
     source: str = "",
     split: str = "train",
-    by: tuple[Tensor, Sequence[str]] | None = None,
 ) -> Dataset:
     """A Dataset of encoded images; `files` (or a fingerprint of them) decides whether the cached
-    array still serves. `by` are labels `[N,M]` of several annotators, and who these are.
+    array still serves.
 
     Raises InputError where nothing can be decoded, or the labels do not fit. Images that cannot be
     decoded are left out and named.
@@ -68,8 +65,6 @@ def packed(
         tuple(facts["mean"]),
         tuple(facts["std"]),
     )
-    if by is not None:
-        data = annotated(data, *by)
     if facts["broken"]:
         lost = tuple(data.name(row) for row in facts["broken"])
         progress.say(

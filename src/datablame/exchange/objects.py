@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datablame.base import decode, processes, progress, readers
 from datablame.base.errors import InputError, unknown
-from datablame.data.annotators import annotated, by_several
+from datablame.data.annotators import labelled
 from datablame.data.packing import packed
 from datablame.dataset import Dataset
 from datablame.methods.sources.hub import of_rows
@@ -60,11 +60,8 @@ def of_arrays(
 ) -> Dataset:
     """A set of images and labels in memory."""
     numbers, known = numbered(labels)
-    pixels, by = _stacked(images, size), by_several(numbers)
-    if by is None:
-        return Dataset.from_arrays(pixels, numbers, classes or known)
-    first = by[0].amax(1).clamp_min(0)
-    return annotated(Dataset.from_arrays(pixels, first, classes or known), *by)
+    pixels = _stacked(images, size)
+    return labelled(lambda each: Dataset.from_arrays(pixels, each, classes or known), numbers)
 
 
 def numbered(labels: Any, classes: Sequence[str] | None = None) -> tuple[Any, list[str] | None]:

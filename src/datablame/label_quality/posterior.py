@@ -94,18 +94,19 @@ def posterior(run: Run, scores: Scores) -> Posterior:
     features, the scores alone tell: by a mixture of two normals.
     """
     opinions, labels = _opinions(run), run.data.labels
+    early = [_log(*epoch_votes(run, *EARLY))] if run.recipe.epochs >= FEW else []
+    if run.data.votes is not None:
+        flat = torch.zeros(len(labels), len(run.data.classes))
+        views = [[each, *early] for each in opinions.values()] or [early or [flat]]
+        return _by_several(run.data.votes, labels, opinions, views)
     mixture = GaussianMixture.of(scores.values)
     apart = mixture.apart > HUMPS and len(labels) >= ENOUGH
     late, epochs = epoch_votes(run, *LATE)
     others = _apart(late / epochs, labels)
-    if not opinions and run.data.votes is None:
+    if not opinions:
         odds = platt(scores.values, mixture.probability(scores.values))
         estimate = mixture.count(len(labels))
         return _agreed(shifted(odds, estimate[0]), others, estimate)
-    early = [_log(*epoch_votes(run, *EARLY))] if run.recipe.epochs >= FEW else []
-    if run.data.votes is not None:
-        views = [[each, *early] for each in opinions.values()] or [early or [others * 0]]
-        return _by_several(run.data.votes, labels, opinions, views)
     found = [transition(labels[:, None], [opinion, *early]) for opinion in opinions.values()]
     count, low, high = (
         _between_humps(mixture.count(len(labels))) if apart else _estimate(opinions, found, labels)
@@ -131,10 +132,8 @@ def _by_several(
     """
     found, alone = ([transition(votes, view, shared) for view in views] for shared in (SHARED, 0.0))
     counts = [float(each.p_wrong(labels).sum()) for each in (*found, *alone)]
-    least, most = min(counts), max(counts)
     wrong = torch.stack([each.p_wrong(labels) for each in found]).mean(0)
-    low = least / misfit(least) if least >= 1 else 0.0
-    estimate = float(wrong.sum()), low, min(most * misfit(most), float(len(votes)))
+    estimate = float(wrong.sum()), *_ends(counts, len(votes))
     if opinions and float(((votes >= 0).sum(1) > 1).float().mean()) < OVERLAP:
         estimate = _estimate(opinions, found, labels)
     odds = shifted(wrong.double().logit(1e-9), estimate[0])
@@ -161,11 +160,16 @@ def counted(counts: Sequence[float], n: int) -> tuple[float, float, float, bool]
     """
     counts = [max(count, 1e-3) for count in counts]
     least, most = min(counts), max(counts)
-    low = least / misfit(least) if least >= 1 else 0.0
-    high = min(most * misfit(most), float(n))
+    low, high = _ends(counts, n)
     told = most <= APART * least or high <= HARDLY * n
     ends = counts if told else (least, most)
     return math.prod(ends) ** (1 / len(ends)), low, high, told
+
+
+def _ends(counts: Sequence[float], n: int) -> tuple[float, float]:
+    """The ends of an interval that holds several counts and their misfit."""
+    least, most = min(counts), max(counts)
+    return least / misfit(least) if least >= 1 else 0.0, min(most * misfit(most), float(n))
 
 
 def misfit(count: float) -> float:

@@ -48,7 +48,7 @@ def _sheet(found: Annotators) -> None:
     """The images that deserve another label, with what each annotator said."""
     data = found.run.data
     assert data.votes is not None
-    classes, rows = [*data.classes, "-"], found.order[: COLUMNS * LINES].tolist()
+    classes, rows = data.classes, found.order[: COLUMNS * LINES].tolist()
     named = min(NAMED, len(data.annotators))
     wide = COLUMNS * (SIDE + GAP) + GAP
     sheet = ContactSheet(wide, -(-len(rows) // COLUMNS), named, head=GAP)

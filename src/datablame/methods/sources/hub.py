@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
-import torch
 from pyarrow import dataset, parquet
 
 from datablame.base import files, readers
 from datablame.base.errors import InputError, unknown
+from datablame.data.annotators import labelled
 from datablame.data.packing import packed
 from datablame.dataset import CLASSES, Dataset
 
@@ -81,10 +81,12 @@ def of_rows(
     wanted = list(dict.fromkeys([image, *given, *([truth] if truth else [])]))
     take = (lambda **only: rows.head(limit, **only)) if limit else rows.to_table
     table = _read(where, lambda: take(columns=wanted))
-    names = features.get(given[0])
-    classes, votes = _together([table[name] for name in given], names, given)
+    kind = features.get(given[0])
+    if any(features.get(name) != kind for name in given):
+        raise InputError(f"{', '.join(given)} of {where} name different classes by their numbers")
+    classes, votes = _together([table[name] for name in given], kind, given)
     right = (
-        _numbered(table[truth], features.get(truth) or names, truth, classes)[1] if truth else None
+        _numbered(table[truth], features.get(truth) or kind, truth, classes)[1] if truth else None
     )
     cells = table[image]
     cells = (
@@ -92,18 +94,20 @@ def of_rows(
     )
     names = [f"{split}/{row:06d}" for row in range(len(table))]
     bytes_of = lambda row: cells[row].as_py() or b""  # noqa: E731 - one cell, wherever its chunk lies
-    labels, several = torch.from_numpy(votes[0]), len(given) > 1
-    return packed(
-        f"{stamp} {image} {split}",
-        bytes_of,
-        labels,
-        classes,
-        names,
-        None if [truth] == given else right,
-        size,
-        title,
-        split,
-        (torch.from_numpy(votes.T), given) if several else None,
+    return labelled(
+        lambda labels: packed(
+            f"{stamp} {image} {split}",
+            bytes_of,
+            labels,
+            classes,
+            names,
+            None if [truth] == given else right,
+            size,
+            title,
+            split,
+        ),
+        votes.T if len(given) > 1 else votes[0],
+        given,
     )
 
 
