@@ -117,6 +117,9 @@ def test_the_run_folder_is_what_its_page_says(audited):
     }
     unfinished = {"progress\\.safetensors", "attributions/.+\\-.+/progress\\.safetensors"}
     asked = {
+        "annotators\\.csv",
+        "annotators\\.json",
+        "another_label\\.csv",
         "certificate\\.safetensors",
         "certificate\\.json",
         "test_labels\\.json",

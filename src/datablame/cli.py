@@ -188,6 +188,11 @@ def _launch(
 
         if verbose and time.perf_counter() - began > 2 and progress.profile().seconds:
             print(f"\n{progress.profile()}", end="", file=sys.stderr)
+    return _exit_code(facts, limit)
+
+
+def _exit_code(facts: dict[str, Any], limit: float | None) -> int:
+    """0; 1 where a run is damaged, 3 where more is suspect than was allowed."""
     if facts.get("damaged", "none") != "none":
         return 1
     if limit is not None and facts.get("suspect_share", 0) > limit:

@@ -48,14 +48,7 @@ def folder(
     root = Path(where)
     if not root.is_dir():
         raise InputError(f"there is no folder {where}")
-    splits = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
-    if any(
-        name in splits and any(child.is_dir() for child in splits[name].iterdir())
-        for name in SPLITS["train"]
-    ):
-        top = next((splits[name] for name in SPLITS[split] if name in splits), None)
-    else:
-        top = root if split == "train" else None
+    top = _top(root, split)
     if top is None:
         return None
     classes = sorted(
@@ -91,19 +84,33 @@ def folder(
         lambda i: content(paths[i]),
         labels,
         tuple(classes),
-        [str(path.relative_to(root)).encode(errors="replace").decode() for path in paths],
+        [_name(path, root) for path in paths],
         size=size,
         source=_called(root.absolute()),
         split=split,
     )
-    named = [
-        (str(path.relative_to(root)).encode(errors="replace").decode(), why) for path, why in aside
-    ]
+    named = [(_name(path, root), why) for path, why in aside]
     for why, count in Counter(why for _, why in named).items():
         progress.say(
             f"{count:,} {why}: {', '.join(name for name, each in named if each == why)[:60]}"
         )
     return dataclasses.replace(data, root=str(root.absolute()), aside=(*data.aside, *sorted(named)))
+
+
+def _top(root: Path, split: str) -> Path | None:
+    """The folder of a split's class folders; None where there is no such split."""
+    splits = {child.name.lower(): child for child in root.iterdir() if child.is_dir()}
+    if any(
+        name in splits and any(child.is_dir() for child in splits[name].iterdir())
+        for name in SPLITS["train"]
+    ):
+        return next((splits[name] for name in SPLITS[split] if name in splits), None)
+    return root if split == "train" else None
+
+
+def _name(path: Path, root: Path) -> str:
+    """A file's name in the set, as UTF-8."""
+    return str(path.relative_to(root)).encode(errors="replace").decode()
 
 
 def _aside(top: Path, there: list[tuple[Path, int]], classes: list[str]) -> list[tuple[Path, str]]:

@@ -69,21 +69,13 @@ def of_rows(
             f"column {image} of {where} holds {rows.schema.field(image).type}, not the "
             "bytes of images"
         )
-    given = [label] if isinstance(label, str) else list(label)
-    if given and truth in there and not set(given) & set(there):
-        given = [truth]
-    likely = ["label", "labels", *(n for n, f in features.items() if isinstance(f, tuple))]
-    given = [_column(there, name, likely, "label", where) for name in given or [None]]
-    if len(set(given)) < len(given):
-        raise InputError(f"--label names a column twice: {' '.join(given)}")
+    given = _labels(features, there, label, truth, where)
     if truth is not None and truth not in there:
         raise unknown(f"column for the truth in {where}", truth, there)
     wanted = list(dict.fromkeys([image, *given, *([truth] if truth else [])]))
     take = (lambda **only: rows.head(limit, **only)) if limit else rows.to_table
     table = _read(where, lambda: take(columns=wanted))
     kind = features.get(given[0])
-    if any(features.get(name) != kind for name in given):
-        raise InputError(f"{', '.join(given)} of {where} name different classes by their numbers")
     classes, votes = _together([table[name] for name in given], kind, given)
     right = (
         _numbered(table[truth], features.get(truth) or kind, truth, classes)[1] if truth else None
@@ -227,6 +219,28 @@ def _column(there: list[str], asked: str | None, likely: list[str], what: str, w
     if asked not in there:
         raise unknown(f"column for the {what} in {where}", asked, there)
     return asked
+
+
+def _labels(
+    features: dict[str, Any],
+    there: list[str],
+    label: str | Sequence[str],
+    truth: str | None,
+    where: str,
+) -> list[str]:
+    """The columns of the labels: those asked for, the truth where none of them is there, or the
+    likeliest.
+    """
+    asked = [label] if isinstance(label, str) else list(label)
+    if asked and truth in there and not set(asked) & set(there):
+        return [truth]
+    likely = ["label", "labels", *(n for n, f in features.items() if isinstance(f, tuple))]
+    found = [_column(there, name, likely, "label", where) for name in asked or [None]]
+    if len(set(found)) < len(found):
+        raise InputError(f"--label names a column twice: {' '.join(found)}")
+    if any(features.get(name) != features.get(found[0]) for name in found):
+        raise InputError(f"{', '.join(found)} of {where} name different classes by their numbers")
+    return found
 
 
 def _together(
