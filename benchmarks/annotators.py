@@ -3,7 +3,7 @@ each annotator is, and what another label brings, beside CROWDLAB and ActiveLab 
 
 People: the three columns of CIFAR-10N. Made: each annotator errs by itself, some leave gaps, one
 guesses. The runs are linear probes on the encoder of `truth.py`, which learned from other rows.
-Needs cleanlab.
+Needs the extra `bench`.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ def believed(run: db.Run) -> Posterior:
 
 def errors(name: str, case: Case) -> list[str]:
     """Wrong labels by each consensus, the estimate, and the intervals of the annotators."""
-    from cleanlab.multiannotator import get_label_quality_multiannotator
+    from cleanlab.multiannotator import get_label_quality_multiannotator  # type: ignore[import-not-found]  # of the extra `bench`
 
     run = made(case)
     db.judge(run)
@@ -166,7 +166,7 @@ def another(name: str, case: Case) -> list[str] | None:
     """What the third person's label brings where it is asked first: as foretold, ours, ActiveLab's
     choice, and a random one.
     """
-    from cleanlab.multiannotator import get_active_learning_scores
+    from cleanlab.multiannotator import get_active_learning_scores  # type: ignore[import-not-found]  # of the extra `bench`
 
     if len(case.people) != 2:
         return None
