@@ -1,15 +1,19 @@
 """The certificate: bounds by a few answers, valid whatever the model believes, and its sheets."""
 
 import dataclasses
+import math
+import shutil
 
 import numpy as np
 import pytest
+import torch
 from pyarrow import csv, parquet
 from scipy.special import betaln
 from test_posterior import pretend
 
 from datablame import InputError, Run, verbs
 from datablame.analyses.certificate import Answer, Drawing, certificate
+from datablame.base import files, readers
 from datablame.label_quality import stratified
 from datablame.label_quality.stratified import bounds, shares, strata
 from datablame.verdict import DROP, FIX
@@ -29,6 +33,21 @@ def knowing(run, truth):
     return lambda facts: run.data.classes[int(truth[facts["row"]])]
 
 
+def mixed(hits, draws, expected):
+    """Log evidence of the mixture, from its definition: the mean of products of Beta integrals."""
+    total = 0.0
+    for odds, weight in [*stratified.DOUBTS.items(), (None, 0.2)]:
+        product = 1.0
+        for hit, drawn, share in zip(hits, draws, expected, strict=True):
+            ratio = 0 if odds is None else odds * share / (1 - share)
+            mean = 0.5 if odds is None else min(max(ratio / (1 + ratio), 0.002), 0.998)
+            trust = 1.0 if odds is None else stratified.TRUST
+            yes, no = trust * mean, trust * (1 - mean)
+            product *= math.exp(betaln(yes + hit, no + drawn - hit) - betaln(yes, no))
+        total += weight * product
+    return math.log(total)
+
+
 def test_bounds_are_those_of_a_search_over_all_shares():
     generator = np.random.default_rng(0)
     grid = np.linspace(0, 1, 801)
@@ -37,9 +56,7 @@ def test_bounds_are_those_of_a_search_over_all_shares():
         draws = generator.integers(0, 40, 2).astype(float)
         hits = np.floor(generator.random(2) ** 3 * (draws + 1)).clip(0, draws)
         expected = generator.random(2)
-        prior = stratified.TRUST * expected.clip(0.005, 0.995)
-        rest = stratified.TRUST - prior
-        log = (betaln(prior + hits, rest + draws - hits) - betaln(prior, rest)).sum()
+        log = mixed(hits, draws, expected)
         shares = np.meshgrid(grid, grid)
         with np.errstate(divide="ignore", invalid="ignore"):
             for k, share in enumerate(shares):
@@ -103,6 +120,19 @@ def test_drawing_by_doubt_is_narrower_than_drawing_evenly():
         low, high = bounds(np.round(draws * rate), draws, sizes, expected)
         width[name] = high - low
     assert width["doubt"] < 0.8 * width["even"]
+
+
+def test_a_clean_set_costs_no_width_for_what_the_model_believes():
+    """200 answers, none of them wrong: about as narrow as if nothing had been believed."""
+    q = np.sort(np.random.default_rng(3).beta(0.5, 8.0, 3000))
+    where = strata(q)
+    sizes = np.bincount(where).astype(float)
+    expected = np.bincount(where, q) / sizes
+    draws = np.round(200 * shares(sizes, expected))
+    _, high = bounds(np.zeros(len(sizes)), draws, sizes, expected)
+    evidence = betaln(0.5, 200.5) - betaln(0.5, 0.5)
+    evenly = 3000 * -math.expm1((evidence - math.log(20)) / 200)
+    assert high < 1.4 * evenly
 
 
 def test_draws_are_by_seed_and_go_on(judged):
@@ -181,6 +211,44 @@ def fill(path, run, truth, upto=None):
     return table.set_column(table.column_names.index("answer"), "answer", [words])
 
 
+def answered_in_folders(run, truth, path):
+    """What a person does with a folder: each picture is moved to that of its right class."""
+    verbs.certify(run, draw=60, out=path)
+    homes = {each.name for each in path.iterdir() if each.is_dir()}
+    assert homes == {*"abcde", "right", "wrong", "unsure"}
+    names = csv.read_csv(path / "sheet.csv")["name"].to_pylist()
+    for number, name in enumerate(names, 1):
+        picture = path / f"{number:05d}.png"
+        picture.rename(path / "abcde"[int(truth[int(name.rpartition("/")[2])])] / picture.name)
+    return verbs.certify(run, answers=path)
+
+
+def test_bad_folders_are_sentences(judged, tmp_path):
+    run, _ = judged
+    path = verbs.certify(run, draw=20, out=tmp_path / "ask")
+    with pytest.raises(InputError, match="has no answers yet"):
+        verbs.certify(run, answers=path)
+    first, second = (path / f"{number:05d}.png" for number in (1, 2))
+    second.rename(path / "right" / second.name)
+    with pytest.raises(InputError, match="has no answer, though later images"):
+        verbs.certify(run, answers=path)
+    first.rename(path / "unsure" / first.name)
+    assert verbs.certify(run, answers=path).unsure == 1
+    (path / "a" / first.name).write_bytes((path / "unsure" / first.name).read_bytes())
+    with pytest.raises(InputError, match=r"00001\.png is in a and in unsure; leave it in one"):
+        verbs.certify(run, answers=path)
+    (path / "unsure" / first.name).unlink()
+    (path / "a").rename(path / "rihgt")
+    with pytest.raises(InputError, match=r"no folder of .* 'rihgt'; did you mean right"):
+        verbs.certify(run, answers=path)
+    (path / "rihgt" / first.name).unlink()
+    with pytest.raises(InputError, match=r"00001\.png is gone"):
+        verbs.certify(run, answers=path)
+    (path / "sheet.csv").unlink()
+    with pytest.raises(InputError, match="there is no sheet of answers"):
+        verbs.certify(run, answers=path)
+
+
 def test_a_sheet_is_filled_and_read(judged, tmp_path):
     run, truth = judged
     path = verbs.certify(run, draw=60, out=tmp_path / "ask.csv")
@@ -189,6 +257,7 @@ def test_a_sheet_is_filled_and_read(judged, tmp_path):
     assert found == verbs.certify(run, draw=60, ask=knowing(run, truth))
     csv.write_csv(fill(path, run, truth, upto=30), path)
     assert verbs.certify(run, answers=path).answers < 60, "who stops early has a certificate too"
+    assert answered_in_folders(run, truth, tmp_path / "folders") == found
     again = verbs.certify(run, draw=60, out=tmp_path / "ask.parquet")
     table = parquet.read_table(again)
     assert table["image"][0].as_py().startswith(b"\x89PNG")
@@ -220,7 +289,7 @@ def test_bad_sheets_are_sentences(judged, tmp_path):
     refused(["a,b", "1,2"], "no column number, name, given, proposed, answer")
     with pytest.raises(InputError, match="there is no sheet of answers"):
         verbs.certify(run, answers=tmp_path / "none.csv")
-    with pytest.raises(InputError, match=r"name a \.csv or a \.parquet file"):
+    with pytest.raises(InputError, match=r"name a \.csv or a \.parquet file, or a folder"):
         verbs.certify(run, draw=5, out=tmp_path / "ask.txt")
     with pytest.raises(InputError, match="another seed would be another certificate"):
         verbs.certify(run, draw=5, out=tmp_path / "seed.csv", seed=3)
@@ -234,6 +303,25 @@ def test_a_run_without_probabilities_is_judged_first(tmp_path):
     run = Run.from_predictions(labels, log.exp(), out=tmp_path)
     with pytest.raises(InputError, match="datablame judge"):
         verbs.certify(run, draw=5, out=tmp_path / "a.csv")
+
+
+def test_a_drawing_that_does_not_fit_is_told(judged, tmp_path):
+    run, _ = judged
+    path = tmp_path / "run"
+    shutil.copytree(run.path, path)
+    file = path / "certificate.safetensors"
+
+    def refused(words, **changed):
+        kept, facts = readers.read_tensors(run.path / "certificate.safetensors")
+        kept = {name: value for name, value in (kept | changed).items() if value is not None}
+        file.unlink()
+        files.write_tensors(file, kept, facts)
+        with pytest.raises(InputError, match=words):
+            Drawing.of(Run(path))
+
+    refused("of an older version", share=None)
+    refused("not those of its strata", share=torch.tensor([0.5, 0.5], dtype=torch.float64))
+    refused("not of 2,000 images", act=torch.zeros(3, dtype=torch.int8))
 
 
 def test_a_verdict_that_changes_later_changes_no_draw(judged):

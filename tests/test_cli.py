@@ -53,6 +53,24 @@ def test_a_dozen_options_come_first(command):
     assert "╭─ How it is trained" in shown
 
 
+def test_every_option_says_what_it_does():
+    from datablame.cli import app
+
+    def commands(parent):
+        for name in parent:
+            if not name.startswith("-"):
+                each = parent[name]
+                yield from [each] if each.default_command else commands(each)
+
+    bare = [
+        f"{' '.join(each.name)} {argument.name}"
+        for each in commands(app)
+        for argument in each.assemble_argument_collection(parse_docstring=True)
+        if argument.show and not argument.parameter.help
+    ]
+    assert not bare
+
+
 def test_an_audit_prints_a_card_of_ten_lines(audited, capsys):
     code, out, _ = call(
         capsys,

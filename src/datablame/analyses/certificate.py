@@ -17,7 +17,7 @@ import torch
 from datablame.base import files, hashing, readers
 from datablame.base.errors import InputError
 from datablame.base.results import Result
-from datablame.label_quality.stratified import bounds, shares, strata
+from datablame.label_quality.stratified import EVEN, bounds, shares, strata
 from datablame.run import Run
 from datablame.verdict import DROP, FIX
 
@@ -29,9 +29,10 @@ HALF = 1.96
 KEPT = ("act", "proposed", "probability")
 """What is kept of the verdict besides p_wrong."""
 FORMULAS = (
-    "strata of p_wrong; draws with replacement, by size and sqrt(p (1 - p)), a tenth even; "
-    "interval: product over strata of Beta mixture likelihood ratios, below 20 (valid at all "
-    "times); normal: sum p + mean((wrong - p) / probability of the draw) +- 1.96 standard errors"
+    f"strata of p_wrong; draws with replacement, by size and sqrt(p (1 - p)), {EVEN:.0%} by size "
+    "alone; interval: mixture of products over strata of Beta mixture likelihood ratios, below 20 "
+    "(valid at all times); normal: sum p + mean((wrong - p) / probability of the draw) +- 1.96 "
+    "standard errors"
 )
 
 
@@ -60,6 +61,8 @@ class Drawing:
     probability: np.ndarray
     labels: np.ndarray
     seed: int
+    share: np.ndarray
+    """Of the draws, in each stratum."""
 
     @classmethod
     def of(cls, run: Run, seed: int = 0) -> Drawing:
@@ -75,18 +78,30 @@ class Drawing:
                     f"{run.path}"
                 )
             kept = {"p_wrong": verdict.p_wrong} | {name: getattr(verdict, name) for name in KEPT}
+            kept["share"] = torch.from_numpy(_share(verdict.p_wrong.numpy()))
             files.write_tensors(path, kept, {"seed": str(seed), "run": _mark(run)})
         kept, facts = readers.read_tensors(path)
         if facts.get("run") != _mark(run) or not facts.get("seed", "").lstrip("-").isdigit():
             raise readers.Damaged(path, "it is of another run")
+        if "share" not in kept:
+            raise InputError(
+                f"{path} is of an older version of datablame, which drew otherwise: delete it to "
+                "begin anew"
+            )
         if int(facts["seed"]) != seed:
             raise InputError(
                 f"the images of {run.path} were drawn with --seed {facts['seed']}; another seed "
                 f"would be another certificate: delete {path} to begin anew"
             )
-        act, proposed, probability = (kept[name].numpy() for name in KEPT)
         labels = run.data.labels.numpy()
-        return cls(path, kept["p_wrong"].numpy(), act, proposed, probability, labels, seed)
+        if any(len(kept.get(name, ())) != len(labels) for name in ("p_wrong", *KEPT)):
+            raise readers.Damaged(path, f"it is not of {len(labels):,} images")
+        act, proposed, probability = (kept[name].numpy() for name in KEPT)
+        p_wrong, share = kept["p_wrong"].numpy(), kept["share"].numpy()
+        drawing = cls(path, p_wrong, act, proposed, probability, labels, seed, share)
+        if len(share) != len(drawing.sizes) or share.min() < 0 or abs(share.sum() - 1) > 1e-6:
+            raise readers.Damaged(path, "its shares are not those of its strata")
+        return drawing
 
     @cached_property
     def stratum(self) -> np.ndarray:
@@ -101,11 +116,6 @@ class Drawing:
     def sizes(self) -> np.ndarray:
         """Images in each stratum."""
         return self.sums(np.ones(len(self.stratum)))
-
-    @cached_property
-    def share(self) -> np.ndarray:
-        """Of the draws, in each stratum."""
-        return shares(self.sizes, self.sums(self.p_wrong) / self.sizes)
 
     def rows(self, count: int) -> np.ndarray:
         """The first `count` draws, with replacement: a stratum, and an image of it."""
@@ -129,6 +139,12 @@ class Drawing:
             if len(first) >= count or draws > 200 * len(self.labels) + 10_000:
                 return drawn[first[:count]]
             draws *= 2
+
+
+def _share(p_wrong: np.ndarray) -> np.ndarray:
+    where = strata(p_wrong.astype("float64"))
+    sizes = np.bincount(where).astype(float)
+    return shares(sizes, np.bincount(where, p_wrong) / sizes)
 
 
 def _mark(run: Run) -> str:

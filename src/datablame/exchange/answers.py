@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ from datablame.analyses.certificate import AGAIN, RIGHT, UNSURE, WRONG, Answer, 
 from datablame.base import files, readers
 from datablame.base.errors import InputError, unknown
 from datablame.dataset import Dataset
-from datablame.exchange.sets import png
+from datablame.exchange.sets import class_folders, png
 
+SHEET = "sheet.csv"
+"""In a folder of pictures: what they are."""
 COLUMNS = ("number", "name", "given", "proposed", "answer", "by")
 
 
@@ -29,13 +32,17 @@ def asked(rows: np.ndarray) -> list[int]:
 
 
 def sheet(drawing: Drawing, data: Dataset, count: int, path: Path) -> Path:
-    """The images that are to be looked at, as CSV, or as Parquet with their pictures; the answers
-    go into the column `answer`.
+    """The images that are to be looked at, as CSV, or as Parquet with their pictures, whose column
+    `answer` the answers go into; without an ending, as a folder of pictures and one of each answer,
+    into which they are moved.
 
     Raises InputError for another ending, and for a path that is taken.
     """
-    if path.suffix not in (".csv", ".parquet"):
-        raise InputError(f"cannot write a sheet to '{path}': name a .csv or a .parquet file")
+    if path.suffix not in ("", ".csv", ".parquet"):
+        raise InputError(
+            f"cannot write a sheet to '{path}': name a .csv or a .parquet file, or a folder, "
+            "without an ending"
+        )
     files.refuse_foreign(path, data.root)
     rows = asked(drawing.images(count))
     names = np.array([*data.classes, ""], dtype=object)
@@ -49,8 +56,59 @@ def sheet(drawing: Drawing, data: Dataset, count: int, path: Path) -> Path:
     }
     if path.suffix == ".csv":
         return files.write_csv(path, columns)
+    if not path.suffix:
+        del columns["answer"], columns["by"]
+        return files.write_folder(path, _pictures(columns, data, rows))
     columns["image"] = [png(data, row) for row in rows]
     return files.write_table(path, columns)
+
+
+def _pictures(
+    columns: dict[str, Any], data: Dataset, rows: list[int]
+) -> Iterator[tuple[str, bytes]]:
+    """The files of a folder: the sheet, a folder of each answer, and the pictures."""
+    yield SHEET, files.spreadsheet(columns)
+    yield from ((f"{home}/", b"") for home in _homes(data))
+    yield from ((_picture(number), png(data, row)) for number, row in enumerate(rows, 1))
+
+
+def _picture(number: int) -> str:
+    return f"{number:05d}.png"
+
+
+def _homes(data: Dataset) -> dict[str, str]:
+    """The answer that each folder stands for."""
+    classes = class_folders(data.classes)
+    taken = {home.lower() for home in classes}
+    rest = [word for word in (RIGHT, WRONG, UNSURE) if word not in taken]
+    return dict(zip([*classes, *rest], [*data.classes, *rest], strict=True))
+
+
+def _sorted(path: Path, data: Dataset) -> dict[str, list[str]]:
+    """The columns of a folder's sheet, with the answers that its pictures were moved to.
+
+    Raises InputError for a picture that is gone or in two places, and for an unknown folder.
+    """
+    table = _columns(path / SHEET, COLUMNS[:-2])
+    homes, places = _homes(data), defaultdict(list)
+    for each in sorted(path.glob("*/*.png")):
+        places[each.name].append(each.parent.name)
+    for each in path.glob("*.png"):
+        places[each.name].append("")
+    answers = []
+    for number in range(1, len(table["number"]) + 1):
+        found = places.pop(_picture(number), [])
+        if not found:
+            raise InputError(
+                f"{path}: {_picture(number)} is gone; move it to {UNSURE} where you cannot tell"
+            )
+        if len(found) > 1:
+            where = " and in ".join(home or "the folder itself" for home in found)
+            raise InputError(f"{path}: {_picture(number)} is in {where}; leave it in one")
+        if found[0] and found[0] not in homes:
+            raise unknown(f"folder of {path}", found[0], homes)
+        answers.append(homes.get(found[0], ""))
+    return table | {"answer": answers, "by": [""] * len(answers)}
 
 
 def answered(drawing: Drawing, data: Dataset, path: Path) -> list[Answer]:
@@ -61,7 +119,7 @@ def answered(drawing: Drawing, data: Dataset, path: Path) -> list[Answer]:
     another run, a line that is missing, twice or not of this sheet, an answer that is none of
     these, and one that is missing between others.
     """
-    table = _table(path)
+    table = _sorted(path, data) if path.is_dir() else _columns(path, COLUMNS[:-1])
     numbers, names = table["number"], table["name"]
     rows = asked(drawing.images(max(len(numbers), 1)))[: len(numbers)]
     known = data.names.take(pa.array(rows)).to_pylist()
@@ -126,7 +184,7 @@ def meant(text: str, row: int, data: Dataset, path: Path | str, place: int) -> i
     return special[text]
 
 
-def _table(path: Path) -> dict[str, list[str]]:
+def _columns(path: Path, wanted: Sequence[str]) -> dict[str, list[str]]:
     """The columns of a sheet as text. Raises InputError where it is none."""
     if not path.is_file():
         raise InputError(f"there is no sheet of answers at {path}; make one with --draw and --out")
@@ -134,7 +192,7 @@ def _table(path: Path) -> dict[str, list[str]]:
         table = readers.read_table(path) if path.suffix == ".parquet" else readers.read_csv(path)
     except (pa.ArrowException, ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
-    if lost := [name for name in COLUMNS[:-1] if name not in table.column_names]:
+    if lost := [name for name in wanted if name not in table.column_names]:
         raise InputError(f"{path} is no sheet of answers: it has no column {', '.join(lost)}")
     texts = {
         name: table[name].cast(pa.string()).fill_null("")

@@ -4,7 +4,7 @@ Images are drawn in strata of like probability, those in doubt more often, as in
 risk-limiting audit (Stark, SUITE, 2018, arXiv:1809.04235; Spertus, Stark, 2022, arXiv:2207.03379;
 drawing by doubt: Zrnic, Candes, 2024, arXiv:2403.03208). The evidence against a share in a stratum
 is a mixture likelihood ratio, a martingale under that share (Robbins, 1970; Waudby-Smith, Ramdas,
-2023, arXiv:2010.09686); the product over strata bounds their sum.
+2023, arXiv:2010.09686); the product over strata, and any mean of such products, bounds their sum.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import betaln
+from scipy.special import betaln, logsumexp
 
 STRATA = 3
 TRUST = 30.0
 """Answers that the model's own probability of a stratum counts for in the mixture: bounds hold
-whatever it says, and are narrower where it is right; 1 at one half is Jeffreys' prior."""
-EVEN = 0.1
-"""Of the draws, spread evenly over all images, so that nothing is never looked at."""
+whatever it says, and are narrower where it is right."""
+DOUBTS = {0.0: 0.1, 0.3: 0.15, 1.0: 0.4, 3.0: 0.15}
+"""Odds of the model's probabilities by which they may be off, and their weights in the mixture: the
+set may be clean, whatever it says. The rest is Jeffreys' prior, of no opinion."""
+EVEN = 0.6
+"""Of the draws, spread evenly over all images: doubt is a help in a noisy set, and no help in a
+clean one."""
 BISECTIONS = 60
 
 
@@ -35,7 +39,9 @@ def strata(q: np.ndarray, count: int = STRATA) -> np.ndarray:
 
 
 def shares(sizes: np.ndarray, expected: np.ndarray) -> np.ndarray:
-    """Of the draws, how many go to each stratum: by size and doubt (Neyman, 1934), a tenth even."""
+    """Of the draws, how many go to each stratum: by size and doubt (Neyman, 1934), `EVEN` of them
+    by size alone.
+    """
     weight = sizes * np.sqrt(expected * (1 - expected)) + 1e-9
     return (1 - EVEN) * weight / weight.sum() + EVEN * sizes / sizes.sum()
 
@@ -46,7 +52,6 @@ def bounds(
     sizes: np.ndarray,
     expected: np.ndarray,
     error: float = 0.05,
-    trust: float = TRUST,
 ) -> tuple[float, float]:
     """Ends of an interval for the number of hits among all `sizes [H]` images, after `hits [H]` in
     `draws [H]`.
@@ -54,9 +59,7 @@ def bounds(
     With probability `1 - error` it holds the truth at all moments at once, whatever `expected [H]`,
     the shares that the model foretells, which must be known before the draws.
     """
-    prior = trust * np.clip(expected, 0.005, 0.995)
-    evidence = betaln(prior + hits, trust - prior + draws - hits) - betaln(prior, trust - prior)
-    spare = -np.log(error) - evidence.sum()
+    spare = -np.log(error) - evidence(hits, draws, expected)
     weight = sizes / sizes.sum()
 
     def at(pull: float) -> tuple[float, float]:
@@ -68,6 +71,24 @@ def bounds(
 
     low, high = end(1.0), end(-1.0)
     return low * float(sizes.sum()), high * float(sizes.sum())
+
+
+def evidence(hits: np.ndarray, draws: np.ndarray, expected: np.ndarray) -> float:
+    """Log probability of the answers under the mixture of what the model foretells, of that with
+    other odds (`DOUBTS`), and of no opinion (Jeffreys).
+    """
+
+    def of(prior: np.ndarray, trust: float) -> float:
+        rest = trust - prior
+        return float((betaln(prior + hits, rest + draws - hits) - betaln(prior, rest)).sum())
+
+    def off(odds: float) -> float:
+        share = odds * expected / (odds * expected + 1 - expected + 1e-12)
+        return of(TRUST * np.clip(share, 0.002, 0.998), TRUST)
+
+    parts = [of(np.full(len(expected), 0.5), 1.0), *(off(odds) for odds in DOUBTS)]
+    weights = [1 - sum(DOUBTS.values()), *DOUBTS.values()]
+    return float(logsumexp(parts, b=weights))
 
 
 def _furthest(holds: Callable[[float], bool]) -> float:

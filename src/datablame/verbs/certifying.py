@@ -36,12 +36,23 @@ def certify(
     stops, and whatever the model believes. Raises InputError for a run that is not judged, and for
     answers that are not those to the images that were drawn.
 
-    Parameters ---------- run Folder of a run that has been judged. draw How many images to look at,
-    those answered before among them; a tenth is asked about twice. out The sheet to write them to:
-    .csv, or .parquet with the pictures. Into its column `answer` goes the name of the right class,
-    or right, wrong or unsure. answers A sheet with answers. seed Which images are drawn. ask In
-    Python, called for each of `draw` images with its name, given and proposed label, p_wrong and
-    row; it returns the answer.
+    Parameters
+    ----------
+    run
+        Folder of a run that has been judged.
+    draw
+        How many images to look at, those answered before among them; a tenth is asked about twice.
+    out
+        The sheet to write them to: .csv, or .parquet with the pictures; into its column `answer`
+        goes the name of the right class, or right, wrong or unsure. Without an ending, a folder of
+        pictures: move each into the folder of its right class, or to right, wrong or unsure.
+    answers
+        A sheet, or such a folder, with answers.
+    seed
+        Which images are drawn.
+    ask
+        In Python, called for each of `draw` images with its name, given and proposed label, p_wrong
+        and row; it returns the answer.
     """
     from datablame.analyses.certificate import Drawing, certificate, kept
     from datablame.exchange.answers import answered, questioned, sheet
