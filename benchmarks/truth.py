@@ -21,6 +21,7 @@ import datablame as db
 from datablame.analyses.scoring import DEFAULT
 from datablame.evaluation.comparison import Tried, comparison
 from datablame.evaluation.retraining import thinned, trained
+from datablame.inference.sweep import sweep
 from datablame.label_quality.out_of_sample import heldout
 from datablame.label_quality.stratified import bounds, shares, strata
 
@@ -88,6 +89,7 @@ a 95 % interval: images resampled, and three seeds where a net is trained from s
 """
 
 
+PARTS = ["judged", "cleaned", "certified", "predicted", "million"]
 STOPS = (25, 50, 100, 200)
 CERTIFIED = """Answers by the truth, {times} sequences a set, looked at after {stops}: coverage is of
 all looks together. Drawn evenly means one stratum and a prior of no opinion. The part of the draws
@@ -298,7 +300,7 @@ def certified(cases: dict[str, Case], times: int) -> tuple[list[list[str]], str]
         expected = np.bincount(where, q) / sizes
         share, rate = shares(sizes, expected), np.bincount(where, wrong) / sizes
         generator, real, size = np.random.default_rng(0), int(wrong.sum()), float(len(q))
-        held, halves = 0, np.zeros((times, 4))
+        held, halves, low, high = 0, np.zeros((times, 4)), 0.0, size
         for turn in range(times):
             some = generator.choice(len(sizes), 200, p=share)
             hit, ok = generator.random(200) < rate[some], True
@@ -352,9 +354,57 @@ def evenly(hits: int, draws: int) -> tuple[float, float]:
     def over(share: float) -> float:
         return float(-hits * np.log(share) - (draws - hits) * np.log1p(-share) - spare)
 
-    low = brentq(over, 1e-12, peak) if hits else 0.0
-    high = brentq(over, max(peak, 1e-12), 1 - 1e-12) if hits < draws else 1.0
-    return float(low), float(high)
+    def root(low: float, high: float) -> float:
+        return float(brentq(over, low, high))  # type: ignore[arg-type]  # a number
+
+    low = root(1e-12, peak) if hits else 0.0
+    high = root(max(peak, 1e-12), 1 - 1e-12) if hits < draws else 1.0
+    return low, high
+
+
+def predicted(cases: dict[str, Case]) -> tuple[list[list[str]], str]:
+    """`find` on the runs' held-out probabilities, without and with features: of the encoder, or the
+    pixels of digits.
+    """
+    lines, gains, factors = [], [], []
+    for name, case in cases.items():
+        run = made(case)
+        wrong, labels, p = wrong_of(run), run.data.labels, np.array(heldout(run), "float32")
+        found = [db.find(labels, p, features=each) for each in (None, space(run.data, case))]
+        verdicts = [each.verdict for each in found]
+        real, cells = int(wrong.sum()), []
+        for each, verdict in zip(found, verdicts, strict=True):
+            assert verdict is not None
+            held = np.isin(verdict.act.numpy(), (int(db.Act.DROP), int(db.Act.FIX)))
+            middle, low, high = verdict.estimate
+            told = f"{middle:,.0f}" if verdict.told else "cannot be told"
+            ranked = precision(wrong, db.score(each).values.numpy())
+            if real:
+                factors.append(max(middle / real, real / middle))
+                gains.append(ranked)
+            inside = "" if low <= real <= high else ", missed"
+            cells += [f"{ranked:.3f}", told + inside, f"{f1(held, wrong):.3f}"]
+        lines.append([name, f"{real:,}", *cells])
+        print(lines[-1], flush=True)
+    by = np.array(gains).reshape(-1, 2)
+    off = np.exp(np.log(np.array(factors).reshape(-1, 2)).mean(0))
+    more = by[:, 1] - by[:, 0]
+    said = (
+        f"With features the average precision is {by[:, 1].mean():.3f} on the mean, "
+        f"{by[:, 0].mean():.3f} without; it is higher on {(more > 0).sum()} of {len(by)} sets, "
+        f"{-more.min():.3f} lower at most. The estimate is off by a factor of {off[1]:.2f} (geometric "
+        f"mean, told or not), {off[0]:.2f} without. Features are those of a net that learned from "
+        "other rows, and the pixels of digits."
+    )
+    return lines, said
+
+
+def space(data: db.Dataset, case: Case) -> np.ndarray:
+    """Features `[N,D]` of the images."""
+    if case.of != "cifar":
+        return data.batch(torch.arange(len(data)))[0].flatten(1).float().numpy()
+    model = db.Run(encoder()).model
+    return np.concatenate(list(sweep(model, data, model.features, "features")))
 
 
 def million() -> str:
@@ -384,7 +434,7 @@ def million() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", default=["judged", "cleaned", "certified", "million"])
+    parser.add_argument("--only", nargs="*", default=PARTS, choices=PARTS)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--times", type=int, default=500)
     asked = parser.parse_args()
@@ -412,6 +462,12 @@ def main() -> None:
                 "normal, of drawing evenly", "coverage"]  # fmt: skip
         lines, said = certified(CHOSE | LAST, asked.times)
         results.write("The certificate", f"{said}\n\n{results.table(head, lines)}")
+    if "predicted" in asked.only:
+        each = ["AP", "estimate", "F1"]
+        head = ["set", "wrong", *each, *(f"{name} with features" for name in each)]
+        lines, said = predicted(CHOSE | LAST)
+        text = f"{said}\n\n{results.table(head, lines)}"
+        results.write("Predictions that one has, without and with features", text)
     if "million" in asked.only:
         results.write("Judging a million rows", million())
 

@@ -88,7 +88,7 @@ def evidence(hits: np.ndarray, draws: np.ndarray, expected: np.ndarray) -> float
 
     parts = [of(np.full(len(expected), 0.5), 1.0), *(off(odds) for odds in DOUBTS)]
     weights = [1 - sum(DOUBTS.values()), *DOUBTS.values()]
-    return float(logsumexp(parts, b=weights))
+    return float(np.asarray(logsumexp(parts, b=weights)))
 
 
 def _furthest(holds: Callable[[float], bool]) -> float:
