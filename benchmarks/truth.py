@@ -392,7 +392,7 @@ def predicted(cases: dict[str, Case]) -> tuple[list[list[str]], str]:
     said = (
         f"With features the average precision is {by[:, 1].mean():.3f} on the mean, "
         f"{by[:, 0].mean():.3f} without; it is higher on {(more > 0).sum()} of {len(by)} sets, "
-        f"{-more.min():.3f} lower at most. The estimate is off by a factor of {off[1]:.2f} (geometric "
+        f"between {more.min():+.3f} and {more.max():+.3f}. The estimate is off by a factor of {off[1]:.2f} (geometric "
         f"mean, told or not), {off[0]:.2f} without. Features are those of a net that learned from "
         "other rows, and the pixels of digits."
     )

@@ -51,10 +51,11 @@ def mixed(hits, draws, expected):
 def test_bounds_are_those_of_a_search_over_all_shares():
     generator = np.random.default_rng(0)
     grid = np.linspace(0, 1, 801)
-    for _ in range(12):
+    for turn in range(24):
         sizes = generator.integers(20, 2000, 2).astype(float)
         draws = generator.integers(0, 40, 2).astype(float)
         hits = np.floor(generator.random(2) ** 3 * (draws + 1)).clip(0, draws)
+        hits[0] = draws[0] if turn % 2 else hits[0]  # all of a stratum are hits
         expected = generator.random(2)
         log = mixed(hits, draws, expected)
         shares = np.meshgrid(grid, grid)

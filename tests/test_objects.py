@@ -177,6 +177,21 @@ def test_predictions_are_judged_by_one_call(tmp_path):
         db.find(words[data.labels.numpy() != 0], p[data.labels.numpy() != 0])
 
 
+def test_predictions_in_another_order_are_refused():
+    generator = np.random.default_rng(0)
+    for rows, width in ((300, 2), (300, 10)):
+        truth = generator.integers(0, width, rows)
+        p = np.full((rows, width), 0.02)
+        p[np.arange(rows), truth] = 1.02 - 0.02 * width
+        given = np.where(generator.random(rows) < 0.15, (truth + 1) % width, truth)
+        db.Run.from_predictions(given, p)
+        with pytest.raises(InputError, match="put otherwise; they must be in that of the cl"):
+            db.find(given, np.roll(p, 1, axis=1))
+        with pytest.raises(InputError, match=rf"for 0 of {rows}"):
+            db.find((truth + 1) % width, p)  # every label is wrong
+        db.Run.from_predictions(generator.permutation(given), p)  # knows nothing, by chance
+
+
 def test_issues_without_pandas_are_an_arrow_table(monkeypatch):
     data, p = _predicted()
     run = db.find(data.labels.numpy(), p)

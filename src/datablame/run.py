@@ -27,6 +27,7 @@ from datablame.base.readers import read_array, read_json, read_lines, read_table
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
 from datablame.data.annotators import labelled
+from datablame.data.predictions import check_order, probabilities, space
 from datablame.dataset import Dataset
 from datablame.network.classifier import Classifier, Prepared, trained, unit
 from datablame.recipe import Recipe
@@ -135,20 +136,22 @@ class Run(Result):
         [N,K], probabilities by a model that did not train on the example (held out); `features`
         [N,D] of any encoder, for `knn`; `images` uint8 [N,C,H,W], for pictures. Without `out` the
         run lies in a temporary folder, which is deleted with the run. Raises InputError where
-        shapes do not fit or rows are not probabilities.
+        shapes do not fit, rows are not probabilities, or their columns are in another order than
+        the classes.
         """
-        p = _probabilities(pred_probs, len(labels))
+        p = probabilities(pred_probs, len(labels))
         classes = tuple(map(str, range(p.shape[1]) if classes is None else classes))
         if len(classes) != p.shape[1]:
             raise InputError(
                 f"pred_probs have {p.shape[1]} columns, but there are {len(classes)} classes"
             )
         if features is not None:
-            features = _space(features, len(labels))
+            features = space(features, len(labels))
         data = labelled(
             lambda each: Dataset.from_arrays(images, each, classes, names, source="predictions"),
             labels,
         )
+        check_order(p, data.labels, classes)
         data = dataclasses.replace(data, predictions=files.digest(p.numpy(), features))
         home = None if out else processes.agree(tempfile.mkdtemp(prefix="datablame-"))
         out = out or str(home)
@@ -518,49 +521,6 @@ def _the_run(path: Path) -> Path:
             f"{path} holds {len(inside)} runs; name one of them: {', '.join(map(str, inside[:4]))}"
         )
     return inside[0]
-
-
-def tensor(values: Any) -> Tensor:
-    """Numbers of numpy, pandas, torch or lists as a tensor of their own.
-
-    Raises InputError for anything else.
-    """
-    try:
-        return (
-            values.detach().cpu()
-            if isinstance(values, Tensor)
-            else torch.as_tensor(np.asarray(values))
-        )
-    except (TypeError, ValueError) as error:
-        raise InputError(f"an array of numbers was expected: {error}") from None
-
-
-def _probabilities(values: Any, count: int) -> Float[Tensor, "N K"]:
-    """Predictions as probabilities. Raises InputError where they are none for so many labels."""
-    p = tensor(values).float()
-    if p.ndim != 2 or len(p) != count or p.shape[1] < 2:
-        raise InputError(
-            f"pred_probs must be [N,K] for {count} labels, K at least 2; these are {list(p.shape)}"
-        )
-    if not torch.isfinite(p).all() or (p < 0).any() or (p.sum(1) - 1).abs().max() > 1e-2:
-        row = int(((p.sum(1) - 1).abs().nan_to_num(9) + 9 * (p < 0).any(1)).argmax())
-        raise InputError(
-            f"pred_probs must be probabilities that sum to 1 in each row; row {row} is "
-            f"{p[row].tolist()[:5]}"
-        )
-    return p
-
-
-def _space(values: Any, count: int) -> np.ndarray:
-    """Features `[N,D]` that float16 can hold, which ends at 65,504. Raises InputError where they
-    are not finite, or not those of so many labels.
-    """
-    features = tensor(values).float()
-    if features.ndim != 2 or len(features) != count or not features.isfinite().all():
-        raise InputError(
-            f"features must be finite [N,D] for {count} labels; these are {list(features.shape)}"
-        )
-    return (features / max(1.0, float(features.abs().max()) / 6e4)).numpy()
 
 
 def plain(name: str) -> str:

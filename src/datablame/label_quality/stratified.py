@@ -108,13 +108,9 @@ def _least(hits: np.ndarray, draws: np.ndarray, pull: np.ndarray) -> np.ndarray:
     """
     linear = draws + pull
     root = np.sqrt(np.maximum(linear**2 - 4 * pull * hits, 0.0))
-    below = linear + np.where(linear < 0, -root, root)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        first, second = 2 * hits / below, below / (2 * pull)
-        none = np.where(pull < 0, 1 + draws / pull, 0.0)  # of no hits the other root is 0
-    share = np.where((first >= 0) & (first <= 1), first, second)
-    share = np.where(hits == 0, none, share)
-    return np.clip(np.where(np.isfinite(share), share, np.where(pull < 0, 1.0, 0.0)), 0, 1)
+    with np.errstate(divide="ignore", invalid="ignore"):  # of equal roots, the one without a loss
+        share = np.where(linear >= 0, 2 * hits / (linear + root), (linear - root) / (2 * pull))
+    return np.clip(np.nan_to_num(share), 0, 1)
 
 
 def _unlikely(hits: np.ndarray, draws: np.ndarray, share: np.ndarray) -> np.ndarray:

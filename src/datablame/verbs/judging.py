@@ -157,7 +157,7 @@ def scores_of(run: Run, by: ScoresLike) -> Scores:
     import torch
 
     from datablame.analyses import scoring
-    from datablame.run import tensor
+    from datablame.data.predictions import tensor
     from datablame.scores import Scores
 
     if isinstance(by, str):
