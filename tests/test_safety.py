@@ -24,7 +24,6 @@ from datablame.dynamics.detector import Detector
 from datablame.exchange import dynamics as recording
 from datablame.inference import predictions
 from datablame.inference.features import features
-from datablame.methods.sources import folder
 
 PAYLOAD = """
 from pathlib import Path
@@ -499,7 +498,7 @@ def test_a_file_that_vanishes_while_it_is_read_is_left_out(photos, monkeypatch):
         (photos / "dog" / "3.png").unlink(missing_ok=True)
         return content(path)
 
-    monkeypatch.setattr(folder, "content", vanishing)
+    monkeypatch.setattr(decode, "content", vanishing)
     assert verbs.load(photos).aside == (("dog/3.png", UNREADABLE),)
 
 

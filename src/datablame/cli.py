@@ -91,6 +91,10 @@ for each in (memory, detector):
     app.command(each)
 
 
+for each in (verbs.encoders, verbs.fetch):
+    app.command(each, group=MORE)
+
+
 @app.command(group=MORE)
 def methods() -> dict[str, dict[str, str]]:
     """List every source, noise, model, head, trainer, curvature, signal, attributor and judge, each
@@ -137,6 +141,7 @@ def _launch(
     quiet: Annotated[bool, Parameter(negative=())] = False,
     trust: Annotated[bool, Parameter(negative=())] = False,
     offline: Annotated[bool, Parameter(negative=())] = False,
+    weights: Path | None = None,
     verbose: Annotated[bool, Parameter(negative=())] = False,
 ) -> int:
     """Run one command.
@@ -157,12 +162,16 @@ def _launch(
         Import the code that a run or a recipe file names (a model of a package of yours).
     offline
         Fetch nothing: sets and weights that are not on this machine are an error at once.
+    weights
+        Folder of weights that `datablame fetch --to` filled.
     verbose
         Show where in the program an error came from.
     """
     Trust.files = trust
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"
+    if weights:
+        os.environ["DATABLAME_WEIGHTS"] = str(_folder(weights))
     logging.getLogger("datablame").setLevel(logging.WARNING if quiet else logging.INFO)
     if recipe:
         fields = {
@@ -189,6 +198,13 @@ def _launch(
         if verbose and time.perf_counter() - began > 2 and progress.profile().seconds:
             print(f"\n{progress.profile()}", end="", file=sys.stderr)
     return _exit_code(facts, limit)
+
+
+def _folder(weights: Path) -> Path:
+    """Raises InputError for what is no folder."""
+    if not weights.is_dir():
+        raise InputError(f"there is no folder of weights {weights}")
+    return weights.absolute()
 
 
 def _exit_code(facts: dict[str, Any], limit: float | None) -> int:

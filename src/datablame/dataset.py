@@ -5,9 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import mmap
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,116 +17,19 @@ import torch
 from torch import Tensor
 
 from datablame.base import files, processes, renames
+from datablame.base.decode import View
 from datablame.base.errors import InputError
 from datablame.base.hashing import permutation
+from datablame.base.images import Packed, Pictures, looked_at, statistics
+from datablame.base.originals import Cells, Files, Originals
 from datablame.base.pixel_noise import Perturbation
-from datablame.base.readers import LOST, Damaged, read_array, read_json, read_table
+from datablame.base.readers import LOST, Damaged, read_json, read_table
 from datablame.base.results import Result, text
 from datablame.base.shapes import Bool, Int, UInt8
-
-LARGE, PIECE = 1 << 30, 64
-"""Size in bytes above which the pages of a memory map are handed back every PIECE images: a
-page fault maps up to a megabyte around an image, so that a batch taken at once would make the whole
-file resident."""
-
 
 UNREADABLE = "cannot be read"
 CLASSES = 100_000
 """More classes than any set of images has: larger numbers are something else than labels."""
-
-
-class Packed:
-    """Images as one uint8 array `[n,C,H,W]`, in memory or mapped from a `.npy` file; noise on their
-    pixels is drawn as they are read.
-    """
-
-    def __init__(
-        self,
-        array: np.ndarray,
-        digest: str = "",
-        path: Path | None = None,
-        noise: Perturbation | None = None,
-    ):
-        self.array = array
-        self.path = path
-        self.noise = noise
-        self.digest = (
-            digest or hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
-        )
-
-    @classmethod
-    def open(cls, path: Path, digest: str, noise: Perturbation | None = None) -> Packed:
-        """Images mapped from a `.npy` file. Raises InputError where the file is gone, or holds
-        anything else.
-        """
-        if not path.exists():
-            raise InputError(
-                f"the images of this set are no longer at {path}; load it again from its source"
-            )
-        array = read_array(path, (None,) * 4, "uint8", mode="c")
-        cached = path.resolve().is_relative_to(files.cache().resolve())
-        if not cached and cls(array).digest != digest:  # it may be anybody's file
-            raise InputError(f"{path} does not hold the images of this set; load it again")
-        return cls(array, digest, path, noise)
-
-    def perturbed(self, noise: Perturbation) -> Packed:
-        """The same images with noise on them. Raises InputError where there is some already."""
-        if self.noise is not None:
-            raise InputError(
-                f"these images have noise on them already ({self.noise.kind}, "
-                f"{self.noise.amount:g})"
-            )
-        return Packed(self.array, self.digest, self.path, noise)
-
-    @property
-    def mark(self) -> str:
-        """What these images are: the digest of the array, and the noise."""
-        return (
-            self.digest
-            if self.noise is None
-            else f"{self.digest}+{files.digest(repr(self.noise).encode())}"
-        )
-
-    def one(self, row: int) -> UInt8[np.ndarray, "C H W"]:
-        """A single image."""
-        return self.batch(torch.tensor([row]))[0].cpu().numpy()
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """`(C, H, W)`."""
-        return self.array.shape[1:]  # type: ignore[return-value]  # always four axes
-
-    @functools.cached_property
-    def held(self) -> Tensor:
-        """The array as a tensor: on the GPU where it takes at most a quarter of the free memory."""
-        tensor = torch.from_numpy(self.array)
-        device = processes.device()
-        if device.type == "cuda" and self.array.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
-            return tensor.to(device)
-        return tensor
-
-    def batch(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
-        """The images of these rows, on the device."""
-        rows = rows.to(self.held.device)
-        if (
-            isinstance(self.array, np.memmap)
-            and self.array.nbytes > LARGE
-            and self.held.device.type == "cpu"
-        ):
-            images = torch.cat([self.read(part) for part in rows.split(PIECE)])
-        else:
-            images = self.held[rows]
-        images = images.to(processes.device(), non_blocking=True)
-        if self.noise is None:
-            return images
-        parts = zip(images.split(PIECE), rows.split(PIECE), strict=True)
-        return torch.cat([self.noise(part, which) for part, which in parts])
-
-    def read(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
-        """The images of a few rows, and their pages handed back: the page cache keeps them."""
-        images = self.held[rows]
-        self.array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # of numpy's memmap
-        return images
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -347,6 +249,12 @@ class Dataset(Result):
             votes=None if self.votes is None else self.votes[index],
         )
 
+    def looked_at(self, view: View | None) -> Dataset:
+        """The same examples as an encoder looks at them: photographs at its own size."""
+        if self.images is None:
+            return self
+        return dataclasses.replace(self, images=looked_at(self.images, view))
+
     def relabel(self, labels: Int[Tensor, " N"], truth: Int[Tensor, " N"] | None = None) -> Dataset:
         """The same examples with other labels; `truth` replaces the known truth if given."""
         return dataclasses.replace(
@@ -401,6 +309,13 @@ class Dataset(Result):
                 files.write_array(path, self.images.array)
             noise = self.images.noise and dataclasses.asdict(self.images.noise)
             images = {"path": str(path.absolute()), "digest": self.images.digest, "noise": noise}
+            if self.images.originals is not None:
+                images |= {
+                    "originals": self.images.originals.to_json(),
+                    "native": self.images.native,
+                }
+            if view := getattr(self.images, "view", None):
+                images["view"] = dataclasses.asdict(view)
         columns = {"name": self.names, "label": self.labels.numpy(), "row": self.rows.numpy()}
         if self.truth is not None:
             columns["truth"] = self.truth.numpy()
@@ -431,7 +346,12 @@ class Dataset(Result):
                 noise = images.get("noise") and Perturbation(
                     **images["noise"] | {"std": tuple(images["noise"]["std"])}
                 )
-                images = Packed.open(Path(images["path"]), str(images["digest"]), noise)
+                packed = Packed.open(Path(images["path"]), str(images["digest"]), noise)
+                names = (column[name].to_pylist() for name in ("row", "name"))
+                originals = _originals(about, lambda: dict(zip(*names, strict=True)))
+                packed = packed.of(originals, images.get("native") or (0, 0))
+                view = images.get("view")
+                images = Pictures(packed, View(**view)) if view else packed
             mean, std = (tuple(map(float, about[name])) for name in ("mean", "std"))
             origin = renames.origin(about)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -464,6 +384,16 @@ class Dataset(Result):
         )
 
 
+def _originals(about: dict[str, Any], names: Callable[[], dict[int, str]]) -> Originals | None:
+    """The user's own images of a kept set, by what `save` wrote of them."""
+    kept = about["images"].get("originals") or {}
+    if kept.get("kind") == "cells":
+        return Cells(tuple(map(str, kept["paths"])), str(kept["column"]))
+    if kept.get("kind") == "files" and about.get("root"):
+        return Files.under(Path(about["root"]), names())
+    return None
+
+
 def _whole_numbers(values: Any, what: str) -> Int[Tensor, " N"]:
     """Class numbers from numpy, pandas, torch or lists.
 
@@ -492,17 +422,3 @@ def unique(names: Iterable[str]) -> tuple[str, ...]:
         name if names.count(name) == 1 else f"{name} ({number})"
         for number, name in enumerate(names)
     )
-
-
-def statistics(images: Packed) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel in [0, 1], over at most 4,096 images spread over
-    the set.
-    """
-    rows = np.unique(np.linspace(0, len(images.array) - 1, 4096).astype(int))
-    sums = np.zeros((2, images.shape[0]))
-    for part in np.array_split(rows, -(-len(rows) // 64)):
-        pixels = images.array[part].astype("float32") / 255
-        sums += [pixels.sum((0, 2, 3), dtype="f8"), np.square(pixels).sum((0, 2, 3), dtype="f8")]
-    mean, square = sums / (len(rows) * images.shape[1] * images.shape[2])
-    std = np.sqrt(np.maximum(square - mean**2, 255**-2))
-    return tuple(float(x) for x in mean.round(4)), tuple(float(x) for x in std.round(4))

@@ -29,7 +29,7 @@ from datablame.base.shapes import Float, Int
 from datablame.data.annotators import labelled
 from datablame.data.predictions import check_order, probabilities, space
 from datablame.dataset import Dataset
-from datablame.network.classifier import Classifier, Prepared, trained, unit
+from datablame.network.classifier import Classifier, Prepared, trained, unit, view_of
 from datablame.recipe import Recipe
 from datablame.trace import Recorder, Trace
 from datablame.verdict import KEEP, P_WRONG, Verdict
@@ -69,6 +69,7 @@ class Run(Result):
         lies among the images of the set.
         """
         files.refuse_inside(out, data.root)
+        data, test = _looked_at(recipe.model, data), test and _looked_at(recipe.model, test)
         fingerprint = data.fingerprint + (test.fingerprint if test is not None else "")
         mark = recipe.hash(fingerprint)
         kind, _, encoder = recipe.model.partition(",")[0].rpartition(":")
@@ -214,6 +215,7 @@ class Run(Result):
 
     def to_json(self) -> dict[str, Any]:
         """Paths, and what was found so far: verdict, measures, comparison."""
+        images = None if view_of(self.recipe.model) else self.data.images
         out: dict[str, Any] = {
             "run": str(self.path),
             "table": str(self.path / "examples.parquet"),
@@ -227,6 +229,7 @@ class Run(Result):
             "test_examples": len(self.test) if self.test is not None else 0,
             "test_accuracy": self.about["test_accuracy"],
             "heldout": self.heldout_agreement,
+            "small_photographs": images is not None and images.photographs and max(self.data.shape),
         }
         if self.verdict:
             out |= self.verdict.to_json()
@@ -521,6 +524,11 @@ def _the_run(path: Path) -> Path:
             f"{path} holds {len(inside)} runs; name one of them: {', '.join(map(str, inside[:4]))}"
         )
     return inside[0]
+
+
+def _looked_at(model: str, data: Dataset) -> Dataset:
+    """A set as the encoder of a recipe looks at it."""
+    return data.looked_at(view_of(model))
 
 
 def plain(name: str) -> str:

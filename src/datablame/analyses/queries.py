@@ -10,7 +10,6 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from datablame.base import decode
 from datablame.base.errors import InputError, at_least, unknown
 from datablame.dataset import Dataset, Packed
 from datablame.inference import predictions
@@ -26,12 +25,11 @@ def pictures(run: Run, files: Sequence[Path | str], label: str | None = None) ->
     Raises InputError for a file that is not there or no picture, and for a label that is no class.
     """
     data = run.data
-    channels, height, width = data.shape
     found = []
     for path in map(Path, files):
         if not path.is_file():
             raise InputError(f"there is no picture {path}")
-        pixels = decode.decode(path.read_bytes(), channels, width, height)
+        pixels = data.pixels.decoded(path.read_bytes())
         if pixels is None:
             raise InputError(f"{path} cannot be read as a picture")
         found.append(pixels)

@@ -62,8 +62,7 @@ def _estimate(facts: dict[str, Any]) -> str:
     if not facts.get("wrong_told", True):
         return (
             f"how many labels are wrong cannot be told: at most {high:,.0f} (95 % interval), by "
-            f"{facts['by']}; a stronger encoder (--model frozen:resnet50 --trainer "
-            "linear_probe) or more images would tell"
+            f"{facts['by']}; a stronger encoder (datablame encoders) or more images would tell"
         )
     count = f"{facts['wrong_estimate']:,.0f} wrong labels"
     return f"{count} (95 % interval {low:,.0f} to {high:,.0f}), by {facts['by']}"
@@ -101,12 +100,17 @@ def _ranking(facts: dict[str, Any]) -> str:
 def warnings(facts: dict[str, Any]) -> list[str]:
     """What to be careful about, and what would help."""
     found, held = [], facts.get("heldout")
+    if side := facts.get("small_photographs"):
+        found.append(
+            f"photographs were seen in {side} pixels, by a net that knows no others; an encoder "
+            "that has seen many finds more: datablame fetch dinov2, and audit again"
+        )
     if held and held["kept_agreement"] < WEAK:
         found.append(
             f"the model is weak: held out, it agrees with {held['kept_agreement']:.0%} of the "
             "labels that are kept, so suspects may be hard images rather than wrong labels; more "
-            "epochs (--epochs), a pretrained encoder (--model frozen:resnet50 --trainer "
-            "linear_probe) or more images would help"
+            "epochs (--epochs), an encoder that has seen many others (datablame encoders) or more "
+            "images would help"
         )
     if held and held["confidence"] - held["kept_agreement"] > SURE:
         found.append(

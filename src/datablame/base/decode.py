@@ -1,4 +1,6 @@
-"""Decode images once, in parallel, into one memory-mapped uint8 array."""
+"""Decode images: once, in parallel, into one memory-mapped uint8 array, or one as an encoder looks
+at it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +25,30 @@ SMALL = 96
 """Images of one common size up to this are kept as they are; others are brought to one size."""
 
 CHUNK = 128
+LARGEST_SIDE = 4096
+"""Pixels that an encoder looks at, at most."""
 LARGEST = 1 << 30
 """Bytes of an image file; a larger one counts as unreadable."""
 
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for files that are no image, or a broken one."""
+
+
+@dataclass(frozen=True)
+class View:
+    """How an encoder looks at a picture: its shorter side is brought to `resize` pixels, and `size`
+    cut out of the middle; it is squashed to `size` where `resize` is 0.
+    """
+
+    size: int
+    resize: int = 0
+    interpolation: str = "bicubic"
+
+    def __post_init__(self) -> None:
+        if not (0 < self.size <= LARGEST_SIDE and 0 <= self.resize <= LARGEST_SIDE):
+            raise ValueError(f"no encoder looks at {self.size} of {self.resize} pixels")
+        if self.interpolation.upper() not in Image.Resampling.__members__:
+            raise ValueError(f"'{self.interpolation}' is no interpolation")
 
 
 @functools.cache
@@ -45,14 +67,14 @@ def endings() -> frozenset[str]:
 
 def pack(
     path: Path, read: Callable[[int], bytes], count: int, size: int | None, photo: int
-) -> tuple[str, list[int]]:
-    """Write `count` images to the `.npy` file `path`; return its digest and the rows that could not
-    be decoded.
+) -> tuple[str, list[int], list[int]]:
+    """Write `count` images to the `.npy` file `path`; return its digest, the rows that could not be
+    decoded, and the (width, height) that the images have by themselves: of a sample, the medians.
 
     `read(i)` gives the encoded bytes of image i; where it raises OSError, the image counts as
-    unreadable. `size` is the side in pixels; without it, images
-    of one common small size keep it and all others get the side `photo`. Unreadable images leave a
-    black row, for the caller to drop.
+    unreadable. `size` is the side in pixels; without it, images of one common small size keep it
+    and all others get the side `photo`. Unreadable images leave a black row, for the caller to
+    drop.
     """
 
     endings()  # what reads them is set up
@@ -70,8 +92,8 @@ def pack(
         raise InputError("none of these files can be read as an image")
     channels = 1 if all(grey for _, grey in seen) else 3
     sizes = {extent for extent, _ in seen}
-    native = len(sizes) == 1 and max(next(iter(sizes))) <= SMALL
-    width, height = next(iter(sizes)) if native and size is None else (size or photo,) * 2
+    small = len(sizes) == 1 and max(next(iter(sizes))) <= SMALL
+    width, height = next(iter(sizes)) if small and size is None else (size or photo,) * 2
     array = files.open_array(path, (count, channels, height, width), "uint8")
     digest, broken = hashlib.blake2b(digest_size=16), []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -86,7 +108,8 @@ def pack(
                     array[row] = pixels
             digest.update(np.ascontiguousarray(array[start:stop]).data)
     array.flush()
-    return digest.hexdigest(), broken
+    native = np.median([extent for extent, _ in seen], 0).astype(int).tolist()
+    return digest.hexdigest(), broken, native
 
 
 def content(path: Path) -> bytes:
@@ -119,17 +142,53 @@ def decode(data: bytes, channels: int, width: int, height: int) -> np.ndarray | 
     """Encoded bytes as uint8 `[C,H,W]`: turned upright, shorter side resized, centre cropped; None
     where unreadable.
     """
-    mode = "L" if channels == 1 else "RGB"
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            image.draft(mode, (2 * width, 2 * height))
-            upright = _eight_bits(ImageOps.exif_transpose(image)).convert(mode)
-    except UNREADABLE:
+    upright = _upright(data, "L" if channels == 1 else "RGB", (2 * width, 2 * height))
+    if upright is None:
         return None
     if upright.size != (width, height):
         upright = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
     pixels = np.asarray(upright)
     return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+
+
+def look(data: bytes, view: View) -> np.ndarray | None:
+    """Encoded bytes as uint8 `[3,S,S]`, as an encoder looks at them; None where unreadable. As
+    torchvision's Resize and CenterCrop do it.
+    """
+    side = view.resize or view.size
+    upright = _upright(data, "RGB", (2 * side, 2 * side))
+    if upright is None:
+        return None
+    width, height = upright.size
+    short = min(width, height)
+    wide, high = (view.size,) * 2
+    if view.resize:
+        wide, high = (int(side * extent / short) for extent in (width, height))
+    how = Image.Resampling[view.interpolation.upper()]
+    resized = upright if upright.size == (wide, high) else upright.resize((wide, high), how)
+    left, top = (round((extent - view.size) / 2) for extent in (wide, high))
+    cut = resized.crop((left, top, left + view.size, top + view.size))
+    return np.asarray(cut).transpose(2, 0, 1)
+
+
+def _upright(data: bytes, mode: str, draft: tuple[int, int]) -> Image.Image | None:
+    """A picture turned as it was taken, in `mode`, on white where it is see-through; None where it
+    is unreadable. JPEG is decoded at a fraction of its size where that is still above `draft`.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.draft(mode, draft)
+            return _opaque(_eight_bits(ImageOps.exif_transpose(image))).convert(mode)
+    except UNREADABLE:
+        return None
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """A picture with an alpha channel, laid on white."""
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+        return image
+    seen = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", seen.size, (255,) * 4), seen)
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:

@@ -81,6 +81,9 @@ def apart(test: Dataset, data: Dataset) -> Dataset:
 
 def together(data: Dataset, part: Dataset) -> Dataset:
     """A set and a part that was held out of it, which share their images."""
+    images = data.images
+    if images is not None and images.originals is not None and part.images is not None:
+        images = images.of(images.originals.also(part.images.originals), images.native)
     truths, votes = None, None
     if data.truth is not None and part.truth is not None:
         truths = torch.cat([data.truth, part.truth])
@@ -88,6 +91,7 @@ def together(data: Dataset, part: Dataset) -> Dataset:
         votes = torch.cat([data.votes, part.votes])
     return dataclasses.replace(
         data,
+        images=images,
         labels=torch.cat([data.labels, part.labels]),
         rows=torch.cat([data.rows, part.rows]),
         names=pa.array([*data.names.to_pylist(), *part.names.to_pylist()]),

@@ -5,7 +5,7 @@ decoded once.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,17 @@ import torch
 
 from datablame.base import decode, processes, progress, readers
 from datablame.base import files as disk
-from datablame.dataset import UNREADABLE, Dataset, Packed, statistics, unique
+from datablame.base.images import Packed, statistics
+from datablame.base.originals import Originals
+from datablame.dataset import UNREADABLE, Dataset, unique
+
+LAYOUT = 2
+"""Of a folder in the cache, and of how pictures are decoded into it."""
 
 
 def packed(
     files: Sequence[Path] | str,
-    read: Callable[[int], bytes],
+    originals: Originals,
     labels: Any,
     classes: tuple[str, ...],
     names: Sequence[str] | pa.Array,
@@ -37,19 +42,22 @@ def packed(
     """
     photo = 128 if processes.device().type == "cuda" else 64
     stamp = files if isinstance(files, str) else decode.stamp(files)
-    folder = disk.cache() / "packed" / decode.key(stamp, len(labels), size, photo)
+    folder = disk.cache() / "packed" / decode.key(LAYOUT, stamp, len(labels), size, photo)
     about = folder / "about.json"
     if not processes.agree(about.exists() and (folder / "images.npy").exists()):
         with progress.stage("decode images"), disk.alone(folder, patient=True):
             made = None
             if processes.rank() == 0 and not (about.exists() and (folder / "images.npy").exists()):
-                digest, broken = decode.pack(folder / "images.npy", read, len(labels), size, photo)
+                digest, broken, native = decode.pack(
+                    folder / "images.npy", originals.read, len(labels), size, photo
+                )
                 mean, std = statistics(Packed.open(folder / "images.npy", digest))
-                made = {"digest": digest, "broken": broken, "mean": mean, "std": std}
+                made = {"digest": digest, "broken": broken, "native": native}
+                made |= {"mean": mean, "std": std}
             if processes.agree(made is not None):
                 disk.write_json(about, made)
-    facts = readers.read_json(about, digest=str, broken=list, mean=list, std=list)
-    images = Packed.open(folder / "images.npy", facts["digest"])
+    facts = readers.read_json(about, digest=str, broken=list, native=list, mean=list, std=list)
+    images = Packed.open(folder / "images.npy", facts["digest"]).of(originals, facts["native"])
     truth = None if truth is None else torch.as_tensor(np.asarray(truth)).long()
     labels = torch.as_tensor(np.asarray(labels)).long()
     names = names if isinstance(names, pa.Array) else pa.array(names)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from datablame.base import decode, processes, progress, readers
 from datablame.base.errors import InputError, unknown
+from datablame.base.originals import Files
 from datablame.data.annotators import labelled
 from datablame.data.packing import packed
 from datablame.dataset import Dataset
@@ -265,7 +266,7 @@ def _of_paths(
     places = [path.absolute() for path in paths]
     inside = all(place.is_relative_to(root) for place in places)
     names = [str(place.relative_to(root) if inside else place) for place in places]
-    data = packed(places, lambda i: decode.content(places[i]), labels, classes, names, size=size,
+    data = packed(places, Files(places), labels, classes, names, size=size,
                   source=root.name)  # fmt: skip
     return dataclasses.replace(data, root=str(root)) if inside else data
 

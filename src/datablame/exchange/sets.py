@@ -17,9 +17,6 @@ from datablame.base.errors import InputError
 from datablame.dataset import Dataset
 from datablame.run import plain
 
-SLACK = 4.0
-"""Grey levels, of 255, by which pixels may differ on the mean when they are decoded again: versions
-of the decoder differ a little."""
 CHANGES = "changes.csv"
 Table = dict[str, Any]
 GROUP = 2048
@@ -56,36 +53,35 @@ def png(data: Dataset, row: int) -> bytes:
     return file.getvalue()
 
 
-def original(data: Dataset, row: int, root: Path) -> bytes | None:
-    """The user's own file of an example, byte for byte.
-
-    None where there is none under `root` (links resolved), or where it does not hold the image
-    that was read: names come from the run's folder, which may be somebody else's.
+def original(data: Dataset, row: int) -> bytes | None:
+    """The user's own bytes of an image; None where they are not there, no longer hold what was
+    read, or where noise was put on the pixels.
     """
-    from datablame.base import decode
-
-    path = (root / data.name(row)).resolve()
-    if data.images is None or not path.is_relative_to(root.resolve()) or not path.is_file():
+    if data.images is None or data.images.noise is not None:
         return None
-    content = decode.content(path)
-    seen = decode.decode(content, *data.shape)
-    known = data.images.one(int(data.rows[row])).astype("int16")
-    same = seen is not None and float(np.abs(seen - known).mean()) <= SLACK
-    return content if same else None
+    return data.images.content(int(data.rows[row]))
+
+
+def ending(content: bytes) -> str:
+    """Of a file with such content: `.jpg`."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(content)) as image:
+        kind = str(image.format).lower()
+    return {"jpeg": ".jpg", "tiff": ".tif"}.get(kind, f".{kind}")
 
 
 def to_folders(data: Dataset, path: Path, changes: Table | None = None) -> Path:
     """A set as a folder of images a class, by the labels that it has, and labels.csv: file, name,
     given, and truth where it is known.
 
-    Files of the user's keep their names, and are copied as they are where they still hold what was
-    read; other images are PNG. Classes without images are empty folders. Raises InputError where
+    Images are the user's own bytes, files under their own names, where they still hold what was
+    read; others are PNG. Classes without images are empty folders. Raises InputError where
     `files.refuse_foreign` does.
     """
     files.refuse_foreign(path, data.root)
     homes = class_folders(data.classes)
-    labels, noisy = data.labels.tolist(), data.images is not None and data.images.noise is not None
-    root = Path(data.root) if data.root is not None and not noisy else None
+    labels = data.labels.tolist()
     names = data.names.to_pylist()
     depth = _depth(data, names)
 
@@ -101,8 +97,9 @@ def to_folders(data: Dataset, path: Path, changes: Table | None = None) -> Path:
         yield from ((f"{home}/", b"") for k, home in enumerate(homes) if k not in set(labels))
         placed = []
         for row in progress.track(range(len(data)), len(data), "writing", "images"):
-            own = original(data, row, root) if root else None
-            place = wanted[row] if own else str(Path(wanted[row]).with_suffix(".png"))
+            own, place = original(data, row), wanted[row]
+            if own is None or data.root is None:
+                place = str(Path(place).with_suffix(ending(own) if own else ".png"))
             if place != names[row]:
                 place = _free(place, taken)
             taken.add(place)
@@ -157,8 +154,8 @@ def _parts(name: str, depth: int) -> tuple[list[str], list[str]]:
 
 
 def to_parquet(data: Dataset, path: Path) -> Path:
-    """A set as one Parquet file in the hub's layout: image (PNG bytes), label and truth with their
-    class names.
+    """A set as one Parquet file in the hub's layout: image (the user's own bytes where they are
+    there, else PNG), label and truth with their class names.
 
     Raises InputError where `files.refuse_foreign` does.
     """
@@ -174,7 +171,9 @@ def to_parquet(data: Dataset, path: Path) -> Path:
 
     def part(start: int) -> pa.Table:
         rows = range(start, min(start + GROUP, len(data)))
-        images = [{"bytes": png(data, row), "path": data.name(row)} for row in rows]
+        images = [
+            {"bytes": original(data, row) or png(data, row), "path": data.name(row)} for row in rows
+        ]
         table = pa.table(
             {"image": images}
             | {name: column[rows.start : rows.stop] for name, column in whole.items()}

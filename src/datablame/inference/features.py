@@ -4,7 +4,7 @@ by rows.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TypeGuard
 
@@ -58,6 +58,18 @@ def is_frozen(model: Classifier | Prepared) -> TypeGuard[Classifier]:
     return isinstance(model, Classifier) and isinstance(model.encoder, Frozen)
 
 
+def answers(
+    model: Classifier | Prepared, data: Dataset
+) -> Callable[[Int[Tensor, " B"]], Float[Tensor, "B K"]]:
+    """What the model says of rows of a set, as logits on the device: by the features that are kept,
+    where its encoder does not train.
+    """
+    if not is_frozen(model):
+        return lambda rows: model(data.batch(rows)[0])
+    kept = encoded(model, data)
+    return lambda rows: model.answer(kept.at(rows))
+
+
 def features(run: Run, model: Classifier | Prepared | None = None) -> np.ndarray:
     """float16 [N,D], memory-mapped: what the encoder makes of each training image; of this model,
     before the run has one.
@@ -92,13 +104,15 @@ def kept(run: Run, name: str, model: Classifier | Prepared | None, data: Dataset
 def encoded(model: Classifier, data: Dataset) -> Encoded:
     """What the encoder makes of the images of a set; those that it has seen before are read from
     the cache. Resumes where it was stopped.
+
+    Raises InputError for an encoder that gives no numbers.
     """
     images = data.pixels
     weights = [model.mean, model.std, *model.encoder.state_dict().values()]
     folder = (
         files.cache()
         / "features"
-        / f"{images.mark}-{files.digest(*(w.cpu().numpy() for w in weights))}"
+        / f"{images.seen}-{files.digest(*(w.cpu().numpy() for w in weights))}"
     )
     count = len(images.array)
     with files.alone(folder, patient=True):
@@ -112,9 +126,21 @@ def encoded(model: Classifier, data: Dataset) -> Encoded:
             with progress.stage("features"):
                 for block in sweep(model, data.take(new), model.features, "features"):
                     rows, missing = missing[: len(block)], missing[len(block) :]
-                    kept[rows] = block
+                    kept[rows] = _halves(block, data)
                     done[rows] = 1
             for file in (kept, done):  # features first: what is marked as done is there
                 file.flush() if isinstance(file, np.memmap) else None
         processes.wait()
     return Encoded(read_array(folder / "features.npy", (count, None), "f"), data.rows.numpy())
+
+
+def _halves(block: np.ndarray, data: Dataset) -> np.ndarray:
+    """Features in half precision. Raises InputError where one is not finite, or out of range."""
+    with np.errstate(over="ignore"):
+        halves = block.astype("float16")
+    if not np.isfinite(halves).all():
+        raise InputError(
+            f"the encoder gives numbers for images of {data.source} that are not finite, or above "
+            "65,504; are its weights damaged?"
+        )
+    return halves

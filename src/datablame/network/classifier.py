@@ -10,10 +10,12 @@ from torch import Tensor, nn
 
 from datablame.attention.head import Attentive
 from datablame.base import hashing, methods, processes, readers
+from datablame.base.decode import View
 from datablame.base.errors import InputError, Unfetched
 from datablame.base.shapes import Float, UInt8
 from datablame.dataset import Dataset
-from datablame.network.frozen import Frozen, published
+from datablame.network.encoders import full, known, view
+from datablame.network.frozen import Frozen, foreign, looks, published
 from datablame.recipe import Recipe
 
 
@@ -51,13 +53,13 @@ class Classifier(nn.Module):
         encoded in one batch with the others.
         """
         if memory is None:
-            return self._answer(self.features(pixels))
+            return self.answer(self.features(pixels))
         both = self.features(torch.cat([pixels, memory]))
         assert isinstance(self.head, Attentive)
         whole = processes.together(both[len(pixels) :], self.head.how.size)
-        return self._answer(both[: len(pixels)], whole)
+        return self.answer(both[: len(pixels)], whole)
 
-    def _answer(self, features: Tensor, *memory: Tensor) -> Tensor:
+    def answer(self, features: Tensor, *memory: Tensor) -> Tensor:
         """The head in float32, whatever the encoder is in: losses and margins need its bits, and it
         costs next to nothing."""
         with torch.autocast(features.device.type, enabled=False):
@@ -181,8 +183,9 @@ def encoder_of(model: str, shape: tuple[int, int, int]) -> nn.Module:
     except Unfetched as error:
         name = model.removeprefix(FROZEN).partition(",")[0]
         named = f"{FROZEN if model.startswith(FROZEN) else ''}{name}"
+        file = f"{full(name)}.safetensors" if known(name) else f"{name}.pth"
         raise InputError(
-            f"{error}; give a local file: --model {named},weights=path/to/{name}.pth"
+            f"{error}; or give a local file: --model {named},weights=path/to/{file}"
         ) from None
 
 
@@ -205,11 +208,42 @@ def _encoder_of(model: str, shape: tuple[int, int, int]) -> nn.Module:
         whole = trained(recipe, source, home / "model.safetensors")
         mean, std = (tuple(part.flatten().tolist()) for part in (whole.mean, whole.std))
         return Frozen(whole.encoder, mean, std)
+    if known(name):
+        return foreign(shape, name, **methods.cast(foreign, FROZEN + name, options))
     if "/" in name:
         raise InputError(
             f"there is no run at {name} whose encoder could be taken, seen from {Path.cwd()}"
         )
+    if "." in name:
+        return _own(methods.find("models", model.removeprefix(FROZEN))(shape), name)
     return published(shape, name, **methods.cast(published, FROZEN + name, options))
+
+
+def _own(net: nn.Module, name: str) -> Frozen:
+    """An encoder of the user's: `[B,C,H,W] -> [B,D]` with `dim`, and `mean`, `std` and `size` where
+    it wants other pixels than those in [0, 1]. Raises InputError for one without `dim`.
+    """
+    if not hasattr(net, "dim"):
+        raise InputError(f"{name} needs an attribute `dim`, the number of its features")
+    mean, std = (tuple(getattr(net, which, (at,))) for which, at in (("mean", 0.0), ("std", 1.0)))
+    return Frozen(net, mean, std, getattr(net, "size", None))
+
+
+def view_of(model: str) -> View | None:
+    """How the encoder of a recipe's `model` looks at photographs; None for one that trains, or that
+    learned from images as they are packed.
+    """
+    if not model.startswith(FROZEN):
+        return None
+    name, options = methods.parse(model.removeprefix(FROZEN))
+    size = int(options["size"]) if options.get("size", "").isdigit() else None
+    if (run := Path(name) / "run.json").is_file():
+        return view_of(str(readers.read_json(run, recipe=dict)["recipe"].get("model", "")))
+    if known(name):
+        return view(name, size)
+    if "/" in name or "." in name:
+        return None
+    return looks(name, size)[0]
 
 
 def spec(model: str) -> str:

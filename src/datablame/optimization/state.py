@@ -15,6 +15,7 @@ from datablame.base import files, processes, progress, readers
 from datablame.base.errors import InputError, RunError
 from datablame.base.hashing import batches
 from datablame.dataset import Dataset
+from datablame.inference.features import answers
 from datablame.network.classifier import Classifier
 from datablame.optimization.checkpoints import kept_epochs
 from datablame.optimization.sgd import SGD
@@ -148,10 +149,10 @@ def _mark(run: Run) -> str:
 def look(model: Classifier, data: Dataset, recorder: Recorder) -> None:
     """Record every example in a pass of its own, without augmentation, BatchNorm fixed."""
     model.eval()
+    said = answers(model, data)
     for index in batches(torch.arange(len(data)), 512):
         mine = processes.shard(index)
-        images, labels = data.batch(mine)
-        recorder.put(mine, model(images), labels)
+        recorder.put(mine, said(mine), data.labels[mine].to(processes.device()))
 
 
 @torch.inference_mode()
@@ -163,9 +164,10 @@ def _validation(model: Classifier, test: Dataset) -> dict[str, float]:
         dtype=torch.float64,
         device=processes.device() if processes.device().type != "mps" else "cpu",
     )
+    said = answers(model, test)
     for index in batches(torch.arange(len(test)), 512):
-        images, labels = test.batch(processes.shard(index))
-        logits = model(images)
+        mine = processes.shard(index)
+        logits, labels = said(mine), test.labels[mine].to(processes.device())
         best = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
         loss = cross_entropy(logits.float(), labels, reduction="sum")
         sums += torch.stack([(~best[:, 0]).sum(), (~best.any(1)).sum(), loss]).to(sums)

@@ -6,7 +6,6 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
@@ -79,7 +78,7 @@ def large(data: Dataset, row: int, side: int = 512) -> str:
     """
     from PIL import Image, ImageOps
 
-    content = original(data, row, Path(data.root)) if data.root else None
+    content = original(data, row)
     if content is None:
         return picture(data, row, 256)
     with Image.open(io.BytesIO(content)) as image:

@@ -11,6 +11,7 @@ from datablame.base import processes
 from datablame.base.errors import InputError
 from datablame.dataset import Dataset
 from datablame.network.classifier import FROZEN, build
+from datablame.network.encoders import here
 from datablame.optimization.augment import kinds
 from datablame.optimization.schedules import schedule
 from datablame.recipe import Recipe
@@ -28,16 +29,8 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
     does not suit them, before anything is written.
     """
     fast = processes.device().type == "cuda"
-    side = max(data.shape[1:])
+    recipe = recipe.but(**_chosen(recipe, data, fast)) if recipe.model == "auto" else recipe
     model = recipe.model
-    if model == "auto":
-        model = (
-            "mlp"
-            if side <= 16
-            else f"resnet9,width={1 if fast else 0.25}"
-            if side <= 96
-            else "resnet18"
-        )
     if (
         model.startswith(FROZEN)
         and (Path(model.removeprefix(FROZEN).partition(",")[0]) / "run.json").is_file()
@@ -65,6 +58,20 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
         )
     try_out(settled, data)
     return settled
+
+
+def _chosen(recipe: Recipe, data: Dataset, fast: bool) -> dict[str, str]:
+    """Model and trainer: of photographs a linear probe on an encoder that has seen many others,
+    where its weights are on this machine; else a net that learns from these alone.
+    """
+    photographs = data.images is not None and data.images.photographs
+    probe = recipe.head == "linear" and recipe.trainer in ("plain", "linear_probe")
+    if photographs and probe and (best := here()):
+        return {"model": f"{FROZEN}{best}", "trainer": "linear_probe"}
+    side = max(data.shape[1:])
+    if side <= 16:
+        return {"model": "mlp"}
+    return {"model": f"resnet9,width={1 if fast else 0.25}" if side <= 96 else "resnet18"}
 
 
 def _precision(model: str) -> str:

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 from datablame.attention.head import attentive
 from datablame.base import hashing, processes, progress
 from datablame.dataset import Dataset
-from datablame.network.classifier import build
+from datablame.network.classifier import FROZEN, build
 from datablame.optimization.augment import augment
 from datablame.optimization.sgd import SGD
 from datablame.recipe import Recipe
@@ -68,10 +68,15 @@ def threads_of(run: Run) -> int:
     return count
 
 
+def encodes(recipe: Recipe) -> bool:
+    """Whether images are looked at once, by an encoder that does not train, and never again."""
+    return recipe.model.startswith(FROZEN) and recipe.augment == "none"
+
+
 def best_threads(recipe: Recipe, data: Dataset) -> int:
     """One thread or all, whichever makes a step faster; timed once for a recipe and a set."""
     most = torch.get_num_threads()
-    if most == 1 or processes.size() > 1 or processes.device().type != "cpu":
+    if most == 1 or processes.size() > 1 or processes.device().type != "cpu" or encodes(recipe):
         return most
     mark = f"{recipe.hash(data.fingerprint)}/{most}"
     if mark not in _KNOWN:

@@ -13,11 +13,11 @@ from datablame.base import files, processes, progress, readers
 from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.dataset import Dataset
-from datablame.network.classifier import FROZEN
+from datablame.network.classifier import FROZEN, view_of
 from datablame.recipe import Recipe
 from datablame.training.auto import settle
 from datablame.training.fit import trainer_of
-from datablame.training.pace import GLANCE, best_threads, step_cost
+from datablame.training.pace import GLANCE, best_threads, encodes, step_cost
 
 WIDTHS = (1.0, 0.5, 0.25)
 EPOCHS = (4, 100)
@@ -124,8 +124,11 @@ class Estimate(Result):
 
 
 def estimate(plan: Plan, data: Dataset) -> Estimate:
-    """Time some steps of a plan's recipe, and reckon what the whole takes."""
+    """Time some steps of a plan's recipe, and reckon what the whole takes. An encoder that does not
+    train looks once at each image.
+    """
     recipe = plan.recipe
+    data = data.looked_at(view_of(recipe.model))
     with processes.threads(best_threads(recipe, data)):
         seconds, model_bytes = step_cost(recipe, data)
     activations = 60 * prod(data.shape) * 4 * recipe.batch_size
@@ -133,10 +136,11 @@ def estimate(plan: Plan, data: Dataset) -> Estimate:
         plan.passes * (model_bytes + recipe.epochs * len(data) * (10 + 4 * recipe.top_k))
         + len(data) * (1024 + 8 * len(data.classes))
     )
+    images = plan.rows + plan.tests if encodes(recipe) else plan.images
     held = (data.images.array.nbytes if data.images else 0) + 40 * len(data)
     return Estimate(
         plan,
-        (FIXED + BESIDES * seconds * plan.images) / 60,
+        (FIXED + BESIDES * seconds * images) / 60,
         700 * 2**20 + 4 * model_bytes + activations + held,
         disk,
     )

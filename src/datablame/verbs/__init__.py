@@ -8,6 +8,7 @@ from datablame.verbs import detector, memory
 from datablame.verbs.auditing import audit
 from datablame.verbs.certifying import certify
 from datablame.verbs.datasets import clean, corrupt, export, load
+from datablame.verbs.encoding import encoders, fetch
 from datablame.verbs.explaining import agree, annotators, classes, explain, index, memorization
 from datablame.verbs.judging import find, judge, measure, score
 from datablame.verbs.reporting import report
@@ -25,8 +26,10 @@ __all__ = [
     "compare",
     "corrupt",
     "detector",
+    "encoders",
     "explain",
     "export",
+    "fetch",
     "find",
     "import_dynamics",
     "index",

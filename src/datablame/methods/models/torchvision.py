@@ -74,6 +74,15 @@ def _weighted(make: object, name: str, weights: str) -> nn.Module:
                 f"{weights} does not hold weights of {name}: {str(error).splitlines()[0]}"
             ) from None
         return net
+    return classifier(name, weights)
+
+
+def classifier(name: str, weights: str) -> nn.Module:
+    """A classifier with weights by torchvision's names, fetched where they are not there. Raises
+    InputError for a name that is nowhere, Unfetched where they cannot be had.
+    """
+    from torchvision import models
+
     try:
         if files.offline():
             url = getattr(models.get_model_weights(name)[weights], "url", "")

@@ -10,8 +10,9 @@ from collections import Counter
 from pathlib import Path
 
 from datablame.base import progress
-from datablame.base.decode import content, endings
+from datablame.base.decode import endings
 from datablame.base.errors import InputError
+from datablame.base.originals import Files
 from datablame.data.packing import packed
 from datablame.dataset import Dataset
 
@@ -81,7 +82,7 @@ def folder(
     paths, labels = zip(*files, strict=True)
     data = packed(
         paths,
-        lambda i: content(paths[i]),
+        Files(paths),
         labels,
         tuple(classes),
         [_name(path, root) for path in paths],

@@ -14,6 +14,7 @@ from pyarrow import dataset, parquet
 
 from datablame.base import files, readers
 from datablame.base.errors import InputError, unknown
+from datablame.base.originals import Cells, Held
 from datablame.data.annotators import labelled
 from datablame.data.packing import packed
 from datablame.dataset import CLASSES, Dataset
@@ -43,7 +44,8 @@ def hub(
     rows, title, stamp = _local(path, split) if path.exists() else _remote(where, split)
     if rows is None:
         return None
-    return of_rows(rows, title, stamp, where, split, image, label, truth, limit, size)
+    there = tuple(rows.files) if path.exists() else ()
+    return of_rows(rows, title, stamp, where, split, image, label, truth, limit, size, there)
 
 
 def of_rows(
@@ -57,8 +59,11 @@ def of_rows(
     truth: str | None = None,
     limit: int | None = None,
     size: int | None = None,
+    paths: tuple[str, ...] = (),
 ) -> Dataset:
-    """Rows of a pyarrow dataset, as `hub` reads them; `stamp` changes when they do."""
+    """Rows of a pyarrow dataset, as `hub` reads them; `stamp` changes when they do. Of Parquet
+    files at `paths` the images are read when they are needed.
+    """
     if not _read(where, rows.count_rows):
         raise InputError(f"{where} has no rows")
     features, there = _feature_types(rows.schema), rows.schema.names
@@ -72,7 +77,8 @@ def of_rows(
     given = _labels(features, there, label, truth, where)
     if truth is not None and truth not in there:
         raise unknown(f"column for the truth in {where}", truth, there)
-    wanted = list(dict.fromkeys([image, *given, *([truth] if truth else [])]))
+    columns = [*given, *([truth] if truth else []), *([] if paths else [image])]
+    wanted = list(dict.fromkeys(columns))
     take = (lambda **only: rows.head(limit, **only)) if limit else rows.to_table
     table = _read(where, lambda: take(columns=wanted))
     kind = features.get(given[0])
@@ -80,16 +86,12 @@ def of_rows(
     right = (
         _numbered(table[truth], features.get(truth) or kind, truth, classes)[1] if truth else None
     )
-    cells = table[image]
-    cells = (
-        files.compute().struct_field(cells, "bytes") if pa.types.is_struct(cells.type) else cells
-    )
+    originals = Cells(paths, image) if paths else _held(table[image])
     names = [f"{split}/{row:06d}" for row in range(len(table))]
-    bytes_of = lambda row: cells[row].as_py() or b""  # noqa: E731 - one cell, wherever its chunk lies
     return labelled(
         lambda labels: packed(
             f"{stamp} {image} {split}",
-            bytes_of,
+            originals,
             labels,
             classes,
             names,
@@ -101,6 +103,13 @@ def of_rows(
         votes.T if len(given) > 1 else votes[0],
         given,
     )
+
+
+def _held(cells: pa.ChunkedArray) -> Held:
+    """Images that are in memory."""
+    encoded = pa.types.is_struct(cells.type)
+    cells = files.compute().struct_field(cells, "bytes") if encoded else cells
+    return Held(lambda row: cells[row].as_py() or b"")
 
 
 def _read(where: str, read: Callable[[], T]) -> T:

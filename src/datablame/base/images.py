@@ -1,0 +1,241 @@
+"""Images behind `Dataset.batch`: one array of small ones, or photographs that are decoded from the
+user's own files at the size that an encoder looks at.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import mmap
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datablame.base import decode, files, processes
+from datablame.base.decode import View
+from datablame.base.errors import InputError
+from datablame.base.originals import Originals
+from datablame.base.pixel_noise import Perturbation
+from datablame.base.readers import read_array
+from datablame.base.shapes import Int, UInt8
+
+SLACK = 4.0
+"""Grey levels, of 255, by which pixels may differ on the mean when they are decoded again: versions
+of the decoder differ a little."""
+LARGE, PIECE = 1 << 30, 64
+"""Size in bytes above which the pages of a memory map are handed back every PIECE images: a
+page fault maps up to a megabyte around an image, so that a batch taken at once would make the whole
+file resident."""
+
+
+class Packed:
+    """Images as one uint8 array `[n,C,H,W]`, in memory or mapped from a `.npy` file; noise on their
+    pixels is drawn as they are read. `originals` are what they were decoded from, and `native` the
+    (width, height) of these.
+    """
+
+    def __init__(
+        self,
+        array: np.ndarray,
+        digest: str = "",
+        path: Path | None = None,
+        noise: Perturbation | None = None,
+        originals: Originals | None = None,
+        native: tuple[int, int] = (0, 0),
+    ):
+        self.array = array
+        self.originals, self.native = originals, native
+        self.path = path
+        self.noise = noise
+        self.digest = (
+            digest or hashlib.blake2b(np.ascontiguousarray(array).data, digest_size=16).hexdigest()
+        )
+
+    @classmethod
+    def open(cls, path: Path, digest: str, noise: Perturbation | None = None) -> Packed:
+        """Images mapped from a `.npy` file. Raises InputError where the file is gone, or holds
+        anything else.
+        """
+        if not path.exists():
+            raise InputError(
+                f"the images of this set are no longer at {path}; load it again from its source"
+            )
+        array = read_array(path, (None,) * 4, "uint8", mode="c")
+        cached = path.resolve().is_relative_to(files.cache().resolve())
+        if not cached and cls(array).digest != digest:  # it may be anybody's file
+            raise InputError(f"{path} does not hold the images of this set; load it again")
+        return cls(array, digest, path, noise)
+
+    def perturbed(self, noise: Perturbation) -> Packed:
+        """The same images with noise on them. Raises InputError where there is some already."""
+        if self.noise is not None:
+            raise InputError(
+                f"these images have noise on them already ({self.noise.kind}, "
+                f"{self.noise.amount:g})"
+            )
+        return Packed(self.array, self.digest, self.path, noise)
+
+    def of(self, originals: Originals | None, native: Sequence[int]) -> Packed:
+        """The same images, with what they were decoded from."""
+        wide, high = native
+        return Packed(self.array, self.digest, self.path, self.noise, originals, (wide, high))
+
+    @property
+    def photographs(self) -> bool:
+        """Whether their originals, which are there, are larger than small pictures are."""
+        return self.originals is not None and max(self.native) > decode.SMALL
+
+    def content(self, row: int) -> bytes | None:
+        """The user's own bytes of an image; None where they are not there, or no longer hold what
+        was packed.
+        """
+        if self.originals is None:
+            return None
+        try:
+            content = self.originals.read(row)
+        except (OSError, ValueError, InputError):
+            return None
+        seen = decode.decode(content, *self.array.shape[1:])
+        known = self.array[row].astype("int16")
+        same = seen is not None and float(np.abs(seen - known).mean()) <= SLACK
+        return content if same else None
+
+    def decoded(self, content: bytes) -> UInt8[np.ndarray, "C H W"] | None:
+        """Another picture, brought to the size of these; None where it cannot be read."""
+        return decode.decode(content, *self.shape)
+
+    @property
+    def mark(self) -> str:
+        """What these images are: the digest of the array, and the noise."""
+        return (
+            self.digest
+            if self.noise is None
+            else f"{self.digest}+{files.digest(repr(self.noise).encode())}"
+        )
+
+    @property
+    def seen(self) -> str:
+        """What an encoder sees of them: their mark, and how it looks at them."""
+        return self.mark
+
+    def one(self, row: int) -> UInt8[np.ndarray, "C H W"]:
+        """A single image."""
+        return self.batch(torch.tensor([row]))[0].cpu().numpy()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """`(C, H, W)`."""
+        return self.array.shape[1:]  # type: ignore[return-value]  # always four axes
+
+    @functools.cached_property
+    def held(self) -> Tensor:
+        """The array as a tensor: on the GPU where it takes at most a quarter of the free memory."""
+        tensor = torch.from_numpy(self.array)
+        device = processes.device()
+        if device.type == "cuda" and self.array.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
+            return tensor.to(device)
+        return tensor
+
+    def batch(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
+        """The images of these rows, on the device."""
+        rows = rows.to(self.held.device)
+        if (
+            isinstance(self.array, np.memmap)
+            and self.array.nbytes > LARGE
+            and self.held.device.type == "cpu"
+        ):
+            images = torch.cat([self.read(part) for part in rows.split(PIECE)])
+        else:
+            images = self.held[rows]
+        images = images.to(processes.device(), non_blocking=True)
+        if self.noise is None:
+            return images
+        parts = zip(images.split(PIECE), rows.split(PIECE), strict=True)
+        return torch.cat([self.noise(part, which) for part, which in parts])
+
+    def read(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
+        """The images of a few rows, and their pages handed back: the page cache keeps them."""
+        images = self.held[rows]
+        self.array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # of numpy's memmap
+        return images
+
+
+class Pictures(Packed):
+    """Photographs as an encoder looks at them: decoded from the originals whenever they are asked
+    for, by threads; the packed array beneath holds thumbnails.
+    """
+
+    def __init__(self, packed: Packed, view: View):
+        super().__init__(
+            packed.array, packed.digest, packed.path, None, packed.originals, packed.native
+        )
+        self.view = view
+
+    @property
+    def seen(self) -> str:
+        return f"{self.digest}@{files.digest(repr(self.view).encode())}"
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return 3, self.view.size, self.view.size
+
+    def decoded(self, content: bytes) -> UInt8[np.ndarray, "C H W"] | None:
+        return decode.look(content, self.view)
+
+    def one(self, row: int) -> UInt8[np.ndarray, "C H W"]:
+        """A single image; its thumbnail where the original is gone."""
+        try:
+            return self._looked(row)
+        except InputError:
+            return np.array(self.array[row])
+
+    def batch(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
+        """The images of these rows, on the device. Raises InputError for one that is gone."""
+        found = np.stack(list(_threads().map(self._looked, rows.tolist())))
+        return torch.from_numpy(found).to(processes.device(), non_blocking=True)
+
+    def _looked(self, row: int) -> UInt8[np.ndarray, "C H W"]:
+        if self.originals is None:
+            raise InputError(
+                "the photographs of this set were in memory alone; load it again from its source"
+            )
+        try:
+            pixels = self.decoded(self.originals.read(row))
+        except (OSError, ValueError) as error:
+            raise InputError(f"an image of this set can no longer be read: {error}") from None
+        if pixels is None:
+            raise InputError(
+                f"image {row} of this set can no longer be read as a picture; load it again from "
+                "its source"
+            )
+        return pixels
+
+
+@functools.cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), "decode")
+
+
+def looked_at(images: Packed, view: View | None) -> Packed:
+    """Images as an encoder looks at them: photographs at its size, others as they are."""
+    larger = images.photographs and images.noise is None
+    return Pictures(images, view) if view is not None and larger else images
+
+
+def statistics(images: Packed) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel in [0, 1], over at most 4,096 images spread over
+    the set.
+    """
+    rows = np.unique(np.linspace(0, len(images.array) - 1, 4096).astype(int))
+    sums = np.zeros((2, images.shape[0]))
+    for part in np.array_split(rows, -(-len(rows) // 64)):
+        pixels = images.array[part].astype("float32") / 255
+        sums += [pixels.sum((0, 2, 3), dtype="f8"), np.square(pixels).sum((0, 2, 3), dtype="f8")]
+    mean, square = sums / (len(rows) * images.shape[1] * images.shape[2])
+    std = np.sqrt(np.maximum(square - mean**2, 255**-2))
+    return tuple(float(x) for x in mean.round(4)), tuple(float(x) for x in std.round(4))

@@ -1,0 +1,132 @@
+"""The user's own encoded images, where they lie: read one by one, in any order, by many threads."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from datablame.base import decode, files
+from datablame.base.errors import InputError
+
+
+@runtime_checkable
+class Originals(Protocol):
+    """`read(row)` gives the bytes of an image, by its row in the packed array; OSError where it is
+    gone. `to_json` is what a run's folder keeps of them, None where they are in memory alone;
+    `also` adds those of another part of the same set.
+    """
+
+    def read(self, row: int) -> bytes: ...
+    def to_json(self) -> dict[str, Any] | None: ...
+    def also(self, other: Originals | None) -> Originals: ...
+
+
+@dataclass(frozen=True)
+class Held:
+    """Images that only this process can read."""
+
+    cell: Callable[[int], bytes]
+
+    def read(self, row: int) -> bytes:
+        return self.cell(row)
+
+    def to_json(self) -> None:
+        return None
+
+    def also(self, other: Originals | None) -> Originals:
+        return self
+
+
+@dataclass(frozen=True)
+class Files:
+    """A file each: the names of the set, under its root."""
+
+    paths: Sequence[Path] | Mapping[int, Path]
+
+    def read(self, row: int) -> bytes:
+        try:
+            return decode.content(self.paths[row])
+        except KeyError:
+            raise OSError(f"no file is known of row {row}") from None
+
+    def also(self, other: Originals | None) -> Originals:
+        if not isinstance(other, Files) or not isinstance(self.paths, dict):
+            return self  # all of them are there
+        return Files({**dict(other.paths), **self.paths}) if isinstance(other.paths, dict) else self
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "files"}
+
+    @classmethod
+    def under(cls, root: Path, names: Mapping[int, str]) -> Files:
+        """Those of a run's folder, which may be a stranger's: names that lead out of the root,
+        links resolved, are those of no file.
+        """
+        whole = root.resolve()
+        paths = {row: (whole / name).resolve() for row, name in names.items()}
+        nowhere = whole / "\0"
+        return cls({row: p if p.is_relative_to(whole) else nowhere for row, p in paths.items()})
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a column of Parquet files, one file after the other; row groups are read as they
+    are needed, and a few of them kept.
+    """
+
+    paths: tuple[str, ...]
+    column: str
+    lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
+
+    @functools.cached_property
+    def groups(self) -> tuple[list[tuple[int, int]], np.ndarray]:
+        """(file, row group) of each group, and the row at which it ends."""
+        from pyarrow import parquet
+
+        found, sizes = [], []
+        for number, path in enumerate(self.paths):
+            if not Path(path).is_file():
+                raise OSError(f"there is no file {path}")
+            about = parquet.ParquetFile(path).metadata
+            for group in range(about.num_row_groups):
+                found.append((number, group))
+                sizes.append(about.row_group(group).num_rows)
+        return found, np.array(list(itertools.accumulate(sizes)))
+
+    def read(self, row: int) -> bytes:
+        """Raises InputError where the file is damaged."""
+        import pyarrow as pa
+
+        with self.lock:
+            try:
+                found, ends = self.groups
+                at = int(np.searchsorted(ends, row, side="right"))
+                if at == len(found):
+                    raise OSError(f"it ends before row {row}")
+                cells = _group(self.paths[found[at][0]], found[at][1], self.column)
+            except (pa.ArrowException, OSError, KeyError, ValueError) as error:
+                why = str(error).partition("\n")[0]
+                raise InputError(f"{', '.join(self.paths)} cannot be read: {why}") from None
+        return cells[row - (int(ends[at - 1]) if at else 0)].as_py() or b""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "cells", "paths": list(self.paths), "column": self.column}
+
+    def also(self, other: Originals | None) -> Originals:
+        return self
+
+
+@functools.lru_cache(maxsize=4)
+def _group(path: str, group: int, column: str) -> Any:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    cells = parquet.ParquetFile(path).read_row_group(group, [column])[column]
+    return files.compute().struct_field(cells, "bytes") if pa.types.is_struct(cells.type) else cells
