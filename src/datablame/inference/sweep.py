@@ -13,7 +13,9 @@ from datablame.base.hashing import batches
 from datablame.dataset import Dataset
 from datablame.network.classifier import Classifier, Prepared
 
-BATCH = 512
+BATCH, PIXELS = 512, 1 << 20
+"""Images of a block, and pixels where a CPU looks at them: 20 images of 224x224, since its caches
+hold no more (benchmarks: "Features of photographs")."""
 
 
 def sweep(
@@ -22,7 +24,10 @@ def sweep(
     """`read(images)` of the whole set, a block of rows after the other, each process doing its part
     of a block.
     """
-    steps = batches(torch.arange(len(data)), BATCH)
+    _, height, width = data.shape
+    fits = max(8, PIXELS // max(1, height * width))
+    block = min(BATCH, fits) if processes.device().type == "cpu" else BATCH
+    steps = batches(torch.arange(len(data)), block)
     for index in progress.track(steps, len(steps), what, "blocks"):
         mine = processes.shard(index)
         with torch.inference_mode():
