@@ -15,7 +15,7 @@ from datablame.data.label_flips import flipped
 from datablame.dynamics.detector import Detector
 from datablame.evaluation import comparison as comparing
 from datablame.evaluation.comparison import Comparison
-from datablame.inference.neighbours import votes_of
+from datablame.inference.neighbours import class_votes, nearest, votes_of
 from datablame.inference.predictions import on_test
 from datablame.label_quality.confident_joint import off_diagonal, thresholds, wrong_by_class
 from datablame.label_quality.gaussian_mixture import GaussianMixture
@@ -59,13 +59,36 @@ def test_a_row_that_two_processes_saw_is_the_mean(tmp_path, monkeypatch):
 def test_nearer_neighbours_count_more():
     space = torch.tensor([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]])
     labels = torch.tensor([0, 1, 0, 1])
-    found = votes_of(space, labels, torch.tensor([0]), 2, 2)[0, 1]
-    assert found.item() == pytest.approx(0.8 / (0.8 + 0.6), abs=1e-4), (
-        "cosines .8 (another label) and .6 (the same)"
-    )
-    assert votes_of(space, labels, torch.tensor([0]), 3, 2)[0, 1].item() == pytest.approx(
-        0.8 / 1.4, abs=1e-4
-    )
+    for k, last in ((2, 0.6), (3, 0.0)):
+        cosine, index = nearest(space.numpy(), k)
+        assert index[0].tolist() == [1, 2, 3][:k]
+        assert cosine[0, -1].item() == pytest.approx(last, abs=1e-6)
+        found = votes_of(cosine, labels[index], 2)[0, 1].item()
+        assert found == pytest.approx(0.8 / (0.8 + 0.6), abs=1e-4), "another label, and the same"
+
+
+def test_neighbours_whose_own_labels_are_doubted_count_less(tmp_path):
+    """Twelve examples in two groups; one of the first has a wrong label, another stands between the
+    groups: the wrong one no longer speaks for it.
+    """
+    generator = torch.Generator().manual_seed(0)
+    turn = torch.cat([torch.zeros(6), torch.full((6,), 1.2)])
+    turn = turn + 0.02 * torch.rand(12, generator=generator)
+    turn[5] = 0.5
+    labels = [0, 0, 0, 0, 1, 0, *[1] * 6]
+    space = torch.stack([turn.cos(), turn.sin()], 1)
+    run = Run.from_predictions(labels, torch.full((12, 2), 0.5), space, out=tmp_path)
+    plain, once, twice = (class_votes(run, 5, trust)[5, 1] for trust in (0, 1, 3))
+    assert twice < once < plain
+    assert class_votes(run, 5, 3)[4].argmax() == 0
+    near = nearest(space.numpy(), 5)
+    close = (-4 * (near[0][:, :1] - near[0]) / (near[0][:, :1] - near[0][:, -1:])).exp()
+    first = votes_of(close, torch.tensor(labels)[near[1]], 2)
+    own = first[torch.arange(12), torch.tensor(labels)]
+    second = votes_of(close * (own[near[1]] + 0.02), torch.tensor(labels)[near[1]], 2)
+    assert torch.allclose(torch.tensor(class_votes(run, 5, 1)).float(), second, atol=1e-3)
+    with pytest.raises(InputError, match="trust"):
+        class_votes(run, 5, -1)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ from datablame.base.shapes import Float, Int
 from datablame.data.annotators import labelled
 from datablame.data.predictions import check_order, probabilities, space
 from datablame.dataset import Dataset
-from datablame.network.classifier import Classifier, Prepared, trained, unit, view_of
+from datablame.network.classifier import FROZEN, Classifier, Prepared, trained, unit, view_of
 from datablame.recipe import Recipe
 from datablame.trace import Recorder, Trace
 from datablame.verdict import KEEP, P_WRONG, Verdict
@@ -390,6 +390,13 @@ class Run(Result):
     def own(self) -> bool:
         """Whether this run wraps the user's own module, by `from_model`."""
         return self.recipe.model.startswith("own,weights=")
+
+    @property
+    def given_features(self) -> bool:
+        """Whether its features come from elsewhere: from an encoder that does not train, or from
+        the user.
+        """
+        return self.recipe.model.startswith(FROZEN) or self.recipe.model == "own"
 
     @property
     def finished(self) -> bool:

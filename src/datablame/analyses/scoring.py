@@ -21,6 +21,9 @@ from datablame.verdict import P_WRONG
 
 DEFAULT = ("aum", "aum,since=0.5", "knn", "confident")
 """The default blend, chosen by measurement: benchmarks/RESULTS.md, "The default blend"."""
+ON_FEATURES = ("aum", "aum,since=0.5", "knn,k=100,trust=3", "confident")
+"""The same where the encoder does not train: its features know nothing of the labels, so that
+neighbours show which of them can be trusted (benchmarks: "Signals on features")."""
 BLEND = "blend"
 """The name of the default blend; another is named by its parts: `blend(aum+loss)`."""
 Signal = str | Callable[..., Tensor]
@@ -31,7 +34,8 @@ HAS = {"heldout": has_heldout, "features": has_features}
 
 def _defaults(run: Run) -> list[str]:
     """The signals of the default blend that this run has what they need for."""
-    return [name for name in DEFAULT if (need := _need(name)) is None or HAS[need](run)]
+    every = ON_FEATURES if run.given_features else DEFAULT
+    return [name for name in every if (need := _need(name)) is None or HAS[need](run)]
 
 
 def _need(signal: str) -> str | None:
@@ -55,7 +59,8 @@ def scored(run: Run, signal: Signal) -> Scores:
     old = mark and not (files.sound(facts, readers.read_json) and readers.read_json(facts) == mark)
     if processes.agree(bool(old)):
         files.remove(path)
-    if run.cross_fitted and _need(signal) != "heldout":
+    whole = _need(signal) == "heldout" or methods.declared("signals", signal, "WHOLE")
+    if run.cross_fitted and not whole:
         function = partial(_over_folds, signal)
     values = files.keep(
         path, lambda: _checked(run, signal, function).values.numpy(), (len(run.data),), "f", True

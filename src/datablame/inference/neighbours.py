@@ -1,6 +1,7 @@
 """What the labels of an example's nearest neighbours say of its class.
 
-Bahri, Jiang, Gupta, 2020 (deep k-NN). arXiv:2004.12289
+Bahri, Jiang, Gupta, 2020 (deep k-NN). arXiv:2004.12289; Jorge et al., 2024 (WANN: neighbours that
+are reliable themselves count more). arXiv:2408.14358
 """
 
 from __future__ import annotations
@@ -12,52 +13,83 @@ from torch.nn.functional import normalize
 
 from datablame.base import files, processes, progress
 from datablame.base.errors import at_least
-from datablame.base.shapes import Float
-from datablame.inference.features import features
+from datablame.base.shapes import Float, Int
+from datablame.inference.features import Encoded, encoded, features, is_frozen
 from datablame.inference.folds import spread, trained
 from datablame.run import Run
 
 BLOCK = 1 << 26
 """Cosines held at a time."""
+NEAR = 4.0
+"""By e to this the nearest neighbour counts for more than the last, where they are trusted."""
+FLOOR = 0.02
+"""What a neighbour counts for whose own label none of its neighbours has."""
 
 
-def class_votes(run: Run, k: int = 50) -> np.ndarray:
+def class_votes(run: Run, k: int = 50, trust: int = 0) -> np.ndarray:
     """float16 `[N,K]`, kept: the share of each class among the labels of the `k` nearest other
     examples (cosine of the encoder's features), the nearer counting more; of a cross-fitted run the
     mean over the models that trained on the example.
+
+    With `trust`, in so many rounds each neighbour counts for as much as its own neighbours have its
+    label: wrong labels among them count for little.
     """
     at_least(1, k=k)
+    at_least(0, 100, trust=trust)
     shape = (len(run.data), len(run.data.classes))
-    path = run.path / f"neighbours-{k}.npy"
-    return files.keep(path, lambda: _votes(run, k).half().numpy(), shape, "f", True)
+    path = run.path / f"neighbours-{k}{f'-{trust}' if trust else ''}.npy"
+    return files.keep(path, lambda: _votes(run, k, trust).half().numpy(), shape, "f", True)
 
 
-def _votes(run: Run, k: int) -> Float[Tensor, "N K"]:
-    if run.cross_fitted:
+def _votes(run: Run, k: int, trust: int) -> Float[Tensor, "N K"]:
+    space = _space(run)
+    if space is None:
         every = trained(run)
-        parts = [torch.from_numpy(np.array(class_votes(fold.run, k))).float() for fold in every]
+        parts = [
+            torch.from_numpy(np.array(class_votes(fold.run, k, trust))).float() for fold in every
+        ]
         return spread(run, parts, every)
-    kept = torch.from_numpy(features(run).astype("float32"))
+    cosine, index = nearest(space, k)
+    labels, classes = run.data.labels, len(run.data.classes)
+    if not trust:
+        return votes_of(cosine.clamp_min(0) + 1e-6, labels[index], classes)
+    reach = (cosine[:, :1] - cosine[:, -1:]).clamp_min(1e-6)
+    close = (-NEAR * (cosine[:, :1] - cosine) / reach).exp()
+    votes = votes_of(close, labels[index], classes)
+    for _ in range(trust):
+        own = votes.gather(1, labels[:, None])[:, 0]
+        votes = votes_of(close * (own[index] + FLOOR), labels[index], classes)
+    return votes
+
+
+def _space(run: Run) -> np.ndarray | Encoded | None:
+    """The features of all examples; None where each fold's model has its own."""
+    if not run.cross_fitted:
+        return features(run)
+    model = run.with_model.model
+    return encoded(model, run.data) if is_frozen(model) else None
+
+
+def nearest(space: np.ndarray | Encoded, k: int) -> tuple[Float[Tensor, "N k"], Int[Tensor, "N k"]]:
+    """(cosines, rows) of the `k` nearest other examples, the nearest first; all, where these are
+    fewer.
+    """
     with progress.stage("neighbours"):
-        space = normalize(kept.to(processes.device()))
-        labels = run.data.labels.to(space.device)
-        k = min(k, len(space) - 1)
-        blocks = torch.arange(len(space), device=space.device).split(max(1, BLOCK // len(space)))
-        return torch.cat(
-            [
-                votes_of(space, labels, rows, k, len(run.data.classes))
-                for rows in progress.track(blocks, len(blocks), "neighbours", "blocks")
-            ]
-        ).cpu()
+        kept = torch.from_numpy(np.asarray(space[:], "float32"))
+        held = normalize(kept.to(processes.device()))
+        k = min(k, len(held) - 1)
+        blocks = torch.arange(len(held), device=held.device).split(max(1, BLOCK // len(held)))
+        found = []
+        for rows in progress.track(blocks, len(blocks), "neighbours", "blocks"):
+            near = held[rows] @ held.T
+            near[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
+            found.append([each.cpu() for each in near.topk(k)])
+        return torch.cat([each for each, _ in found]), torch.cat([each for _, each in found])
 
 
 def votes_of(
-    space: Float[Tensor, "N D"], labels: Tensor, rows: Tensor, k: int, classes: int
-) -> Float[Tensor, "B K"]:
-    """For one block of rows: the weighted share of each class among the neighbours."""
-    near = space[rows] @ space.T
-    near[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
-    cosine, index = near.topk(k)
-    weight = cosine.clamp_min(0) + 1e-6
-    votes = torch.zeros(len(rows), classes, device=space.device)
-    return votes.scatter_add_(1, labels[index], weight) / weight.sum(1, keepdim=True)
+    weight: Float[Tensor, "N k"], labels: Int[Tensor, "N k"], classes: int
+) -> Float[Tensor, "N K"]:
+    """The weighted share of each class among the neighbours."""
+    votes = torch.zeros(len(labels), classes)
+    return votes.scatter_add_(1, labels, weight) / weight.sum(1, keepdim=True)
