@@ -129,13 +129,15 @@ class Attribution(Result):
 
     def pictures(self) -> list[Path]:
         """The contact sheet of queries and images."""
-        return [self.picture]
+        return [self.picture] if self.data.drawn else []
 
     def to_json(self) -> dict[str, Any]:
         """Method and cost, where the files are, and the strongest images of each query."""
         wanted = ("method", "measure", "seconds", "index", "weights", "effective_dimension")
         known = {name: self.facts[name] for name in wanted if name in self.facts}
-        places = {"attribution": str(self.path), "picture": str(self.picture)}
+        places = {"attribution": str(self.path)}
+        if self.data.drawn:
+            places["picture"] = str(self.picture)
         return known | places | {"queries": len(self.queries), "explained": self.shown()}
 
     def columns(self) -> dict[str, Any]:
@@ -175,4 +177,4 @@ class Attribution(Result):
                 f"exact; effective dimension {self.facts['effective_dimension']:,.0f} of "
                 f"{self.facts['weights']:,} weights"
             )
-        return "\n".join([*lines, f"picture  {self.picture}"])
+        return "\n".join([*lines, *(f"picture  {path}" for path in self.pictures())])

@@ -20,12 +20,12 @@ from datablame.base import files, processes, renames
 from datablame.base.decode import View
 from datablame.base.errors import InputError
 from datablame.base.hashing import permutation
-from datablame.base.images import Packed, Pictures, looked_at, statistics
+from datablame.base.images import Packed, Pictures, Vectors, looked_at, statistics
 from datablame.base.originals import Cells, Files, Originals
 from datablame.base.pixel_noise import Perturbation
 from datablame.base.readers import LOST, Damaged, read_json, read_table
 from datablame.base.results import Result, text
-from datablame.base.shapes import Bool, Int, UInt8
+from datablame.base.shapes import Bool, Int, Shaped
 
 UNREADABLE = "cannot be read"
 CLASSES = 100_000
@@ -66,6 +66,8 @@ class Dataset(Result):
     """Who labelled it, where several did; `labels` are then what they agree on."""
     votes: Int[Tensor, "N M"] | None = None
     """The labels that each of them gave, -1 where none."""
+    texts: pa.Array | None = None
+    """What a person reads in the place of a picture, where the set is one of features."""
 
     @classmethod
     def from_arrays(
@@ -124,6 +126,34 @@ class Dataset(Result):
             std,
         ).checked()
 
+    @classmethod
+    def from_features(
+        cls,
+        features: Any,
+        labels: Any,
+        classes: Iterable[str] | None = None,
+        names: Sequence[str] | None = None,
+        truth: Any = None,
+        texts: Sequence[str] | None = None,
+        source: str = "features",
+        split: str = "train",
+    ) -> Dataset:
+        """A set of features `[N,D]` of any encoder, of texts, sounds or rows of a table as of
+        images; `texts` are what a person reads of each example.
+
+        Raises InputError where they are not finite, or not as many as the labels.
+        """
+        vectors = Vectors.of_features(features)
+        count = len(_whole_numbers(labels, "labels"))
+        if len(vectors.array) != count or (texts is not None and len(texts) != count):
+            raise InputError(
+                f"{count} labels, but {len(vectors.array)} rows of features"
+                + (f" and {len(texts)} texts" if texts is not None else "")
+            )
+        data = cls.from_arrays(None, labels, classes, names, truth, source, split)
+        words = None if texts is None else pa.array([str(text) for text in texts], pa.string())
+        return dataclasses.replace(data, images=vectors, texts=words, mean=(0.0,), std=(1.0,))
+
     def checked(self) -> Dataset:
         """Self, if it can be learned from; InputError otherwise."""
         bad = (self.labels < 0) | (self.labels >= len(self.classes))
@@ -151,7 +181,7 @@ class Dataset(Result):
     def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, row: int) -> tuple[UInt8[Tensor, "C H W"], int]:
+    def __getitem__(self, row: int) -> tuple[Shaped[Tensor, "C H W"], int]:
         """(image, label) of one example, as a torch data set gives them; `take` gives several."""
         if not isinstance(row, int) or not -len(self) <= row < len(self):
             raise IndexError(
@@ -193,8 +223,9 @@ class Dataset(Result):
             "" if self.wrong is None else f", truth known ({int(self.wrong.sum()):,} labels differ)"
         )
         by = f" by {len(self.annotators)} annotators" if self.annotators else ""
+        what = f"images {c}x{h}x{w}" if self.drawn or not c else f"rows of {c} features"
         return (
-            f"{self.source} ({self.split}): {len(self):,} images {c}x{h}x{w} "
+            f"{self.source} ({self.split}): {len(self):,} {what} "
             f"in {len(self.classes)} classes{by}{known}"
         )
 
@@ -202,6 +233,16 @@ class Dataset(Result):
     def shape(self) -> tuple[int, int, int]:
         """`(C, H, W)`; zeros where there are no images."""
         return self.images.shape if self.images else (0, 0, 0)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether there are images that can be drawn."""
+        return self.images is not None and self.images.drawn
+
+    def need_pictures(self, what: str) -> None:
+        """Raises InputError where there are none."""
+        if not self.drawn:
+            raise InputError(f"{what} needs images, and {self.source} has none that can be drawn")
 
     @property
     def not_read(self) -> dict[str, int]:
@@ -217,7 +258,9 @@ class Dataset(Result):
         """The name of one example."""
         return self.names[row].as_py()
 
-    def batch(self, index: Int[Tensor, " B"]) -> tuple[UInt8[Tensor, "B C H W"], Int[Tensor, " B"]]:
+    def batch(
+        self, index: Int[Tensor, " B"]
+    ) -> tuple[Shaped[Tensor, "B C H W"], Int[Tensor, " B"]]:
         """Images and labels of these examples, on the device: the only door to pixels."""
         return self.pixels.batch(self.rows[index]), self.labels[index].to(processes.device())
 
@@ -247,6 +290,7 @@ class Dataset(Result):
             names=self.names.take(pa.array(index.numpy() % max(1, len(self)))),
             truth=None if self.truth is None else self.truth[index],
             votes=None if self.votes is None else self.votes[index],
+            texts=None if self.texts is None else self.texts.take(pa.array(index.numpy())),
         )
 
     def looked_at(self, view: View | None) -> Dataset:
@@ -309,6 +353,7 @@ class Dataset(Result):
                 files.write_array(path, self.images.array)
             noise = self.images.noise and dataclasses.asdict(self.images.noise)
             images = {"path": str(path.absolute()), "digest": self.images.digest, "noise": noise}
+            images["drawn"] = self.images.drawn
             if self.images.originals is not None:
                 images |= {
                     "originals": self.images.originals.to_json(),
@@ -321,6 +366,8 @@ class Dataset(Result):
             columns["truth"] = self.truth.numpy()
         if self.votes is not None:
             columns |= {f"by {m}": given.numpy() for m, given in enumerate(self.votes.T)}
+        if self.texts is not None:
+            columns["text"] = self.texts
         files.write_table(folder.with_suffix(".parquet"), columns)
         about = {
             "images": images,
@@ -346,7 +393,8 @@ class Dataset(Result):
                 noise = images.get("noise") and Perturbation(
                     **images["noise"] | {"std": tuple(images["noise"]["std"])}
                 )
-                packed = Packed.open(Path(images["path"]), str(images["digest"]), noise)
+                kind = Packed if images.get("drawn", True) else Vectors
+                packed = kind.open(Path(images["path"]), str(images["digest"]), noise)
                 names = (column[name].to_pylist() for name in ("row", "name"))
                 originals = _originals(about, lambda: dict(zip(*names, strict=True)))
                 packed = packed.of(originals, images.get("native") or (0, 0))
@@ -380,6 +428,7 @@ class Dataset(Result):
             mean,
             std,
             votes=torch.tensor(np.stack([column[name] for name in by], 1)).long() if by else None,
+            texts=column["text"].cast(pa.string()) if "text" in column else None,
             **origin,
         )
 

@@ -11,6 +11,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from datablame.base.errors import InputError
 from datablame.base.originals import Originals
 from datablame.base.pixel_noise import Perturbation
 from datablame.base.readers import read_array
-from datablame.base.shapes import Int, UInt8
+from datablame.base.shapes import Float, Int, Shaped, UInt8
 
 SLACK = 4.0
 """Grey levels, of 255, by which pixels may differ on the mean when they are decoded again: versions
@@ -38,6 +39,9 @@ class Packed:
     pixels is drawn as they are read. `originals` are what they were decoded from, and `native` the
     (width, height) of these.
     """
+
+    drawn, kind = True, "uint8"
+    """Whether there is something to draw; of the array."""
 
     def __init__(
         self,
@@ -65,7 +69,7 @@ class Packed:
             raise InputError(
                 f"the images of this set are no longer at {path}; load it again from its source"
             )
-        array = read_array(path, (None,) * 4, "uint8", mode="c")
+        array = read_array(path, (None,) * 4, cls.kind, mode="c")
         cached = path.resolve().is_relative_to(files.cache().resolve())
         if not cached and cls(array).digest != digest:  # it may be anybody's file
             raise InputError(f"{path} does not hold the images of this set; load it again")
@@ -83,7 +87,8 @@ class Packed:
     def of(self, originals: Originals | None, native: Sequence[int]) -> Packed:
         """The same images, with what they were decoded from."""
         wide, high = native
-        return Packed(self.array, self.digest, self.path, self.noise, originals, (wide, high))
+        kind = Packed if self.drawn else Vectors
+        return kind(self.array, self.digest, self.path, self.noise, originals, (wide, high))
 
     @property
     def photographs(self) -> bool:
@@ -141,7 +146,7 @@ class Packed:
             return tensor.to(device)
         return tensor
 
-    def batch(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
+    def batch(self, rows: Int[Tensor, " B"]) -> Shaped[Tensor, "B C H W"]:
         """The images of these rows, on the device."""
         rows = rows.to(self.held.device)
         if (
@@ -158,7 +163,7 @@ class Packed:
         parts = zip(images.split(PIECE), rows.split(PIECE), strict=True)
         return torch.cat([self.noise(part, which) for part, which in parts])
 
-    def read(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
+    def read(self, rows: Int[Tensor, " B"]) -> Shaped[Tensor, "B C H W"]:
         """The images of a few rows, and their pages handed back: the page cache keeps them."""
         images = self.held[rows]
         self.array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # of numpy's memmap
@@ -214,6 +219,36 @@ class Pictures(Packed):
                 "its source"
             )
         return pixels
+
+
+class Vectors(Packed):
+    """Features in the place of images: `[n,D,1,1]` of float16, D channels of one pixel."""
+
+    drawn, kind = False, "f"
+
+    @classmethod
+    def of_features(cls, features: Any) -> Vectors:
+        """Numbers `[n,D]`, brought to a root mean square of one about their mean, so that weight
+        decay means the same for all. Raises InputError where they are none, or not finite.
+        """
+        array = np.asarray(features)
+        if array.ndim != 2 or array.dtype.kind not in "fiub" or not array.size:
+            raise InputError(
+                f"features are numbers [N,D]; these are {array.dtype} {list(array.shape)}"
+            )
+        array = array.astype("float32")
+        if not np.isfinite(array).all():
+            row = int((~np.isfinite(array)).any(1).argmax())
+            raise InputError(f"features must be finite; those of row {row} are not")
+        spread = float(np.sqrt(array.var(0, dtype="f8").mean())) or 1.0
+        return cls((array / spread).clip(-6e4, 6e4).astype("float16")[:, :, None, None])
+
+    def batch(self, rows: Int[Tensor, " B"]) -> Float[Tensor, "B C H W"]:
+        """The features of these rows, on the device."""
+        return super().batch(rows).float()
+
+    def perturbed(self, noise: Perturbation) -> Packed:
+        raise InputError("features have no pixels that noise could be put on")
 
 
 @functools.cache

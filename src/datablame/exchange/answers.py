@@ -54,12 +54,16 @@ def sheet(drawing: Drawing, data: Dataset, count: int, path: Path) -> Path:
         "answer": pa.array([""] * len(rows)),
         "by": pa.array([""] * len(rows)),
     }
+    if data.texts is not None:
+        columns["text"] = data.texts.take(pa.array(rows))
     if path.suffix == ".csv":
         return files.write_csv(path, columns)
     if not path.suffix:
+        data.need_pictures("a folder of pictures to answer about")
         del columns["answer"], columns["by"]
         return files.write_folder(path, _pictures(columns, data, rows))
-    columns["image"] = [png(data, row) for row in rows]
+    if data.drawn:
+        columns["image"] = [png(data, row) for row in rows]
     return files.write_table(path, columns)
 
 

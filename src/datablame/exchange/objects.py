@@ -176,6 +176,8 @@ def predictions(path: Path) -> dict[str, Any] | None:
     """
     if path.suffix == ".npz":
         known = readers.read_arrays(path, processes.free() // 2)
+        if "features" in known and "pred_probs" not in known:
+            return None  # a set of features
         if missing := [name for name in ("labels", "pred_probs") if name not in known]:
             raise InputError(
                 f"{path} holds {', '.join(known)}; predictions are the arrays labels [N] and "

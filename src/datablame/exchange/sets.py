@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from datablame.base import files, progress
 from datablame.base.errors import InputError
@@ -47,6 +48,8 @@ def dump(data: Dataset, path: Path, changes: Table | None = None) -> Path:
 def png(data: Dataset, row: int) -> bytes:
     from PIL import Image
 
+    if not data.drawn and data.images is not None:
+        raise InputError(f"{data.source} is a set of features: write it as a .parquet file")
     pixels = data.images.one(int(data.rows[row])) if data.images else np.zeros((1, 1, 1), "uint8")
     file = io.BytesIO()
     Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(file, "PNG")
@@ -60,6 +63,22 @@ def original(data: Dataset, row: int) -> bytes | None:
     if data.images is None or data.images.noise is not None:
         return None
     return data.images.content(int(data.rows[row]))
+
+
+def _features(data: Dataset) -> dict[str, Any]:
+    """The columns of a set of features: as `datablame audit` reads them."""
+    import pyarrow as pa
+
+    vectors = data.batch(torch.arange(len(data)))[0].flatten(1).cpu().numpy()
+    classes = np.array(data.classes, dtype=object)
+    columns = {
+        "name": data.names,
+        "features": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), vectors.shape[1]),
+        "label": pa.array(classes[data.labels.numpy()], pa.string()),
+    }
+    if data.truth is not None:
+        columns["truth"] = pa.array(classes[data.truth.numpy()], pa.string())
+    return columns | ({} if data.texts is None else {"text": data.texts})
 
 
 def ending(content: bytes) -> str:
@@ -163,6 +182,8 @@ def to_parquet(data: Dataset, path: Path) -> Path:
     from pyarrow import parquet
 
     files.refuse_foreign(path, data.root)
+    if data.images is not None and not data.drawn:
+        return files.write_table(path, _features(data))
     kind = {"_type": "ClassLabel", "names": list(data.classes)}
     features: dict[str, Any] = {"image": {"_type": "Image"}, "label": kind}
     whole: dict[str, Any] = {"label": data.labels.numpy()}

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from datablame.base import files, processes, progress
 from datablame.base.errors import InputError
+from datablame.base.images import Vectors
 from datablame.base.readers import read_array
 from datablame.base.shapes import Float, Int
 from datablame.dataset import Dataset
@@ -108,6 +109,8 @@ def encoded(model: Classifier, data: Dataset) -> Encoded:
     Raises InputError for an encoder that gives no numbers.
     """
     images = data.pixels
+    if isinstance(images, Vectors):
+        return Encoded(images.array[:, :, 0, 0], data.rows.numpy())
     weights = [model.mean, model.std, *model.encoder.state_dict().values()]
     folder = (
         files.cache()

@@ -15,7 +15,7 @@ from datablame.base.errors import InputError, Unfetched
 from datablame.base.shapes import Float, UInt8
 from datablame.dataset import Dataset
 from datablame.network.encoders import full, known, view
-from datablame.network.frozen import Frozen, foreign, looks, published
+from datablame.network.frozen import Frozen, Given, foreign, looks, published
 from datablame.recipe import Recipe
 
 
@@ -162,6 +162,10 @@ FROZEN = "frozen:"
 train."""
 
 
+GIVEN = "features"
+"""The name, after `frozen:`, of no encoder: the examples are features already."""
+
+
 def ready(model: str) -> None:
     """Have the weights of an encoder that does not train, before anything long begins.
 
@@ -208,6 +212,8 @@ def _encoder_of(model: str, shape: tuple[int, int, int]) -> nn.Module:
         whole = trained(recipe, source, home / "model.safetensors")
         mean, std = (tuple(part.flatten().tolist()) for part in (whole.mean, whole.std))
         return Frozen(whole.encoder, mean, std)
+    if name == GIVEN:
+        return Frozen(Given(shape[0]), (0.0,), (1.0,))
     if known(name):
         return foreign(shape, name, **methods.cast(foreign, FROZEN + name, options))
     if "/" in name:
@@ -241,7 +247,7 @@ def view_of(model: str) -> View | None:
         return view_of(str(readers.read_json(run, recipe=dict)["recipe"].get("model", "")))
     if known(name):
         return view(name, size)
-    if "/" in name or "." in name:
+    if name == GIVEN or "/" in name or "." in name:
         return None
     return looks(name, size)[0]
 

@@ -47,6 +47,17 @@ class Frozen(nn.Module):
         return self.net(x)
 
 
+class Given(nn.Module):
+    """What stands for an encoder where the examples are features already."""
+
+    def __init__(self, dim: int):
+        super().__init__()
+        self.dim = dim
+
+    def forward(self, x: Float[Tensor, "B D 1 1"]) -> Float[Tensor, "B D"]:
+        return x.flatten(1)
+
+
 def published(
     shape: tuple[int, int, int],
     name: str = "resnet50",

@@ -10,7 +10,7 @@ from torch.nn.functional import affine_grid, avg_pool2d, grid_sample
 
 from datablame.base import hashing
 from datablame.base.errors import unknown
-from datablame.base.shapes import Float, Int, UInt8
+from datablame.base.shapes import Float, Int, Shaped, UInt8
 
 KINDS = ("none", "crop", "flip", "zoom", "randaugment")
 STRENGTH = 0.5
@@ -27,8 +27,8 @@ def kinds(augment: str) -> set[str]:
 
 
 def augment(
-    images: UInt8[Tensor, "B C H W"], rows: Int[Tensor, " B"], what: str, *seed: object
-) -> UInt8[Tensor, "B C H W"]:
+    images: Shaped[Tensor, "B C H W"], rows: Int[Tensor, " B"], what: str, *seed: object
+) -> Shaped[Tensor, "B C H W"]:
     """Shift by up to an eighth of the side, mirrored at the border (`crop`); mirror left and right
     (`flip`); a part of 8 to 100 % of the area, brought to full size (`zoom`); two changes of colour
     or shape an image (`randaugment`)."""

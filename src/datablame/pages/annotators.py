@@ -22,7 +22,7 @@ def draw(found: Annotators) -> None:
     """figures/annotators.png, and figures/another_label.png where there are images."""
     rows = sorted(found.rows.items(), key=lambda row: row[1]["right"])[:SHOWN]
     figure(found.run, "annotators", lambda axis: _dots(axis, rows), 7.0, 1.0 + 0.28 * len(rows))
-    if found.run.data.images is not None:
+    if found.run.data.drawn:
         _sheet(found)
 
 

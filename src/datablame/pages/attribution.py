@@ -12,7 +12,7 @@ from datablame.pages.figures import GREEN, GREY, INK, RED
 
 def sheet(found: Attribution) -> Path | None:
     """The picture: a row per query; None where there are no images."""
-    if found.data.images is None:
+    if not found.data.drawn:
         return None
     entries = found.shown()
     left = {"for": SIDE + 4 * GAP, "against": SIDE + 7 * GAP + EACH * (SIDE + GAP)}

@@ -91,6 +91,7 @@ def large(data: Dataset, row: int, side: int = 512) -> str:
 def thumbnail(data: Dataset, row: int, side: int = 96):  # noqa: ANN201 - a PIL image
     from PIL import Image
 
+    data.need_pictures("a picture")
     pixels = data.pixels.one(int(data.rows[row]))
     image = Image.fromarray(
         np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))

@@ -10,7 +10,7 @@ from datablame.attention.head import attentive
 from datablame.base import processes
 from datablame.base.errors import InputError
 from datablame.dataset import Dataset
-from datablame.network.classifier import FROZEN, build
+from datablame.network.classifier import FROZEN, GIVEN, build
 from datablame.network.encoders import here
 from datablame.optimization.augment import kinds
 from datablame.optimization.schedules import schedule
@@ -37,9 +37,12 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
     ):
         folder = Path(model.removeprefix(FROZEN)).resolve()  # opened from other folders too
         model = f"{FROZEN}{folder}"
-    words = "none" if model.startswith(FROZEN) else "crop+flip" if data.shape[0] == 3 else "crop"
+    still = model.startswith(FROZEN) or not data.drawn
+    words = "none" if still else "crop+flip" if data.shape[0] == 3 else "crop"
     aug = words if recipe.augment == "auto" else recipe.augment
     kinds(aug)
+    if data.images is not None and not data.drawn and aug != "none":
+        raise InputError(f"features cannot be changed as images are: leave out --augment {aug}")
     seen = 1_000_000 if fast else 160_000
     settled = recipe.but(
         model=model,
@@ -64,6 +67,9 @@ def _chosen(recipe: Recipe, data: Dataset, fast: bool) -> dict[str, str]:
     """Model and trainer: of photographs a linear probe on an encoder that has seen many others,
     where its weights are on this machine; else a net that learns from these alone.
     """
+    if data.images is not None and not data.images.drawn:
+        plain = recipe.head != "linear" or recipe.trainer not in ("plain", "linear_probe")
+        return {"model": "mlp"} if plain else {"model": FROZEN + GIVEN, "trainer": "linear_probe"}
     photographs = data.images is not None and data.images.photographs
     probe = recipe.head == "linear" and recipe.trainer in ("plain", "linear_probe")
     if photographs and probe and (best := here()):

@@ -186,6 +186,7 @@ def memorization(
     from datablame.pages import memorization as page
 
     with held_model(run) as run:
+        run.data.need_pictures("a map of what was memorised")
         found = memorization_map(run, classes, top_k, over)
         page.draw(found)
     return found
@@ -215,7 +216,7 @@ def classes(run: RunLike, *names: str, rule: str = "adaptive", least: int = 0) -
 
     with held(run) as run:
         found = divided(run, names, rule, least)
-        if run.data.images is not None:
+        if run.data.drawn:
             with progress.stage("draw"):
                 for each in found:
                     draw(each)

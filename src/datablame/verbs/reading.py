@@ -30,7 +30,7 @@ class Reading:
     test: Any = None
     """Test split: a source of its own, where the training source has none."""
     image: ReadingText = None
-    """Column of the images (Parquet, hub)."""
+    """Column of the images, or of features (Parquet, hub)."""
     label: Labels = ()
     """Column of the given labels (Parquet, hub); of several annotators one each, which may have
     gaps."""
@@ -59,6 +59,7 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
     Raises InputError for a source that there is not, and for options that its kind does not have.
     """
     from datablame.dataset import Dataset
+    from datablame.methods.sources.features import holds
     from datablame.methods.sources.preset import presets
 
     if isinstance(source, Dataset):
@@ -78,6 +79,8 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
         room, known = "digits", ("limit",)
     elif where in presets():
         room, known = "preset", ("label", "truth", "limit", "size")
+    elif holds(path):
+        room, known = "features", ("image", "label", "truth", "limit")
     elif path.exists() or where.startswith("hub:"):
         room, known = "hub", ("image", "label", "truth", "limit", "size")
     else:

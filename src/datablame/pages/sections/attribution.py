@@ -18,7 +18,7 @@ def attribution(run: Run) -> Section | None:
     """For each explanation its queries, and the most helpful and most harmful training images."""
     run = run.with_model
     folders = sorted(path.parent for path in run.path.glob("attributions/*/attribution.json"))
-    if not folders or run.data.images is None:
+    if not folders or not run.data.drawn:
         return None
     found = []
     for each in (attribute.opened(run, folder) for folder in folders):

@@ -31,7 +31,7 @@ def classes(run: Run) -> Section | None:
     found = classes_of(run)
     if not found:
         return None
-    shown = found[:SHOWN] if run.data.images is not None else []
+    shown = found[:SHOWN] if run.data.drawn else []
     html = rendered(
         "classes",
         heads=("class", *NAMES.values(), "groups", "smallest"),

@@ -46,7 +46,7 @@ def dynamics(run: Run) -> Section | None:
     draw = partial(_bands, curves, wrong[rows], names)
     drawn = figure(run, "dynamics", draw, 3.5 * len(curves), 2.8, columns=len(curves))
     singles = Markup("")
-    if run.data.images is not None:
+    if run.data.drawn:
         picked = spread(run)
         singles = figure(
             run,

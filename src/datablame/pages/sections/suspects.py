@@ -23,14 +23,16 @@ REVIEW = (
 
 
 def suspects(run: Run) -> Section | None:
-    """The most suspect images with given and proposed label, then the hard ones."""
+    """The most suspect images with given and proposed label, then the hard ones; texts in the place
+    of pictures where the set is one of features.
+    """
     if run.data.images is None or run.verdict is None:
         return None
     verdict = run.verdict
     order = verdict.suspicion.argsort(descending=True, stable=True)
     hard = order[verdict.act[order] == ASK][: SHOWN // 5]
     worst = verdict.suspects[:SHOWN]
-    if len(worst):
+    if len(worst) and run.data.drawn:
         _sheet(run, verdict, worst[:32])
     title, why = HARD
     if methods.declared("judges", verdict.by.partition(",")[0], "REVIEW"):
@@ -52,14 +54,16 @@ def _tile(run: Run, verdict: Verdict, row: int) -> dict[str, Any]:
     data, proposed = run.data, int(verdict.proposed[row])
     known = data.truth is not None and int(data.truth[row]) >= 0
     name, given = data.name(row), data.classes[data.labels[row]]
+    text = None if data.texts is None else data.texts[row].as_py()
     return {
         "id": f"image-{row}",
-        "large": large(data, row),
+        "large": large(data, row) if data.drawn else None,
+        "text": text or name,
         "alt": f"{name}, given as {given}"
         + (f", proposed {data.classes[proposed]}" if proposed >= 0 else ""),
         "file": name.rpartition("/")[2],
         "act": ACTS[verdict.act[row]],
-        "picture": picture(data, row),
+        "picture": picture(data, row) if data.drawn else None,
         "given": given,
         "proposed": data.classes[proposed] if proposed >= 0 else None,
         "probability": float(verdict.probability[row]),
