@@ -323,6 +323,9 @@ def test_fetch_puts_weights_where_they_are_found(tmp_path, weights, monkeypatch)
     assert path == tmp_path / "test_vit.r160_in1k.safetensors"
     assert verbs.fetch(VIT, to=tmp_path) == path
     assert len(asked) == 1, "what is there is not fetched again"
+    verbs.fetch("named", to=tmp_path / "more")
+    assert asked[1] == ("timm/vit_base_patch32_clip_224.openai", "open_clip_model.safetensors")
+    shutil.rmtree(tmp_path / "more")
     monkeypatch.setenv("DATABLAME_WEIGHTS", str(tmp_path))
     assert encoders.weights_of(VIT) == path
 
@@ -369,3 +372,59 @@ def test_a_run_kept_before_photographs_had_originals_opens(photos, tmp_path):
     again = Run(run.path).data
     assert again.images.originals is None
     assert again.images.content(0) is None
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory):
+    """A tiny model of open_clip's, by name, and the weights of one like it."""
+    import open_clip
+
+    home = tmp_path_factory.mktemp("clip")
+    config = {
+        "embed_dim": 16,
+        "vision_cfg": {"image_size": 32, "layers": 1, "width": 64, "patch_size": 16},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
+    }  # fmt: skip
+    (home / "tiny-clip.json").write_text(json.dumps(config))
+    open_clip.add_model_config(home / "tiny-clip.json")
+    torch.manual_seed(1)
+    state = open_clip.create_model("tiny-clip").state_dict()
+    safetensors.torch.save_file(
+        {k: v.contiguous() for k, v in state.items()}, home / "w.safetensors"
+    )
+    return home / "w.safetensors"
+
+
+def test_names_of_classes_judge_photographs(photos, tmp_path, clip):
+    import open_clip
+
+    run = verbs.train(photos, recipe=PROBE, reading=db.Reading(holdout=0.0), out=tmp_path)
+    found = verbs.score(run, f"named,model=tiny-clip,weights={clip}").values
+    model = open_clip.create_model("tiny-clip", pretrained=str(clip)).eval()
+    look = open_clip.image_transform(32, is_train=False)
+    names = [run.data.name(row) for row in range(24)]
+    pictures = torch.stack([look(Image.open(photos / name)) for name in names])
+    words = open_clip.get_tokenizer("tiny-clip")(["a photo of a bright.", "a photo of a dark."])
+    with torch.inference_mode():
+        seen = model.encode_image(pictures, normalize=True)
+        said = model.encode_text(words, normalize=True)
+        p = (model.logit_scale.exp() * seen @ said.T).softmax(1)
+    wanted = 1 - p[torch.arange(24), run.data.labels]
+    assert torch.allclose(found, wanted, atol=5e-3)
+    blended = verbs.score(run, ["aum", f"named,model=tiny-clip,weights={clip}"])
+    assert len(blended.values) == 24
+
+
+def test_names_that_say_nothing_are_a_sentence(photos, tmp_path, clip):
+    run = verbs.train("digits", recipe=TINY.but(folds=0), out=tmp_path)
+    with pytest.raises(InputError, match="'0' is no word"):
+        verbs.score(run, "named")
+    run = verbs.train(photos, recipe=TINY.but(folds=0), out=tmp_path)
+    with pytest.raises(InputError, match="datablame fetch named"):
+        verbs.score(run, "named")
+    with pytest.raises(InputError, match="no model of open_clip 'tiny-clop'"):
+        verbs.score(run, "named,model=tiny-clop")
+    with pytest.raises(InputError, match="does not hold weights of RN50"):
+        verbs.score(run, f"named,model=RN50,weights={clip}")
+    with pytest.raises(InputError, match="there is no file of weights"):
+        verbs.score(run, f"named,model=tiny-clip,weights={clip.with_name('none.safetensors')}")

@@ -26,6 +26,9 @@ FILE = "model.safetensors"
 """Of weights, on the hub."""
 FOUND = "DEFAULT"
 """Weights that are on this machine, wherever they are found."""
+NAMED = "named"
+"""The name of the weights of the signal `named`: CLIP's, pictures and words."""
+NAMED_FROM = "timm/vit_base_patch32_clip_224.openai", "open_clip_model.safetensors"
 TIMM = "timm/"
 """Before the name of a model of timm."""
 
@@ -202,9 +205,11 @@ def fetched(name: str, path: Path) -> Path:
 
     if files.offline():
         raise InputError(f"{name} is not on this machine, and --offline forbids the network")
-    hub = about(name).get("hf_hub_id") or TIMM + full(name)
+    hub, file = NAMED_FROM
+    if name != NAMED:
+        hub, file = about(name).get("hf_hub_id") or TIMM + full(name), FILE
     try:
-        there = hf_hub_download(hub, FILE)
+        there = hf_hub_download(hub, file)
     except Exception as error:  # the hub's library raises many kinds: not to be had
         why = f"{type(error).__name__}: {str(error).strip().splitlines()[0][:120]}"
         raise InputError(f"the weights of {name} cannot be fetched from {hub}: {why}") from None

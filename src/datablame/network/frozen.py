@@ -76,7 +76,7 @@ def published(
     if weights == encoders.FOUND:
         weights = _found(name)
     net = torchvision((3, look.size, look.size), name, weights)
-    return Frozen(net, _channels(shape, mean), _channels(shape, std), look.size)
+    return Frozen(net, channels(shape, mean), channels(shape, std), look.size)
 
 
 def looks(name: str, size: int | None = None) -> tuple[View, Channels, Channels]:
@@ -119,10 +119,10 @@ def foreign(
     facts = encoders.about(name)
     mean, std = (tuple(map(float, facts[each])) for each in ("mean", "std"))
     side = encoders.view(name, size).size
-    return Frozen(net, _channels(shape, mean), _channels(shape, std), side)
+    return Frozen(net, channels(shape, mean), channels(shape, std), side)
 
 
-def _channels(shape: tuple[int, int, int], each: Channels) -> Channels:
+def channels(shape: tuple[int, int, int], each: Channels) -> Channels:
     """Numbers of three channels for as many as the images have."""
     return each if shape[0] == 3 else (sum(each) / 3,)
 
@@ -134,7 +134,7 @@ def fetch(name: str, folder: Path) -> Path:
     path = folder / f"{encoders.full(name)}.safetensors"
     if path.is_file():
         return path
-    if encoders.known(name):
+    if encoders.known(name) or name == encoders.NAMED:
         return encoders.fetched(name, path)
     from datablame.methods.models.torchvision import classifier
 

@@ -36,7 +36,8 @@ def fetch(name: str, *, to: Path | str | None = None) -> Path:
     Parameters
     ----------
     name
-        A name that `datablame encoders` lists, timm/NAME, or a classifier of torchvision.
+        A name that `datablame encoders` lists, timm/NAME, a classifier of torchvision, or named:
+        the weights of the signal `named`.
     to
         Folder to put them in, for a machine without a network: give it there as --weights. By
         default they are put where every command finds them.
