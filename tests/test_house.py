@@ -407,7 +407,15 @@ TRAINED = {
     "dividemix": "divided",
 }
 """Methods that read what only some trainer or head leaves, and the run that has it."""
-SPECS = [*methods.names("signals"), "datamap,statistic=variability", "aum,since=0.5", "knn,k=5"]
+OWN = {"named"}
+"""Needs photographs and class names: test_encoders."""
+SPECS = [
+    *sorted(set(methods.names("signals")) - OWN),
+    "datamap,statistic=variability",
+    "aum,since=0.5",
+    "knn,k=5",
+    "knn,k=5,trust=2",
+]
 
 
 @pytest.fixture(scope="session")
