@@ -114,7 +114,7 @@ def test_pictures_of_all_kinds_are_looked_at_as_people_expect():
     assert decode.look(b"no picture", view) is None
     wide = decode.look(encoded(photograph(3, (90, 30))), View(20))
     assert wide.shape == (3, 20, 20)
-    with pytest.raises(ValueError, match="no interpolation"):
+    with pytest.raises(InputError, match="no interpolation"):
         View(20, 20, "smooth")
 
 
@@ -156,6 +156,91 @@ def test_a_photograph_that_is_gone_is_a_sentence_and_a_thumbnail(photos, tmp_pat
         run.data.batch(torch.tensor([0]))
     verbs.judge(run)
     verbs.report(run)
+
+
+def test_a_photograph_that_is_another_one_now_is_never_shown(photos, tmp_path):
+    mine = tmp_path / "mine"
+    shutil.copytree(photos, mine)
+    run = verbs.train(mine, recipe=PROBE, reading=db.Reading(holdout=0.0), out=tmp_path / "runs")
+    bright, dark = (run.data.name(row) for row in (0, 23))
+    thumbnail = run.data.images.array[0].copy()
+    shutil.copy(mine / dark, mine / bright)
+    run = Run(run.path)
+    with pytest.raises(InputError, match="or is another one now"):
+        run.data.batch(torch.tensor([0]))
+    assert np.array_equal(run.data.images.one(0), thumbnail)
+    verbs.judge(run)
+    verbs.clean(run, out=tmp_path / "cleaned")
+    written = next((tmp_path / "cleaned").rglob(Path(bright).name), None)
+    assert written is None or np.array_equal(np.asarray(Image.open(written)), thumbnail.transpose(1, 2, 0))  # fmt: skip
+
+
+def test_a_file_that_is_written_anew_is_read_anew(tmp_path):
+    album(tmp_path / "a.parquet", count=4, groups=1)
+    first = db.load(tmp_path / "a.parquet").images.array.copy()
+    each = [encoded(photograph(90 + number), "JPEG") for number in range(4)]
+    cells = pa.array([{"bytes": one, "path": ""} for one in each])
+    table = pa.table({"image": cells, "label": ["k0", "k1", "k0", "k1"]})
+    parquet.write_table(table, tmp_path / "a.parquet")
+    assert not np.array_equal(db.load(tmp_path / "a.parquet").images.array, first)
+
+
+def test_a_cleaned_set_does_not_take_the_place_of_its_images(tmp_path, monkeypatch):
+    album(tmp_path / "album.parquet")
+    monkeypatch.chdir(tmp_path)
+    run = verbs.train(
+        "album.parquet", recipe=PROBE.but(folds=2), reading=db.Reading(holdout=0.0), out="runs"
+    )
+    verbs.judge(run)
+    with pytest.raises(InputError, match="holds the images of this set"):
+        verbs.clean(run, out=tmp_path / "album.parquet")
+    monkeypatch.chdir(tmp_path / "runs")
+    assert Run(tmp_path / run.path).data.images.content(2) is not None
+
+
+def test_thumbnails_are_told(photos, tmp_path, capsys):
+    mine = tmp_path / "mine"
+    shutil.copytree(photos, mine)
+    run = verbs.train(mine, recipe=PROBE, reading=db.Reading(holdout=0.0), out=tmp_path / "runs")
+    verbs.judge(run)
+    mine.rename(tmp_path / "moved")
+    verbs.clean(Run(run.path), out=tmp_path / "cleaned")
+    assert "photographs are no longer where they were read" in capsys.readouterr().err
+
+
+def test_a_frozen_encoder_is_in_eval_mode(tmp_path):
+    """Its normalisation is what it learned, not that of a batch; another side is another encoder."""
+    data = db.load("digits", limit=80)
+    torch.manual_seed(0)
+    from torchvision import models
+
+    state = models.get_model("resnet18", weights=None).state_dict()
+    safetensors.torch.save_file(state, tmp_path / "r.safetensors")
+    seen = []
+    for size in (32, 40):
+        name = f"frozen:resnet18,weights={tmp_path / 'r.safetensors'},size={size}"
+        recipe = PROBE.but(model=name, folds=0, augment="none")
+        run = verbs.train(
+            data, recipe=recipe, reading=db.Reading(holdout=0.0), out=tmp_path / "runs"
+        )
+        assert not any(part.training for part in encoder_of(name, (1, 8, 8)).modules())
+        with torch.inference_mode():
+            wanted = run.model.eval().features(run.data.batch(torch.arange(20))[0])
+        seen.append(features(run)[:20].copy())
+        assert np.allclose(seen[-1], wanted, atol=1e-2, rtol=1e-2)
+    assert not np.allclose(*seen, atol=1e-2)
+
+
+def test_thin_pictures_and_odd_sides(photos):
+    thin = decode.look(encoded(photograph(1, (10, 4000)), "PNG"), View(32, 36))
+    assert thin.shape == (3, 32, 32)
+    with pytest.raises(InputError, match="cannot look at 100 pixels"):
+        encoder_of(f"frozen:{VIT},weights=none,size=100", (3, 64, 64))
+    with pytest.raises(InputError, match="looks at 1 to 4096 pixels"):
+        view_of(f"frozen:{VIT},size=5000")
+    seen = db.load(photos).looked_at(View(96, 96))
+    assert seen.shape == (3, 96, 96)
+    assert seen.looked_at(None).shape == (3, 64, 64)
 
 
 def test_a_stranger_s_run_reads_nothing_outside_its_root(photos, tmp_path):

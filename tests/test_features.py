@@ -105,6 +105,50 @@ def test_the_same_features_from_every_kind_of_file(table, tmp_path):
     assert np.allclose(scaled.images.array, wanted.images.array, atol=2e-2), "one scale for all"
 
 
+def test_words_gaps_and_classes_of_files(tmp_path):
+    x, labels, truth = cloud(30)
+    words = np.array(["dog", "cat", "ant"])[labels]
+    np.savez(tmp_path / "c.npz", features=x, labels=words, classes=["dog", "cat", "ant"])
+    data = db.load(tmp_path / "c.npz")
+    assert [data.classes[k] for k in data.labels.tolist()] == words.tolist()
+    np.savez(tmp_path / "d.npz", features=x, labels=words, classes=["dog", "cat"])
+    with pytest.raises(InputError, match="no class 'ant'"):
+        db.load(tmp_path / "d.npz")
+    columns = {
+        "features": pa.array(x.tolist(), pa.list_(pa.float64())),
+        "label": [None, *words[1:]],
+    }
+    parquet.write_table(pa.table(columns), tmp_path / "e.parquet")
+    with pytest.raises(InputError, match="label -1 of"):
+        db.load(tmp_path / "e.parquet")
+    np.savez(tmp_path / "o.npz", features=x, labels=words.astype(object))
+    with pytest.raises(InputError, match=r"cannot be read as features .*astype\(str\)"):
+        db.load(tmp_path / "o.npz")
+    right = [None, *np.array(["dog", "cat", "ant"])[truth][1:]]
+    parquet.write_table(
+        pa.table(columns | {"label": words, "truth": right}), tmp_path / "t.parquet"
+    )
+    data = db.load(tmp_path / "t.parquet", truth="truth")
+    assert data.truth[0] == -1
+    run = verbs.train(data, recipe=Recipe(epochs=2, folds=2), out=tmp_path / "runs")
+    verbs.judge(run)
+    verbs.clean(run, out=tmp_path / "out.parquet")
+    table = parquet.read_table(tmp_path / "out.parquet")
+    place = {name: row for row, name in enumerate(table["name"].to_pylist())}
+    if (row := place.get(data.name(0))) is not None:
+        assert table["truth"][row].as_py() is None
+
+
+def test_a_held_out_part_keeps_its_texts(table, tmp_path):
+    run = verbs.train(table, recipe=Recipe(epochs=2, folds=2), out=tmp_path / "runs")
+    assert run.test is not None
+    verbs.judge(run)
+    assert "--out cleaned.parquet" in run.card
+    verbs.clean(run, out=tmp_path / "out.parquet")
+    assert parquet.read_table(tmp_path / "out.parquet")["text"].null_count == 0
+    assert run.data.take([-1]).texts[0] == run.data.texts[-1]
+
+
 def test_a_net_may_learn_from_features(tmp_path):
     x, labels, truth = cloud()
     data = Dataset.from_features(x, labels, WORDS, truth=truth)

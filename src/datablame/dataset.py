@@ -283,14 +283,15 @@ class Dataset(Result):
             raise InputError(
                 f"rows go from 0 to {len(self) - 1}; got {int(index.min())} to {int(index.max())}"
             )
+        place = pa.array(index.numpy() % max(1, len(self)))
         return dataclasses.replace(
             self,
             labels=self.labels[index],
             rows=self.rows[index],
-            names=self.names.take(pa.array(index.numpy() % max(1, len(self)))),
+            names=self.names.take(place),
             truth=None if self.truth is None else self.truth[index],
             votes=None if self.votes is None else self.votes[index],
-            texts=None if self.texts is None else self.texts.take(pa.array(index.numpy())),
+            texts=None if self.texts is None else self.texts.take(place),
         )
 
     def looked_at(self, view: View | None) -> Dataset:
@@ -354,11 +355,9 @@ class Dataset(Result):
             noise = self.images.noise and dataclasses.asdict(self.images.noise)
             images = {"path": str(path.absolute()), "digest": self.images.digest, "noise": noise}
             images["drawn"] = self.images.drawn
+            images["native"] = self.images.native
             if self.images.originals is not None:
-                images |= {
-                    "originals": self.images.originals.to_json(),
-                    "native": self.images.native,
-                }
+                images["originals"] = self.images.originals.to_json()
             if view := getattr(self.images, "view", None):
                 images["view"] = dataclasses.asdict(view)
         columns = {"name": self.names, "label": self.labels.numpy(), "row": self.rows.numpy()}
@@ -399,7 +398,7 @@ class Dataset(Result):
                 originals = _originals(about, lambda: dict(zip(*names, strict=True)))
                 packed = packed.of(originals, images.get("native") or (0, 0))
                 view = images.get("view")
-                images = Pictures(packed, View(**view)) if view else packed
+                images = Pictures(packed, View(**view), kept=True) if view else packed
             mean, std = (tuple(map(float, about[name])) for name in ("mean", "std"))
             origin = renames.origin(about)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

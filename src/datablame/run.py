@@ -215,7 +215,8 @@ class Run(Result):
 
     def to_json(self) -> dict[str, Any]:
         """Paths, and what was found so far: verdict, measures, comparison."""
-        images = None if view_of(self.recipe.model) else self.data.images
+        taught = "weights=" in self.recipe.model or self.given_features
+        images = None if taught else self.data.images
         out: dict[str, Any] = {
             "run": str(self.path),
             "table": str(self.path / "examples.parquet"),
@@ -229,6 +230,7 @@ class Run(Result):
             "test_examples": len(self.test) if self.test is not None else 0,
             "test_accuracy": self.about["test_accuracy"],
             "heldout": self.heldout_agreement,
+            "drawn": self.data.drawn or self.data.images is None,
             "small_photographs": images is not None and images.photographs and max(self.data.shape),
         }
         if self.verdict:

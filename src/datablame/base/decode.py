@@ -25,6 +25,8 @@ SMALL = 96
 """Images of one common size up to this are kept as they are; others are brought to one size."""
 
 CHUNK = 128
+THIN = 8
+"""Times as long as wide, from which on a picture's ends are cut off before it is resized."""
 LARGEST_SIDE = 4096
 """Pixels that an encoder looks at, at most."""
 LARGEST = 1 << 30
@@ -46,9 +48,11 @@ class View:
 
     def __post_init__(self) -> None:
         if not (0 < self.size <= LARGEST_SIDE and 0 <= self.resize <= LARGEST_SIDE):
-            raise ValueError(f"no encoder looks at {self.size} of {self.resize} pixels")
+            raise InputError(
+                f"an encoder looks at 1 to {LARGEST_SIDE} pixels; got {self.size} of {self.resize}"
+            )
         if self.interpolation.upper() not in Image.Resampling.__members__:
-            raise ValueError(f"'{self.interpolation}' is no interpolation")
+            raise InputError(f"'{self.interpolation}' is no interpolation")
 
 
 @functools.cache
@@ -159,8 +163,11 @@ def look(data: bytes, view: View) -> np.ndarray | None:
     upright = _upright(data, "RGB", (2 * side, 2 * side))
     if upright is None:
         return None
+    short = min(upright.size)
+    if max(upright.size) > THIN * short and view.resize:  # what is cut away need not be enlarged
+        middle = tuple(min(extent, THIN * short) for extent in upright.size)
+        upright = ImageOps.fit(upright, middle)  # type: ignore[arg-type]  # two numbers
     width, height = upright.size
-    short = min(width, height)
     wide, high = (view.size,) * 2
     if view.resize:
         wide, high = (int(side * extent / short) for extent in (width, height))

@@ -175,11 +175,12 @@ class Pictures(Packed):
     for, by threads; the packed array beneath holds thumbnails.
     """
 
-    def __init__(self, packed: Packed, view: View):
+    def __init__(self, packed: Packed, view: View, kept: bool = False):
+        """`kept`: by a run's folder, so that the originals may have changed since."""
         super().__init__(
             packed.array, packed.digest, packed.path, None, packed.originals, packed.native
         )
-        self.view = view
+        self.packed, self.view, self.kept = packed, view, kept
 
     @property
     def seen(self) -> str:
@@ -193,11 +194,10 @@ class Pictures(Packed):
         return decode.look(content, self.view)
 
     def one(self, row: int) -> UInt8[np.ndarray, "C H W"]:
-        """A single image; its thumbnail where the original is gone."""
-        try:
-            return self._looked(row)
-        except InputError:
-            return np.array(self.array[row])
+        """A single image; its thumbnail where the original is gone, or has changed."""
+        content = self.content(row)
+        pixels = None if content is None else self.decoded(content)
+        return np.array(self.array[row]) if pixels is None else pixels
 
     def batch(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
         """The images of these rows, on the device. Raises InputError for one that is gone."""
@@ -210,13 +210,14 @@ class Pictures(Packed):
                 "the photographs of this set were in memory alone; load it again from its source"
             )
         try:
-            pixels = self.decoded(self.originals.read(row))
+            content = self.content(row) if self.kept else None
+            pixels = self.decoded(content or self.originals.read(row))
         except (OSError, ValueError) as error:
             raise InputError(f"an image of this set can no longer be read: {error}") from None
-        if pixels is None:
+        if pixels is None or (self.kept and content is None):
             raise InputError(
-                f"image {row} of this set can no longer be read as a picture; load it again from "
-                "its source"
+                f"image {row} of this set can no longer be read as a picture, or is another one "
+                "now; load the set again from its source"
             )
         return pixels
 
@@ -258,6 +259,7 @@ def _threads() -> ThreadPoolExecutor:
 
 def looked_at(images: Packed, view: View | None) -> Packed:
     """Images as an encoder looks at them: photographs at its size, others as they are."""
+    images = images.packed if isinstance(images, Pictures) else images
     larger = images.photographs and images.noise is None
     return Pictures(images, view) if view is not None and larger else images
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,6 +15,9 @@ import numpy as np
 
 from datablame.base import decode, files
 from datablame.base.errors import InputError
+
+OUTSIDE = "(a link or a name that leads out of its folder)"
+"""The name of no file."""
 
 
 @runtime_checkable
@@ -71,7 +75,7 @@ class Files:
         """
         whole = root.resolve()
         paths = {row: (whole / name).resolve() for row, name in names.items()}
-        nowhere = whole / "\0"
+        nowhere = whole / OUTSIDE
         return cls({row: p if p.is_relative_to(whole) else nowhere for row, p in paths.items()})
 
 
@@ -110,7 +114,8 @@ class Cells:
                 at = int(np.searchsorted(ends, row, side="right"))
                 if at == len(found):
                     raise OSError(f"it ends before row {row}")
-                cells = _group(self.paths[found[at][0]], found[at][1], self.column)
+                path = self.paths[found[at][0]]
+                cells = _group(path, found[at][1], self.column, os.stat(path).st_mtime_ns)
             except (pa.ArrowException, OSError, KeyError, ValueError) as error:
                 why = str(error).partition("\n")[0]
                 raise InputError(f"{', '.join(self.paths)} cannot be read: {why}") from None
@@ -124,7 +129,8 @@ class Cells:
 
 
 @functools.lru_cache(maxsize=4)
-def _group(path: str, group: int, column: str) -> Any:
+def _group(path: str, group: int, column: str, changed: int) -> Any:
+    """The cells of a row group of a file that was last changed then."""
     import pyarrow as pa
     from pyarrow import parquet
 

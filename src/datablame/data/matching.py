@@ -89,9 +89,13 @@ def together(data: Dataset, part: Dataset) -> Dataset:
         truths = torch.cat([data.truth, part.truth])
     if data.votes is not None and part.votes is not None:
         votes = torch.cat([data.votes, part.votes])
+    texts = None
+    if data.texts is not None and part.texts is not None:
+        texts = pa.array([*data.texts.to_pylist(), *part.texts.to_pylist()], pa.string())
     return dataclasses.replace(
         data,
         images=images,
+        texts=texts,
         labels=torch.cat([data.labels, part.labels]),
         rows=torch.cat([data.rows, part.rows]),
         names=pa.array([*data.names.to_pylist(), *part.names.to_pylist()]),

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from datablame.base import files, progress
+from datablame.base import decode, files, progress
 from datablame.base.errors import InputError
+from datablame.base.originals import Cells
 from datablame.dataset import Dataset
 from datablame.run import plain
 
@@ -34,6 +35,9 @@ def dump(data: Dataset, path: Path, changes: Table | None = None) -> Path:
         raise InputError(
             f"cannot write a set to '{path}': name a .parquet file, or a folder, without an ending"
         )
+    if path.resolve() in _sources(data):
+        raise InputError(f"{path} holds the images of this set: give the cleaned one another name")
+    _tell_thumbnails(data)
     if not path.suffix:
         return to_folders(data, path, changes)
     beside = path.with_name(f"{path.stem}-{CHANGES}")
@@ -43,6 +47,26 @@ def dump(data: Dataset, path: Path, changes: Table | None = None) -> Path:
     if changes is not None:
         files.write_csv(beside, changes)
     return path
+
+
+def _sources(data: Dataset) -> set[Path]:
+    """The Parquet files that a set's images lie in."""
+    originals = None if data.images is None else data.images.originals
+    paths = originals.paths if isinstance(originals, Cells) else ()
+    return {Path(each).resolve() for each in paths}
+
+
+def _tell_thumbnails(data: Dataset) -> None:
+    """Say how many photographs are no longer to be had as they were."""
+    if data.images is None or max(data.images.native) <= decode.SMALL or data.images.noise:
+        return
+    gone = sum(original(data, row) is None for row in range(len(data)))
+    if gone:
+        side = max(data.images.array.shape[2:])
+        progress.say(
+            f"{gone:,} photographs are no longer where they were read, or have changed: they are "
+            f"written as they were kept, in {side} pixels"
+        )
 
 
 def png(data: Dataset, row: int) -> bytes:
@@ -77,7 +101,8 @@ def _features(data: Dataset) -> dict[str, Any]:
         "label": pa.array(classes[data.labels.numpy()], pa.string()),
     }
     if data.truth is not None:
-        columns["truth"] = pa.array(classes[data.truth.numpy()], pa.string())
+        right = np.array([*data.classes, None], dtype=object)[data.truth.numpy()]
+        columns["truth"] = pa.array(right, pa.string())
     return columns | ({} if data.texts is None else {"text": data.texts})
 
 
@@ -87,7 +112,8 @@ def ending(content: bytes) -> str:
 
     with Image.open(io.BytesIO(content)) as image:
         kind = str(image.format).lower()
-    return {"jpeg": ".jpg", "tiff": ".tif"}.get(kind, f".{kind}")
+    found = {"jpeg": ".jpg", "mpo": ".jpg", "tiff": ".tif"}.get(kind, f".{kind}")
+    return found if found in decode.endings() else ".png"
 
 
 def to_folders(data: Dataset, path: Path, changes: Table | None = None) -> Path:

@@ -23,6 +23,9 @@ from datablame.network.classifier import Classifier, Prepared
 from datablame.network.frozen import Frozen
 from datablame.run import Run
 
+LAYOUT = 2
+"""Of the features in the cache, and of how they are made."""
+
 
 @dataclass(frozen=True, eq=False)
 class Encoded:
@@ -111,11 +114,13 @@ def encoded(model: Classifier, data: Dataset) -> Encoded:
     images = data.pixels
     if isinstance(images, Vectors):
         return Encoded(images.array[:, :, 0, 0], data.rows.numpy())
+    assert isinstance(model.encoder, Frozen)
+    how = f"{LAYOUT} {model.encoder.size}".encode()
     weights = [model.mean, model.std, *model.encoder.state_dict().values()]
     folder = (
         files.cache()
         / "features"
-        / f"{images.seen}-{files.digest(*(w.cpu().numpy() for w in weights))}"
+        / f"{images.seen}-{files.digest(how, *(w.cpu().numpy() for w in weights))}"
     )
     count = len(images.array)
     with files.alone(folder, patient=True):

@@ -21,6 +21,8 @@ from datablame.run import Run
 
 BLOCK = 4096
 """Rows of features that are looked at together."""
+HELD = 2 << 30
+"""Bytes of features that are held at most, so that each pass need not read them again."""
 WEAK = 1e-6
 """Decay where a recipe has none."""
 ENOUGH = 1e-5
@@ -33,7 +35,8 @@ class Problem:
     biases free; R sets of kept examples.
 
     `features [N,D]` may be memory-mapped in half precision: they pass in blocks, each process
-    taking its part of one, with a one for the bias.
+    taking its part of one, with a one for the bias. `held [N,d]` are the same in single precision
+    on the device, where they fit.
     """
 
     features: np.ndarray | Encoded
@@ -41,6 +44,7 @@ class Problem:
     classes: int
     weight_decay: float
     keep: Bool[Tensor, "R N"] | None = None
+    held: Float[Tensor, "N d"] | None = None
 
     @classmethod
     def of(cls, run: Run, features: np.ndarray | Encoded) -> Problem:
@@ -51,9 +55,13 @@ class Problem:
         """
         if len(run.data.classes) < 2:
             raise InputError("a head tells classes apart; all images are of one class here")
-        return cls(
+        problem = cls(
             features, run.data.labels, len(run.data.classes), run.recipe.weight_decay or WEAK
         )
+        size = 4 * features.shape[0] * (features.shape[1] + 1)
+        if size > min(HELD, processes.free() // 8):
+            return problem
+        return problem.but(held=problem.at(torch.arange(len(run.data))))
 
     def but(self, **changes: Any) -> Problem:
         return dataclasses.replace(self, **changes)
@@ -84,9 +92,14 @@ class Problem:
         """(rows, their features with a one) of this process, in single precision on the device."""
         for index in torch.arange(len(self.labels)).split(self.block):
             rows = processes.shard(index)
-            yield rows, self.at(rows)
+            if self.held is None or not len(rows):
+                yield rows, self.at(rows)
+            else:  # rows follow each other: a view
+                yield rows, self.held[int(rows[0]) : int(rows[-1]) + 1]
 
     def at(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b d"]:
+        if self.held is not None:
+            return self.held[rows.to(self.held.device)]
         return with_one(gathered(self.features, rows))
 
     def weights(self, rows: Int[Tensor, " b"]) -> Float[Tensor, "b R 1"]:

@@ -247,7 +247,10 @@ def view_of(model: str) -> View | None:
         return view_of(str(readers.read_json(run, recipe=dict)["recipe"].get("model", "")))
     if known(name):
         return view(name, size)
-    if name == GIVEN or "/" in name or "." in name:
+    if "." in name and "/" not in name:
+        own = getattr(methods.find("models", model.removeprefix(FROZEN)), "size", None)
+        return View(own, own) if isinstance(own, int) else None
+    if name == GIVEN or "/" in name:
         return None
     return looks(name, size)[0]
 

@@ -142,7 +142,7 @@ def made(name: str, weights: str | None = FOUND, size: int | None = None) -> nn.
     if facts.get("fixed_input_size"):
         options["img_size"] = side
     if weights is None:
-        return _measured(timm.create_model(full(name), pretrained=False, **options), side)
+        return _tried(timm.create_model, full(name), side, options)
     path = _file(name, weights)
     try:
         with _loading() as missing:
@@ -151,11 +151,21 @@ def made(name: str, weights: str | None = FOUND, size: int | None = None) -> nn.
             )
         if missing:
             raise ValueError(f"{len(missing)} are missing, such as {missing[0]}")
+        return _measured(net, side)
     except Exception as error:  # timm, torch and safetensors each raise their own
         raise InputError(
-            f"{path} does not hold weights of {full(name)}: {str(error).strip().splitlines()[0]}"
+            f"{path} does not hold weights of {full(name)} for {side} pixels: "
+            f"{str(error).strip().partition(chr(10))[0]}"
         ) from None
-    return _measured(net, side)
+
+
+def _tried(make: Any, name: str, side: int, options: dict[str, Any]) -> nn.Module:
+    """A net of random weights. Raises InputError for a side that it cannot look at."""
+    try:
+        return _measured(make(name, pretrained=False, **options), side)
+    except (AssertionError, ValueError, RuntimeError) as error:
+        why = str(error).strip().partition("\n")[0]
+        raise InputError(f"{name} cannot look at {side} pixels: {why}") from None
 
 
 @contextlib.contextmanager

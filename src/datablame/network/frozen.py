@@ -34,6 +34,7 @@ class Frozen(nn.Module):
         self.net, self.mean, self.std, self.size = net, mean, std, size
         self.dim = int(net.dim)  # type: ignore[arg-type]  # every encoder has it
         self.requires_grad_(False)
+        self.train()
 
     def train(self, mode: bool = True) -> Frozen:
         """Stays in eval mode: its normalisation is part of what is frozen."""

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,12 @@ def features(
         raise InputError(f"{where} is read with one column of labels; got {' '.join(asked)}")
     given = _chosen(known, asked[0] if asked else None, LABELS, "label", where)
     right = None if truth is None else _chosen(known, truth, (), "truth", where)
-    words, numbers = _numbered([known[name] for name in (given, right) if name is not None])
-    classes = known.get("classes", words)
+    classes = known.get("classes")
+    words, numbers = _numbered(
+        [known[name] for name in (given, right) if name is not None],
+        None if classes is None else classes.tolist(),
+    )
+    classes = words if classes is None else [_word(name) for name in classes.tolist()]
     if classes is not None and len(classes) < int(numbers[0].max()) + 1:
         raise InputError(f"{where} names {len(classes)} classes, and has more labels")
     names = next((known[name] for name in ("name", "names", "id") if name in known), None)
@@ -84,7 +89,19 @@ def _is_vector(kind: Any) -> bool:
 
 
 def _columns(path: Path) -> dict[str, Any]:
-    """The arrays or columns of a file, by name."""
+    """The arrays or columns of a file, by name. Raises InputError where it is none of ours."""
+    if not path.is_file():
+        raise InputError(f"there is no file {path}")
+    try:
+        return _read(path)
+    except readers.Damaged as error:  # it is the user's: nothing makes it again
+        why = str(error).partition(" is damaged ")[2].partition("; ")[0]
+        raise InputError(
+            f"{path} cannot be read as features {why}; words are kept with .astype(str)"
+        ) from None
+
+
+def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".npz":
         return dict(readers.read_arrays(path, processes.free() // 2))
     if path.suffix == ".parquet":
@@ -128,15 +145,25 @@ def _stacked(values: Any, name: str) -> np.ndarray:
     return np.asarray(values.flatten().to_numpy(zero_copy_only=False)).reshape(len(values), -1)
 
 
-def _numbered(columns: list[Any]) -> tuple[list[str] | None, list[np.ndarray]]:
-    """(class names where the labels are words, the class numbers of each column)."""
-    arrays = [
-        np.asarray(each.to_pylist() if isinstance(each, pa.Array) else each) for each in columns
-    ]
-    if all(array.dtype.kind in "iufb" for array in arrays):
-        return None, arrays
-    words, place = np.unique(
-        np.concatenate([array.astype(str) for array in arrays]), return_inverse=True
-    )
-    parts = np.split(place.reshape(-1), np.cumsum([len(array) for array in arrays])[:-1])
-    return words.tolist(), [part.astype("int64") for part in parts]
+def _numbered(columns: list[Any], classes: Any) -> tuple[list[str] | None, list[np.ndarray]]:
+    """(class names where the labels are words, the class numbers of each column, -1 where missing):
+    by `classes` where they are given. Raises InputError for a word that is none of these.
+    """
+    cells = [each.to_pylist() if isinstance(each, pa.Array) else each.tolist() for each in columns]
+    flat = [cell for column in cells for cell in column if not _missing(cell)]
+    if all(isinstance(cell, (int, float)) for cell in flat):
+        return None, [np.array([-1 if _missing(x) else x for x in column]) for column in cells]
+    known = sorted({_word(x) for x in flat}) if classes is None else [_word(x) for x in classes]
+    if strange := sorted({_word(x) for x in flat} - set(known)):
+        raise unknown("class", strange[0], known)
+    place = {name: number for number, name in enumerate(known)}
+    numbers = [[-1 if _missing(x) else place[_word(x)] for x in column] for column in cells]
+    return known, [np.array(each) for each in numbers]
+
+
+def _missing(cell: Any) -> bool:
+    return cell is None or (isinstance(cell, float) and math.isnan(cell))
+
+
+def _word(cell: Any) -> str:
+    return cell.decode(errors="replace") if isinstance(cell, bytes) else str(cell)

@@ -4,6 +4,7 @@ huggingface.co/docs/datasets
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -44,7 +45,7 @@ def hub(
     rows, title, stamp = _local(path, split) if path.exists() else _remote(where, split)
     if rows is None:
         return None
-    there = tuple(rows.files) if path.exists() else ()
+    there = tuple(map(os.path.abspath, rows.files)) if path.exists() else ()
     return of_rows(rows, title, stamp, where, split, image, label, truth, limit, size, there)
 
 

@@ -55,7 +55,8 @@ class linear_probe(Trainer):
         for epoch in range(state.done, recipe.epochs):
             left = 1 - (epoch + 1) / recipe.epochs
             eased = problem.but(weight_decay=strong**left * problem.weight_decay ** (1 - left))
-            theta = optimum(eased, theta_of(head)[None], basis)
+            before = theta_of(head)[None] if epoch else None  # the head itself begins at random
+            theta = optimum(eased, before, basis)
             with torch.no_grad():
                 head.weight.copy_(theta[0, :, :-1])
                 head.bias.copy_(theta[0, :, -1])
