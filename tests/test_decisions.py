@@ -15,6 +15,7 @@ from datablame.data.label_flips import flipped
 from datablame.dynamics.detector import Detector
 from datablame.evaluation import comparison as comparing
 from datablame.evaluation.comparison import Comparison
+from datablame.inference import neighbours
 from datablame.inference.neighbours import class_votes, nearest, votes_of
 from datablame.inference.predictions import on_test
 from datablame.label_quality.confident_joint import off_diagonal, thresholds, wrong_by_class
@@ -89,6 +90,28 @@ def test_neighbours_whose_own_labels_are_doubted_count_less(tmp_path):
     assert torch.allclose(torch.tensor(class_votes(run, 5, 1)).float(), second, atol=1e-3)
     with pytest.raises(InputError, match="trust"):
         class_votes(run, 5, -1)
+
+
+def test_neighbours_are_searched_for_once(tmp_path, monkeypatch):
+    generator = torch.Generator().manual_seed(1)
+    space = torch.randn(150, 4, generator=generator)
+    labels = torch.arange(150) % 3
+    p = torch.full((150, 3), 1 / 3)
+    asked = []
+    search = neighbours.nearest
+    monkeypatch.setattr(
+        neighbours, "nearest", lambda *given: asked.append(given[1]) or search(*given)
+    )
+    run = Run.from_predictions(labels, p, space, out=tmp_path / "one")
+    few, many = class_votes(run, 5), class_votes(run, 20, 2)
+    assert asked == [100]
+    class_votes(run, 120)
+    assert asked == [100, 120]
+    monkeypatch.setattr(neighbours, "HELD", 0)
+    other = Run.from_predictions(labels, p, space, out=tmp_path / "two")
+    assert np.array_equal(class_votes(other, 5), few)
+    assert np.array_equal(class_votes(other, 20, 2), many)
+    assert asked[2:] == [5, 20]
 
 
 @pytest.fixture

@@ -6,6 +6,8 @@ are reliable themselves count more). arXiv:2408.14358
 
 from __future__ import annotations
 
+from weakref import WeakKeyDictionary
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,6 +22,8 @@ from datablame.run import Run
 
 BLOCK = 1 << 26
 """Cosines held at a time."""
+KEPT, HELD = 100, 1 << 28
+"""Neighbours that are searched for at least, and bytes of them that are kept at most."""
 NEAR = 4.0
 """By e to this the nearest neighbour counts for more than the last, where they are trusted."""
 FLOOR = 0.02
@@ -49,7 +53,7 @@ def _votes(run: Run, k: int, trust: int) -> Float[Tensor, "N K"]:
             torch.from_numpy(np.array(class_votes(fold.run, k, trust))).float() for fold in every
         ]
         return spread(run, parts, every)
-    cosine, index = nearest(space, k)
+    cosine, index = _nearest(run, space, k)
     labels, classes = run.data.labels, len(run.data.classes)
     if not trust:
         return votes_of(cosine.clamp_min(0) + 1e-6, labels[index], classes)
@@ -60,6 +64,20 @@ def _votes(run: Run, k: int, trust: int) -> Float[Tensor, "N K"]:
         own = votes.gather(1, labels[:, None])[:, 0]
         votes = votes_of(close * (own[index] + FLOOR), labels[index], classes)
     return votes
+
+
+def _nearest(run: Run, space: np.ndarray | Encoded, k: int) -> tuple[Tensor, Tensor]:
+    """`nearest`, searched once for a run while it is open, where it need not be large."""
+    wanted = max(k, KEPT)
+    if 12 * space.shape[0] * wanted > HELD:
+        return nearest(space, k)
+    cosine, index = _FOUND.get(run, (torch.empty(0, 0), torch.empty(0, 0)))
+    if cosine.shape[1] < min(k, space.shape[0] - 1):
+        cosine, index = _FOUND[run] = nearest(space, wanted)
+    return cosine[:, :k], index[:, :k]
+
+
+_FOUND: WeakKeyDictionary[Run, tuple[Tensor, Tensor]] = WeakKeyDictionary()
 
 
 def _space(run: Run) -> np.ndarray | Encoded | None:
