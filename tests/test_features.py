@@ -175,13 +175,19 @@ def test_bad_features_are_sentences(tmp_path):
     np.save(tmp_path / "b.npy", x)
     refused(r"put them beside it: .*b\.labels\.npy", lambda: db.load(tmp_path / "b.npy"))
     np.savez(tmp_path / "a.npz", x=x, labels=labels)
-    refused("holds the features. there is: x, labels", lambda: db.load(tmp_path / "a.npz"))
+    refused(
+        "is the features. there is: x, labels; say --image NAME",
+        lambda: db.load(tmp_path / "a.npz"),
+    )
     rows = [each.tolist() for each in x]
     rows[3] = rows[3][:2]
     columns = {"features": pa.array(rows, pa.list_(pa.float64())), "label": labels}
     parquet.write_table(pa.table(columns), tmp_path / "c.parquet")
     refused("the rows of features are of 2 lengths", lambda: db.load(tmp_path / "c.parquet"))
-    refused("no label in .* 'lable'", lambda: db.load(tmp_path / "c.parquet", label="lable"))
+    refused(
+        "no column for the label in .* 'lable'",
+        lambda: db.load(tmp_path / "c.parquet", label="lable"),
+    )
     data = Dataset.from_features(x, labels)
     refused("features have no pixels", lambda: db.corrupt(data, noise="pixel_normal", amount=0.1))
     refused("leave out --augment crop",

@@ -167,12 +167,7 @@ def _launch(
     verbose
         Show where in the program an error came from.
     """
-    Trust.files = trust
-    if offline:
-        os.environ["HF_HUB_OFFLINE"] = "1"
-    if weights:
-        os.environ["DATABLAME_WEIGHTS"] = str(_folder(weights))
-    logging.getLogger("datablame").setLevel(logging.WARNING if quiet else logging.INFO)
+    _settle(trust, offline, weights, quiet)
     if recipe:
         fields = {
             f"--{name.replace('_', '-')}": value
@@ -198,6 +193,16 @@ def _launch(
         if verbose and time.perf_counter() - began > 2 and progress.profile().seconds:
             print(f"\n{progress.profile()}", end="", file=sys.stderr)
     return _exit_code(facts, limit)
+
+
+def _settle(trust: bool, offline: bool, weights: Path | None, quiet: bool) -> None:
+    """What holds for every command, and for what it starts."""
+    Trust.files = trust
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"
+    if weights:
+        os.environ["DATABLAME_WEIGHTS"] = str(_folder(weights))
+    logging.getLogger("datablame").setLevel(logging.WARNING if quiet else logging.INFO)
 
 
 def _folder(weights: Path) -> Path:

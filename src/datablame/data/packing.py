@@ -73,15 +73,16 @@ def packed(
         tuple(facts["mean"]),
         tuple(facts["std"]),
     )
-    if facts["broken"]:
-        lost = tuple(data.name(row) for row in facts["broken"])
-        progress.say(
-            f"left out {len(lost):,} images that cannot be read: "
-            f"{', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}"
-        )
-        whole = torch.ones(len(labels), dtype=torch.bool)
-        whole[facts["broken"]] = False
-        data = dataclasses.replace(
-            data.take(whole.nonzero()[:, 0]), aside=tuple((name, UNREADABLE) for name in lost)
-        )
-    return data.checked()
+    return (_without(data, facts["broken"]) if facts["broken"] else data).checked()
+
+
+def _without(data: Dataset, broken: list[int]) -> Dataset:
+    """A set without the images that cannot be read, which are named."""
+    lost = tuple(data.name(row) for row in broken)
+    progress.say(
+        f"left out {len(lost):,} images that cannot be read: "
+        f"{', '.join(lost[:3])}{' ...' if len(lost) > 3 else ''}"
+    )
+    whole = torch.ones(len(data), dtype=torch.bool)
+    whole[broken] = False
+    return dataclasses.replace(data.take(whole), aside=tuple((name, UNREADABLE) for name in lost))

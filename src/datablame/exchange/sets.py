@@ -37,7 +37,6 @@ def dump(data: Dataset, path: Path, changes: Table | None = None) -> Path:
         )
     if path.resolve() in _sources(data):
         raise InputError(f"{path} holds the images of this set: give the cleaned one another name")
-    _tell_thumbnails(data)
     if not path.suffix:
         return to_folders(data, path, changes)
     beside = path.with_name(f"{path.stem}-{CHANGES}")
@@ -56,16 +55,20 @@ def _sources(data: Dataset) -> set[Path]:
     return {Path(each).resolve() for each in paths}
 
 
-def _tell_thumbnails(data: Dataset) -> None:
-    """Say how many photographs are no longer to be had as they were."""
-    if data.images is None or max(data.images.native) <= decode.SMALL or data.images.noise:
-        return
-    gone = sum(original(data, row) is None for row in range(len(data)))
-    if gone:
-        side = max(data.images.array.shape[2:])
+def _originals(data: Dataset) -> Iterator[bytes | None]:
+    """The user's own bytes of each image, in order; says at the end how many photographs are no
+    longer to be had.
+    """
+    gone = 0
+    for row in range(len(data)):
+        own = original(data, row)
+        gone += own is None
+        yield own
+    images = data.images
+    if gone and images is not None and not images.noise and max(images.native) > decode.SMALL:
         progress.say(
             f"{gone:,} photographs are no longer where they were read, or have changed: they are "
-            f"written as they were kept, in {side} pixels"
+            f"written as they were kept, in {max(images.array.shape[2:])} pixels"
         )
 
 
@@ -141,8 +144,8 @@ def to_folders(data: Dataset, path: Path, changes: Table | None = None) -> Path:
     def content() -> Iterator[tuple[str, bytes]]:
         yield from ((f"{home}/", b"") for k, home in enumerate(homes) if k not in set(labels))
         placed = []
-        for row in progress.track(range(len(data)), len(data), "writing", "images"):
-            own, place = original(data, row), wanted[row]
+        for row, own in enumerate(progress.track(_originals(data), len(data), "writing", "images")):
+            place = wanted[row]
             if own is None or data.root is None:
                 place = str(Path(place).with_suffix(ending(own) if own else ".png"))
             if place != names[row]:
@@ -216,10 +219,13 @@ def to_parquet(data: Dataset, path: Path) -> Path:
     if data.truth is not None:
         features["truth"], whole["truth"] = kind, data.truth.numpy()
 
+    every = _originals(data)
+
     def part(start: int) -> pa.Table:
         rows = range(start, min(start + GROUP, len(data)))
         images = [
-            {"bytes": original(data, row) or png(data, row), "path": data.name(row)} for row in rows
+            {"bytes": own or png(data, row), "path": data.name(row)}
+            for row, own in zip(rows, every, strict=False)
         ]
         table = pa.table(
             {"image": images}
@@ -235,5 +241,6 @@ def to_parquet(data: Dataset, path: Path) -> Path:
             writer.write_table(first)
             for start in range(GROUP, len(data), GROUP):
                 writer.write_table(part(start))
+        next(every, None)  # says what it has to say
 
     return files.write(path, save)

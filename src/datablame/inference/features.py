@@ -23,6 +23,8 @@ from datablame.network.classifier import Classifier, Prepared
 from datablame.network.frozen import Frozen
 from datablame.run import Run
 
+BLOCK = 4096
+"""Rows of kept features that are looked at together."""
 LAYOUT = 2
 """Of the features in the cache, and of how they are made."""
 
@@ -45,8 +47,8 @@ class Encoded:
 
     def blocks(self) -> Iterator[np.ndarray]:
         """All rows in order, some thousands at a time."""
-        for start in range(0, len(self.rows), 4096):
-            yield self[start : start + 4096]
+        for start in range(0, len(self.rows), BLOCK):
+            yield self[start : start + BLOCK]
 
     def at(self, index: Int[Tensor, " B"]) -> Float[Tensor, "B D"]:
         return gathered(self, index)
@@ -72,6 +74,14 @@ def answers(
         return lambda rows: model(data.batch(rows)[0])
     kept = encoded(model, data)
     return lambda rows: model.answer(kept.at(rows))
+
+
+def spoken(model: Classifier, data: Dataset) -> Iterator[np.ndarray]:
+    """Probabilities of a whole set, in blocks of rows, by the features that are kept."""
+    said = answers(model, data)
+    for rows in torch.arange(len(data)).split(BLOCK):
+        with torch.inference_mode():
+            yield said(rows).softmax(1).cpu().numpy()
 
 
 def features(run: Run, model: Classifier | Prepared | None = None) -> np.ndarray:

@@ -13,12 +13,9 @@ from datablame.base.errors import InputError
 from datablame.base.readers import read_array
 from datablame.base.shapes import Float
 from datablame.dataset import Dataset
-from datablame.inference.features import answers, is_frozen
+from datablame.inference.features import is_frozen, spoken
 from datablame.inference.sweep import sweep
 from datablame.run import Run
-
-BLOCK = 4096
-"""Rows of kept features that are looked at together."""
 
 
 def probabilities(run: Run, data: Dataset) -> np.ndarray:
@@ -40,13 +37,9 @@ def probabilities(run: Run, data: Dataset) -> np.ndarray:
         p = model(images).softmax(1)
         return (p + model(images.flip(3)).softmax(1)) / 2 if mirror else p
 
-    if is_frozen(model) and not mirror:
-        said_of = answers(model, data)
-        with progress.stage("predict"), torch.inference_mode():
-            rows = torch.arange(len(data)).split(BLOCK)
-            blocks = (said_of(part).softmax(1).cpu().numpy() for part in rows)
-            return files.fill(path, shape, "float32", blocks)
     with progress.stage("predict"):
+        if is_frozen(model) and not mirror:
+            return files.fill(path, shape, "float32", spoken(model, data))
         return files.fill(path, shape, "float32", sweep(model, data, said, "predicting"))
 
 

@@ -16,6 +16,7 @@ from pyarrow import parquet
 from datablame.base import processes, readers
 from datablame.base.errors import InputError, unknown
 from datablame.dataset import Dataset
+from datablame.methods.sources.hub import column
 
 LABELS = ("label", "labels", "class", "target", "y")
 
@@ -41,8 +42,8 @@ def features(
     asked = [label] if isinstance(label, str) else list(label)
     if len(asked) > 1:
         raise InputError(f"{where} is read with one column of labels; got {' '.join(asked)}")
-    given = _chosen(known, asked[0] if asked else None, LABELS, "label", where)
-    right = None if truth is None else _chosen(known, truth, (), "truth", where)
+    given = column(list(known), asked[0] if asked else None, LABELS, "label", where)
+    right = None if truth is None else column(list(known), truth, (), "truth", where)
     classes = known.get("classes")
     words, numbers = _numbered(
         [known[name] for name in (given, right) if name is not None],
@@ -118,21 +119,8 @@ def _read(path: Path) -> dict[str, Any]:
 def _vectors(known: dict[str, Any], asked: str | None, where: str) -> str:
     """The name of the array or column that holds the features."""
     likely = [name for name, each in known.items() if _is_vector(getattr(each, "type", pa.null()))]
-    return _chosen(known, asked, ("features", "embeddings", *likely), "features", where)
-
-
-def _chosen(
-    known: dict[str, Any], asked: str | None, likely: Sequence[str], what: str, where: str
-) -> str:
-    name = asked or next((each for each in likely if each in known), None)
-    if name is None:
-        raise InputError(
-            f"which array of {where} holds the {what}? there is: {', '.join(known)}; call it "
-            f"'{likely[0]}'"
-        )
-    if name not in known:
-        raise unknown(f"{what} in {where}", name, known)
-    return name
+    likely = ["features", "embeddings", *likely]
+    return column(list(known), asked, likely, "features", where, "image")
 
 
 def _stacked(values: Any, name: str) -> np.ndarray:

@@ -69,7 +69,7 @@ def of_rows(
         raise InputError(f"{where} has no rows")
     features, there = _feature_types(rows.schema), rows.schema.names
     pictures = [name for name, kind in features.items() if kind == "Image"]
-    image = _column(there, image, [*pictures, "image", "img"], "image", where)
+    image = column(there, image, [*pictures, "image", "img"], "image", where)
     if features.get(image) != "Image":
         raise InputError(
             f"column {image} of {where} holds {rows.schema.field(image).type}, not the "
@@ -217,14 +217,23 @@ def _feature_types(schema: pa.Schema) -> dict[str, Any]:
     return kinds
 
 
-def _column(there: list[str], asked: str | None, likely: list[str], what: str, where: str) -> str:
-    """The column asked for, or the likeliest one."""
+def column(
+    there: list[str],
+    asked: str | None,
+    likely: Sequence[str],
+    what: str,
+    where: str,
+    option: str = "",
+) -> str:
+    """The column asked for, or the likeliest one. Raises InputError where neither is there, with
+    the option that names it.
+    """
     if asked is None:
         asked = next((name for name in likely if name in there), None)
         if asked is None:
             raise InputError(
                 f"which column of {where} is the {what}? there is: {', '.join(there)}; say "
-                f"--{what} NAME"
+                f"--{option or what} NAME"
             )
     if asked not in there:
         raise unknown(f"column for the {what} in {where}", asked, there)
@@ -245,7 +254,7 @@ def _labels(
     if asked and truth in there and not set(asked) & set(there):
         return [truth]
     likely = ["label", "labels", *(n for n, f in features.items() if isinstance(f, tuple))]
-    found = [_column(there, name, likely, "label", where) for name in asked or [None]]
+    found = [column(there, name, likely, "label", where) for name in asked or [None]]
     if len(set(found)) < len(found):
         raise InputError(f"--label names a column twice: {' '.join(found)}")
     if any(features.get(name) != features.get(found[0]) for name in found):
