@@ -186,12 +186,7 @@ def writes(source):
 
 
 MEMORY = {("pages/figures.py", "page.savefig"), ("pages/figures.py", "image.save")}
-MEMORY |= {
-    (
-        "exchange/sets.py",
-        "Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save",
-    )
-}
+MEMORY |= {("base/decode.py", "image.save")}
 """Writing to memory, not to disk."""
 
 

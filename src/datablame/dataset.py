@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from datablame.base.decode import View
 from datablame.base.errors import InputError
 from datablame.base.hashing import permutation
 from datablame.base.images import Packed, Pictures, Vectors, looked_at, statistics
-from datablame.base.originals import Cells, Files, Originals
+from datablame.base.originals import Cells, Crops, Files, Originals
 from datablame.base.pixel_noise import Perturbation
 from datablame.base.readers import LOST, Damaged, read_json, read_table
 from datablame.base.results import Result, text
@@ -239,6 +239,14 @@ class Dataset(Result):
         """Whether there are images that can be drawn."""
         return self.images is not None and self.images.drawn
 
+    @property
+    def ending(self) -> str:
+        """Of the path that the set is best written to; nothing for a folder."""
+        originals = self.images.originals if self.images else None
+        if isinstance(originals, Crops):
+            return originals.ending
+        return "" if self.drawn or self.images is None else ".parquet"
+
     def need_pictures(self, what: str) -> None:
         """Raises InputError where there are none."""
         if not self.drawn:
@@ -367,6 +375,9 @@ class Dataset(Result):
             columns |= {f"by {m}": given.numpy() for m, given in enumerate(self.votes.T)}
         if self.texts is not None:
             columns["text"] = self.texts
+        if self.images and isinstance(self.images.originals, Crops):
+            places = [self.images.originals.places[row] for row in self.rows.tolist()]
+            columns["box"] = pa.array(places, pa.list_(pa.float64(), 6))
         files.write_table(folder.with_suffix(".parquet"), columns)
         about = {
             "images": images,
@@ -394,8 +405,7 @@ class Dataset(Result):
                 )
                 kind = Packed if images.get("drawn", True) else Vectors
                 packed = kind.open(Path(images["path"]), str(images["digest"]), noise)
-                names = (column[name].to_pylist() for name in ("row", "name"))
-                originals = _originals(about, lambda: dict(zip(*names, strict=True)))
+                originals = _originals(about, column)
                 packed = packed.of(originals, images.get("native") or (0, 0))
                 view = images.get("view")
                 images = Pictures(packed, View(**view), kept=True) if view else packed
@@ -432,14 +442,27 @@ class Dataset(Result):
         )
 
 
-def _originals(about: dict[str, Any], names: Callable[[], dict[int, str]]) -> Originals | None:
+def _originals(about: dict[str, Any], column: dict[str, Any]) -> Originals | None:
     """The user's own images of a kept set, by what `save` wrote of them."""
     kept = about["images"].get("originals") or {}
     if kept.get("kind") == "cells":
         return Cells(tuple(map(str, kept["paths"])), str(kept["column"]))
-    if kept.get("kind") == "files" and about.get("root"):
-        return Files.under(Path(about["root"]), names())
-    return None
+    root = kept.get("root") or about.get("root")
+    if kept.get("kind") not in ("files", "boxes") or not root:
+        return None
+    rows, names = (column[name].to_pylist() for name in ("row", "name"))
+    if kept["kind"] == "files":
+        return Files.under(Path(root), dict(zip(rows, names, strict=True)))
+    places = dict(zip(rows, map(tuple, column["box"].to_pylist()), strict=True))
+    if not all(len(place) == 6 and min(place[4:]) > 0 for place in places.values()):
+        raise ValueError("a box of it has no place")
+    known = dict(zip(rows, names, strict=True))
+    images = {row: name.rpartition("#")[0] for row, name in known.items()}
+    number = {image: k for k, image in enumerate(sorted(set(images.values())))}
+    homes = Files.under(Path(root), {k: image for image, k in number.items()}).paths
+    paths = {row: homes[number[image]] for row, image in images.items()}
+    told = {name: str(kept[name]) for name in ("where", "split", "ending")}
+    return Crops(paths, known, places, root, **told, images=kept.get("images"))
 
 
 def _whole_numbers(values: Any, what: str) -> Int[Tensor, " N"]:

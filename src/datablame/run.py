@@ -230,7 +230,7 @@ class Run(Result):
             "test_examples": len(self.test) if self.test is not None else 0,
             "test_accuracy": self.about["test_accuracy"],
             "heldout": self.heldout_agreement,
-            "drawn": self.data.drawn or self.data.images is None,
+            "cleaned": f"cleaned{self.data.ending}",
             "small_photographs": images is not None and images.photographs and max(self.data.shape),
         }
         if self.verdict:

@@ -54,7 +54,7 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "cleaning", comparison["sentence"] if comparison else "not retrained"
     yield from (("careful", text) for text in warnings(facts))
     yield "next", f"look at the report, edit verdict.csv, and try it: datablame retrain {run}"
-    yield "", f"datablame clean {run} --out cleaned{'' if facts.get('drawn', True) else '.parquet'}"
+    yield "", f"datablame clean {run} --out {facts.get('cleaned', 'cleaned')}"
 
 
 def _estimate(facts: dict[str, Any]) -> str:

@@ -27,6 +27,8 @@ SMALL = 96
 CHUNK = 128
 THIN = 8
 """Times as long as wide, from which on a picture's ends are cut off before it is resized."""
+MARGIN = 0.1
+"""About a box, in shares of its longer side."""
 LARGEST_SIDE = 4096
 """Pixels that an encoder looks at, at most."""
 LARGEST = 1 << 30
@@ -188,6 +190,51 @@ def _upright(data: bytes, mode: str, draft: tuple[int, int]) -> Image.Image | No
             return _opaque(_eight_bits(ImageOps.exif_transpose(image))).convert(mode)
     except UNREADABLE:
         return None
+
+
+def whole(data: bytes, frame: tuple[int, int]) -> Image.Image:
+    """A picture in grey or in colours, turned as it was taken; as it was stored, where a frame of
+    that size was meant. Raises OSError where it is unreadable.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turned = ImageOps.exif_transpose(image)
+            stored = image.size == frame != turned.size
+            found = _opaque(_eight_bits(image if stored else turned))
+            return found.convert("L" if found.mode in ("1", "L") else "RGB")
+    except UNREADABLE as error:
+        raise OSError(str(error)) from None
+
+
+def cut(image: Image.Image, place: Sequence[float]) -> bytes:
+    """A box of a picture with a margin, as PNG: a square about it, inside the picture as far as
+    that goes. `place` is left, top, width, height, measured on an image of the last two numbers.
+    """
+    scale = [extent / frame for extent, frame in zip(image.size, place[4:], strict=True)]
+    extents = [length * by for length, by in zip(place[2:4], scale, strict=True)]
+    side = max(1, min(round(max(extents) * (1 + 2 * MARGIN)), max(image.size)))
+    corner = []
+    for start, extent, by, end in zip(place[:2], extents, scale, image.size, strict=True):
+        low, room = round(start * by + (extent - side) / 2), end - side
+        corner.append(min(max(low, 0), room) if room >= 0 else room // 2)
+    left, top = corner
+    return png(image.crop((left, top, left + side, top + side)), compress_level=1)
+
+
+def png(image: Image.Image, compress_level: int = 6) -> bytes:
+    """A picture as a PNG file's bytes."""
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=compress_level)
+    return file.getvalue()
+
+
+def extent(path: Path) -> tuple[int, int] | None:
+    """(width, height) of an image file, upright; None where it cannot be read."""
+    try:
+        seen = _peek(content(path))
+    except OSError:
+        return None
+    return seen and seen[0]
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -6,8 +6,8 @@ import functools
 import itertools
 import os
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -16,6 +16,8 @@ import numpy as np
 from datablame.base import decode, files
 from datablame.base.errors import InputError
 
+Place = tuple[float, float, float, float, float, float]
+"""A box: left, top, width, height, and width and height of the image that these are measured on."""
 OUTSIDE = "(a link or a name that leads out of its folder)"
 """The name of no file."""
 
@@ -77,6 +79,65 @@ class Files:
         paths = {row: (whole / name).resolve() for row, name in names.items()}
         nowhere = whole / OUTSIDE
         return cls({row: p if p.is_relative_to(whole) else nowhere for row, p in paths.items()})
+
+
+@dataclass(frozen=True)
+class Crops(Files):
+    """A part of a file each, about a box. `where`, `split` and `images` say by what annotations it
+    was drawn, and `ending` where these are written to; `root` is the folder of the files.
+    """
+
+    names: Sequence[str] | Mapping[int, str]
+    places: Sequence[Place] | Mapping[int, Place]
+    root: str
+    where: str
+    split: str
+    ending: str
+    images: str | None = None
+
+    def read(self, row: int) -> bytes:
+        """A PNG. Raises OSError where there is no picture."""
+        try:
+            path, place = self.paths[row], self.places[row]
+            about = path.stat()
+        except KeyError:
+            raise OSError(f"no box is known of row {row}") from None
+        with _LOCKS[hash(path) % len(_LOCKS)]:  # the boxes of an image come one after the other
+            whole = _picture(path, about.st_mtime_ns, (int(place[4]), int(place[5])))
+        return decode.cut(whole, place)
+
+    def also(self, other: Originals | None) -> Originals:
+        if not isinstance(other, Crops) or not isinstance(self.paths, dict):
+            return self  # all of them are there
+        parts = ("paths", "names", "places")
+        both = {
+            part: {**dict(_rows(getattr(other, part))), **dict(_rows(getattr(self, part)))}
+            for part in parts
+        }
+        return replace(self, **both)
+
+    def to_json(self) -> dict[str, Any]:
+        names = ("root", "where", "split", "ending", "images")
+        return {"kind": "boxes"} | {name: getattr(self, name) for name in names}
+
+    @functools.cached_property
+    def known(self) -> dict[str, Place]:
+        """Where each box lies, by name."""
+        places = dict(_rows(self.places))
+        return {name: places[row] for row, name in _rows(self.names)}
+
+
+def _rows(values: Sequence[Any] | Mapping[int, Any]) -> Iterable[tuple[int, Any]]:
+    return values.items() if isinstance(values, Mapping) else enumerate(values)
+
+
+_LOCKS = [threading.Lock() for _ in range(16)]
+
+
+@functools.lru_cache(maxsize=4)
+def _picture(path: Path, changed: int, frame: tuple[int, int]) -> Any:
+    """The picture of a file that was last changed then, as the boxes of such a frame lie on it."""
+    return decode.whole(decode.content(path), frame)
 
 
 @dataclass(frozen=True)

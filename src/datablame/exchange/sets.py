@@ -15,7 +15,8 @@ import torch
 
 from datablame.base import decode, files, progress
 from datablame.base.errors import InputError
-from datablame.base.originals import Cells
+from datablame.base.originals import Cells, Crops
+from datablame.boxes.formats import changed
 from datablame.dataset import Dataset
 from datablame.run import plain
 
@@ -31,6 +32,9 @@ def dump(data: Dataset, path: Path, changes: Table | None = None) -> Path:
 
     Raises InputError for another ending.
     """
+    originals = None if data.images is None else data.images.originals
+    if isinstance(originals, Crops) and path.suffix != ".parquet":
+        return _annotations(data, originals, path, changes)
     if path.suffix not in ("", ".parquet"):
         raise InputError(
             f"cannot write a set to '{path}': name a .parquet file, or a folder, without an ending"
@@ -43,6 +47,32 @@ def dump(data: Dataset, path: Path, changes: Table | None = None) -> Path:
     if changes is not None:
         files.refuse_foreign(beside, data.root)
     to_parquet(data, path)
+    if changes is not None:
+        files.write_csv(beside, changes)
+    return path
+
+
+def _annotations(data: Dataset, crops: Crops, path: Path, changes: Table | None) -> Path:
+    """The boxes of a set in the format that they were read from, the images where they are."""
+    if path.suffix != crops.ending:
+        raise InputError(
+            f"cannot write these boxes to '{path}': name "
+            + (f"a {crops.ending} file" if crops.ending else "a folder, without an ending")
+            + ", or a .parquet file for the pictures in them"
+        )
+    files.refuse_foreign(path)
+    dropped: list[str] = []
+    if changes is not None:
+        pairs = zip(changes["file"].to_pylist(), changes["to"].to_pylist(), strict=True)
+        dropped = [name for name, to in pairs if not to]
+    found = changed(data, crops, dropped)
+    if not crops.ending:
+        table = [] if changes is None else [(CHANGES, files.spreadsheet(changes))]
+        return files.write_folder(path, itertools.chain(found, table))
+    beside = path.with_name(f"{path.stem}-{CHANGES}")
+    if changes is not None:
+        files.refuse_foreign(beside)
+    files.write_bytes(path, next(content for _, content in found))
     if changes is not None:
         files.write_csv(beside, changes)
     return path
@@ -78,9 +108,7 @@ def png(data: Dataset, row: int) -> bytes:
     if not data.drawn and data.images is not None:
         raise InputError(f"{data.source} is a set of features: write it as a .parquet file")
     pixels = data.images.one(int(data.rows[row])) if data.images else np.zeros((1, 1, 1), "uint8")
-    file = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(file, "PNG")
-    return file.getvalue()
+    return decode.png(Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
 
 
 def original(data: Dataset, row: int) -> bytes | None:
@@ -130,7 +158,7 @@ def to_folders(data: Dataset, path: Path, changes: Table | None = None) -> Path:
     files.refuse_foreign(path, data.root)
     homes = class_folders(data.classes)
     labels = data.labels.tolist()
-    names = data.names.to_pylist()
+    names = [_as_file(name, data) for name in data.names.to_pylist()]
     depth = _depth(data, names)
 
     wanted = [
@@ -161,6 +189,13 @@ def to_folders(data: Dataset, path: Path, changes: Table | None = None) -> Path:
             yield CHANGES, files.spreadsheet(changes)
 
     return files.write_folder(path, content())
+
+
+def _as_file(name: str, data: Dataset) -> str:
+    """A name as that of a file: of a box its image's, with its number."""
+    image, _, number = name.rpartition("#")
+    boxes = data.images is not None and isinstance(data.images.originals, Crops)
+    return f"{image.rpartition('.')[0]}-{number}.png" if boxes else name
 
 
 def _free(place: str, taken: set[str]) -> str:

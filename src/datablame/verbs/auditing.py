@@ -52,10 +52,11 @@ def audit(
     Parameters
     ----------
     source
-        `digits`, a folder of class folders, a Parquet file, a preset (`datablame methods`), or
-        hub:owner/name, a set of the Hugging Face hub; or predictions.npz (or Parquet) with labels
-        and pred_probs, which are judged without training. In Python also a Dataset, (images,
-        labels), torch and Hugging Face datasets, a frame of paths and labels.
+        `digits`, a folder of class folders, a Parquet file, boxes (a COCO file; a folder of YOLO or
+        Pascal VOC), a preset (`datablame methods`), or hub:owner/name, a set of the Hugging Face
+        hub; features (.npz, .npy, Parquet); or predictions.npz (or Parquet) with labels and
+        pred_probs, which are judged without training. In Python also a Dataset, (images, labels),
+        torch and Hugging Face datasets, a frame of paths and labels.
     signals
         What to score by; names from `datablame methods`. By default, the blend that was chosen by
         measurement.

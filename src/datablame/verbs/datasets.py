@@ -33,13 +33,14 @@ def load(
     Parameters
     ----------
     source
-        `digits`, a folder of class folders, a Parquet file, a preset (`datablame methods`), or
-        hub:owner/name, a set of the Hugging Face hub; in Python also a Dataset, or (images,
+        `digits`, a folder of class folders, a Parquet file, boxes (a COCO file; a folder of YOLO or
+        Pascal VOC), a preset (`datablame methods`), or hub:owner/name, a set of the Hugging Face
+        hub; in Python also a Dataset, or (images,
         labels).
     split
         train or test.
     image
-        Column of the images (Parquet, hub).
+        Column of the images (Parquet, hub); of a COCO file, the folder of its images.
     label
         Column of the given labels (Parquet, hub); of several annotators one each, which may have
         gaps.
@@ -120,8 +121,9 @@ def clean(run: RunLike, *, out: Path | str, lose_classes: bool = False) -> Datas
         Folder of a run that has been judged.
     out
         Parquet file to write the set to, with the columns image, label and, where it is known,
-        truth; without an ending, a folder of class folders. changes.csv in it, or
-        <name>-changes.csv beside the Parquet file, says of each changed image: file, from, to, why,
+        truth; without an ending, a folder of class folders. Boxes are written in the format that
+        they were read from: a .json file (COCO) or a folder (YOLO, Pascal VOC). changes.csv in it,
+        or <name>-changes.csv beside the file, says of each changed image: file, from, to, why,
         probability.
     lose_classes
         Write the set also where all images of a class are dropped.

@@ -30,7 +30,8 @@ class Reading:
     test: Any = None
     """Test split: a source of its own, where the training source has none."""
     image: ReadingText = None
-    """Column of the images, or of features (Parquet, hub)."""
+    """Column of the images, or of features (Parquet, hub); of a COCO file, the folder of its
+    images."""
     label: Labels = ()
     """Column of the given labels (Parquet, hub); of several annotators one each, which may have
     gaps."""
@@ -58,6 +59,7 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
 
     Raises InputError for a source that there is not, and for options that its kind does not have.
     """
+    from datablame.boxes import formats as boxes
     from datablame.dataset import Dataset
     from datablame.methods.sources.features import holds
     from datablame.methods.sources.preset import presets
@@ -70,10 +72,12 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
         return dataset_of(source, reading.size) if split == "train" else None
     where, path = str(source), Path(source)
     if not where.strip():
-        raise InputError("name a source: a folder of class folders, a Parquet file, or digits")
+        raise InputError("name a source: a folder of class folders, a file of images, or digits")
     if path.exists() and not (path.is_dir() or path.is_file()):
         raise InputError(f"{where} is not a file or a folder")
-    if path.is_dir() and not any(path.glob("*.parquet")) and not any(path.glob("*/*.parquet")):
+    if boxes.holds(path):
+        room, known = "boxes", ("image", "limit", "size")
+    elif path.is_dir() and not any(path.glob("*.parquet")) and not any(path.glob("*/*.parquet")):
         room, known = "folder", ("limit", "size")
     elif where == "digits":
         room, known = "digits", ("limit",)
