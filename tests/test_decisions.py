@@ -1,6 +1,7 @@
 """Decisions that every user meets, each pinned by numbers made by hand."""
 
 import dataclasses
+import re
 import sys
 
 import numpy as np
@@ -15,7 +16,7 @@ from datablame.data.label_flips import flipped
 from datablame.dynamics.detector import Detector
 from datablame.evaluation import comparison as comparing
 from datablame.evaluation.comparison import Comparison
-from datablame.inference import neighbours
+from datablame.inference import approximate, neighbours
 from datablame.inference.neighbours import class_votes, nearest, votes_of
 from datablame.inference.predictions import on_test
 from datablame.label_quality.confident_joint import off_diagonal, thresholds, wrong_by_class
@@ -112,6 +113,30 @@ def test_neighbours_are_searched_for_once(tmp_path, monkeypatch):
     assert np.array_equal(class_votes(other, 5), few)
     assert np.array_equal(class_votes(other, 20, 2), many)
     assert asked[2:] == [5, 20]
+
+
+def test_an_index_finds_nearly_all_neighbours(monkeypatch, capsys):
+    pytest.importorskip("faiss")
+    generator = torch.Generator().manual_seed(2)
+    centre = 3 * torch.randn(12, 16, generator=generator)
+    space = centre[torch.arange(3000) % 12] + torch.randn(3000, 16, generator=generator)
+    space[7] = space[1000]  # the same features twice: each is the other's nearest
+    right = nearest(space.numpy(), 20)
+    monkeypatch.setattr(approximate, "ROWS", 2999)
+    cosine, index = nearest(space.numpy(), 20)
+    told = capsys.readouterr().err
+    assert re.search(r"by an index: (9[89]\.\d|100\.0)% of the 20 nearest are found", told)
+    assert not (index == torch.arange(3000)[:, None]).any()
+    assert all(len(set(row)) == 20 for row in index.tolist())
+    found = (index[:, :, None] == right[1][:, None]).any(2).float().mean()
+    assert found > 0.97
+    assert (cosine.diff(dim=1) <= 1e-6).all()
+    assert torch.allclose(cosine[:, 0], right[0][:, 0], atol=1e-5)
+    assert (int(index[7, 0]), int(index[1000, 0])) == (1000, 7)
+    monkeypatch.setattr(approximate.importlib.util, "find_spec", lambda name: None)
+    again = nearest(space.numpy(), 20)
+    assert "pip install 'datablame[index]'" in capsys.readouterr().err
+    assert torch.equal(again[1], right[1])
 
 
 @pytest.fixture

@@ -233,8 +233,9 @@ def test_two_processes_fit_the_same_head(tmp_path):
     ]
     runs = list(pair(tmp_path, *words))
     for run, launcher in zip(runs, ([], TORCHRUN), strict=True):
-        said(launcher, "score", run, "memorization", "loo,directions=10")
-    for path in ("trace/loss.npy", "scores/memorization.npy", "scores/loo,directions=10.npy"):
+        said(launcher, "score", run, "memorization", "loo,directions=10", "knn")
+    scores = ("memorization", "loo,directions=10", "knn")
+    for path in ("trace/loss.npy", *(f"scores/{name}.npy" for name in scores)):
         assert same(*(run / path for run in runs)), path
 
 

@@ -16,6 +16,7 @@ from torch.nn.functional import normalize
 from datablame.base import files, processes, progress
 from datablame.base.errors import at_least
 from datablame.base.shapes import Float, Int
+from datablame.inference import approximate
 from datablame.inference.features import Encoded, encoded, features, is_frozen
 from datablame.inference.folds import spread, trained
 from datablame.run import Run
@@ -90,19 +91,28 @@ def _space(run: Run) -> np.ndarray | Encoded | None:
 
 def nearest(space: np.ndarray | Encoded, k: int) -> tuple[Float[Tensor, "N k"], Int[Tensor, "N k"]]:
     """(cosines, rows) of the `k` nearest other examples, the nearest first; all, where these are
-    fewer.
+    fewer. Each process looks up a part of them.
     """
     with progress.stage("neighbours"):
         kept = torch.from_numpy(np.asarray(space[:], "float32"))
         held = normalize(kept.to(processes.device()))
         k = min(k, len(held) - 1)
-        blocks = torch.arange(len(held), device=held.device).split(max(1, BLOCK // len(held)))
-        found = []
-        for rows in progress.track(blocks, len(blocks), "neighbours", "blocks"):
-            near = held[rows] @ held.T
-            near[torch.arange(len(rows), device=rows.device), rows] = -torch.inf
-            found.append([each.cpu() for each in near.topk(k)])
-        return torch.cat([each for each, _ in found]), torch.cat([each for _, each in found])
+        mine = processes.shard(torch.arange(len(held), device=held.device))
+        found = (approximate.nearest if approximate.wanted(held) else _exact)(held, mine, k)
+        cosine, index = (processes.together(each, len(held)).cpu() for each in found)
+        return cosine, index
+
+
+def _exact(
+    space: Float[Tensor, "N D"], rows: Int[Tensor, " n"], k: int
+) -> tuple[Float[Tensor, "n k"], Int[Tensor, "n k"]]:
+    """By comparing some rows with all."""
+    blocks, found = rows.split(max(1, BLOCK // len(space))), []
+    for some in progress.track(blocks, len(blocks), "neighbours", "blocks"):
+        near = space[some] @ space.T
+        near[torch.arange(len(some), device=some.device), some] = -torch.inf
+        found.append(near.topk(k))
+    return torch.cat([each for each, _ in found]), torch.cat([each for _, each in found])
 
 
 def votes_of(
