@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import datablame as db
 from datablame import InputError, verbs
+from datablame.base.decode import View
 from datablame.cli import main
 from datablame.exchange.objects import dataset_of
 from datablame.verdict import DROP, FIX
@@ -245,3 +246,30 @@ def test_a_folder_of_several_runs_means_the_one_that_was_judged(tmp_path, capsys
     verbs.judge(first)
     assert db.Run(tmp_path).path == first.path
     assert "holds 2 runs; the judged one is" in capsys.readouterr().err
+
+
+def test_an_encoder_sees_large_pictures_of_a_list_at_full_size(tmp_path):
+    ramp = np.linspace(0, 255, 150).astype("uint8")
+    large = [np.stack([np.tile(ramp, (120, 1)) // (row + 1)] * 3) for row in range(9)]
+    data = dataset_of(([Image.fromarray(each.transpose(1, 2, 0)) for each in large], LABELS[:9]))
+    assert data.shape == (3, 64, 64)
+    seen = data.looked_at(View(120))  # squashed, no more
+    assert seen.shape == (3, 120, 120)
+    whole = data.looked_at(View(120, 120)).batch(torch.tensor([4, 0]))[0]
+    assert (whole[0].numpy() == large[4][:, :, 15:135]).all()
+    assert (whole[1].numpy() == large[0][:, :, 15:135]).all()
+    run = verbs.train(
+        data,
+        model="frozen:resnet18,weights=none,size=32",
+        trainer="linear_probe",
+        out=tmp_path / "runs",
+        holdout=0,
+        folds=3,
+    )
+    assert run.data.shape == (3, 32, 32)
+    again = db.Run(run.path)
+    assert verbs.score(again, "knn").values.shape == (9,)  # by the features that are kept
+    for kept, where, size in ((run, "whole", (150, 120)), (again, "small", (64, 64))):
+        verbs.export(kept, tmp_path / where)
+        with Image.open(tmp_path / where / "0/000000.png") as written:
+            assert written.size == size

@@ -84,7 +84,7 @@ class Run(Result):
                 data.save(path / "data" / "train")
                 if test is not None:
                     test.save(path / "data" / "test")
-            return run
+            return run._of(data, test)
         data.save(path / "data" / "train")
         if test is not None:
             test.save(path / "data" / "test")
@@ -105,7 +105,12 @@ class Run(Result):
             path / "run.json",
             about | {"finished": None, "test_accuracy": None, "made_with": _versions()},
         )
-        return cls(path)
+        return cls(path)._of(data, test)
+
+    def _of(self, data: Dataset, test: Dataset | None) -> Run:
+        """This run, with the sets that it was made of: their photographs may be in memory alone."""
+        self.data, self.test = data, test
+        return self
 
     @classmethod
     def record(

@@ -221,6 +221,11 @@ def cut(image: Image.Image, place: Sequence[float]) -> bytes:
     return png(image.crop((left, top, left + side, top + side)), compress_level=1)
 
 
+def picture(pixels: np.ndarray) -> Image.Image:
+    """uint8 `[C,H,W]` as a picture."""
+    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+
+
 def png(image: Image.Image, compress_level: int = 6) -> bytes:
     """A picture as a PNG file's bytes."""
     file = io.BytesIO()

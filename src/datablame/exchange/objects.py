@@ -15,7 +15,7 @@ from torch import Tensor
 
 from datablame.base import decode, processes, progress, readers
 from datablame.base.errors import InputError, unknown
-from datablame.base.originals import Files
+from datablame.base.originals import Files, Held
 from datablame.data.annotators import labelled
 from datablame.data.packing import packed
 from datablame.dataset import Dataset
@@ -61,8 +61,13 @@ def of_arrays(
 ) -> Dataset:
     """A set of images and labels in memory."""
     numbers, known = numbered(labels)
-    pixels = _stacked(images, size)
-    return labelled(lambda each: Dataset.from_arrays(pixels, each, classes or known), numbers)
+    pixels, larger = _stacked(images, size)
+    data = labelled(lambda each: Dataset.from_arrays(pixels, each, classes or known), numbers)
+    if not larger or data.images is None:
+        return data
+    high, wide = np.median([picture.shape[1:] for picture in larger], 0).astype(int).tolist()
+    originals = Held(lambda row: decode.png(decode.picture(larger[row]), compress_level=1))
+    return dataclasses.replace(data, images=data.images.of(originals, (wide, high)))
 
 
 def numbered(labels: Any, classes: Sequence[str] | None = None) -> tuple[Any, list[str] | None]:
@@ -98,23 +103,26 @@ def _gap(cell: Any) -> bool:
     return lost or cell is None or type(cell).__name__ == "NAType" or cell == ""
 
 
-def _stacked(images: Any, size: int | None) -> np.ndarray:
-    """uint8 [N,C,H,W] of an array, or of a list of pictures, which are brought to one size."""
+def _stacked(images: Any, size: int | None) -> tuple[np.ndarray, list[np.ndarray]]:
+    """(uint8 [N,C,H,W] of an array, or of a list of pictures, which are brought to one size; these
+    pictures as they were, where they were not that small).
+    """
     if isinstance(images, Tensor):
         images = images.detach().cpu().numpy()
     if not hasattr(images, "dtype") and len(images):
-        each = [_pixels(image) for image in images]
-        shapes = {image.shape[1:] for image in each}
-        if len(shapes) > 1 or size or max(next(iter(shapes))) > decode.SMALL:
-            each = [_fitted(image, size or PHOTO) for image in each]
+        own = [_pixels(image) for image in images]
+        shapes = {image.shape[1:] for image in own}
+        fit = len(shapes) > 1 or size or max(next(iter(shapes))) > decode.SMALL
+        each = [_fitted(image, size or PHOTO) for image in own] if fit else own
         channels = max(len(image) for image in each)
-        return np.stack([np.repeat(x, channels // len(x), 0) for x in each])
+        stacked = np.stack([np.repeat(x, channels // len(x), 0) for x in each])
+        return stacked, own if fit else []
     array = np.asarray(images)
     if array.ndim == 3:
         array = array[:, None]
     if array.ndim == 4 and array.shape[1] not in (1, 3) and array.shape[3] in (1, 3, 4):
         array = np.ascontiguousarray(array[..., :3].transpose(0, 3, 1, 2))
-    return _bytes(array)
+    return _bytes(array), []
 
 
 def _bytes(array: np.ndarray) -> np.ndarray:
@@ -162,8 +170,8 @@ def _fitted(pixels: np.ndarray, side: int) -> np.ndarray:
     """A picture at one size: its shorter side brought to it, the middle cut out."""
     from PIL import Image, ImageOps
 
-    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    found = np.asarray(ImageOps.fit(image, (side, side), Image.Resampling.BICUBIC))
+    whole = decode.picture(pixels)
+    found = np.asarray(ImageOps.fit(whole, (side, side), Image.Resampling.BICUBIC))
     return found[None] if found.ndim == 2 else found.transpose(2, 0, 1)
 
 

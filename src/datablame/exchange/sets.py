@@ -103,12 +103,11 @@ def _originals(data: Dataset) -> Iterator[bytes | None]:
 
 
 def png(data: Dataset, row: int) -> bytes:
-    from PIL import Image
 
     if not data.drawn and data.images is not None:
         raise InputError(f"{data.source} is a set of features: write it as a .parquet file")
     pixels = data.images.one(int(data.rows[row])) if data.images else np.zeros((1, 1, 1), "uint8")
-    return decode.png(Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
+    return decode.png(decode.picture(pixels))
 
 
 def original(data: Dataset, row: int) -> bytes | None:
