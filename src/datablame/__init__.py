@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         memory,
         report,
         retrain,
+        review,
         score,
         train,
     )
@@ -96,6 +97,7 @@ __all__ = [
     "quiet",
     "report",
     "retrain",
+    "review",
     "score",
     "train",
 ]

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from datablame import decisions
 from datablame.base import files, processes, progress
 from datablame.base.card import card
 from datablame.base.errors import InputError
@@ -294,16 +295,30 @@ class Run(Result):
 
     @property
     def verdict(self) -> Verdict | None:
-        """What verdict.csv says, parsed once as long as it does not change; None before the run is
-        judged.
+        """What verdict.csv says, with what people decided in a review; None before the run is
+        judged. Parsed once as long as it does not change.
         """
         path = self.path / "verdict.csv"
         if not path.exists():
             return None
-        mark = files.digest_of(path)
+        mark = files.digest_of(path) + decisions.mark(self.path)
         if self.read is None or self.read[0] != mark:
-            self.read = mark, Verdict.read(path, self.data)
+            judged = Verdict.read(path, self.data)
+            self.read = mark, decisions.decided(self.path, self.data, judged)
         return self.read[1]
+
+    @property
+    def judged(self) -> Verdict:
+        """`verdict`. Raises InputError before the run is judged."""
+        return self.verdict or Verdict.read(self.path / "verdict.csv", self.data)
+
+    @property
+    def verdict_mark(self) -> str:
+        """What tells the verdict that stands from others: the digest of verdict.csv, and how many
+        decisions there are.
+        """
+        count = decisions.last(self.path)
+        return files.digest_of(self.path / "verdict.csv") + (f"+{count}" if count else "")
 
     @property
     def measures(self) -> dict[str, float | None] | None:
@@ -325,7 +340,7 @@ class Run(Result):
             return None
         lists = dict.fromkeys(("gain", "before", "after", "control"), list)
         facts = read_json(path, verdict=str, conclusion=str, sentence=str, **lists)
-        return facts if facts["verdict"] == files.digest_of(verdict) else None
+        return facts if facts["verdict"] == self.verdict_mark else None
 
     @property
     def card(self) -> str:

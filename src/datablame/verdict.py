@@ -69,6 +69,38 @@ class Verdict(Result):
     scores: str = "blend"
     p_wrong: Float[Tensor, " N"] | None = None
     matrix: Float[Tensor, "K K"] | None = None
+    decided: Int[Tensor, " N"] | None = None
+    """Which of `people` settled an example, -1 where none did."""
+    people: tuple[str, ...] = ()
+
+    @property
+    def whose(self) -> str:
+        """Who judged: the judge, and the people who decided some examples."""
+        if self.decided is None:
+            return self.by
+        count = int((self.decided >= 0).sum())
+        return f"{self.by}, with {count:,} decisions by {', '.join(self.people)}"
+
+    def by_each(self, rows: Int[Tensor, " n"]) -> list[str]:
+        """Who judged each of some examples."""
+        if self.decided is None:
+            return [self.by] * len(rows)
+        names = [*self.people, self.by]
+        return [names[who] for who in self.decided[rows].tolist()]
+
+    def standing(self, other: Verdict) -> Verdict:
+        """This verdict, with what people decided in another one of the same examples."""
+        if other.decided is None:
+            return self
+        theirs = other.decided >= 0
+        fields = ("act", "proposed", "probability", "p_wrong")
+        pairs = {name: (getattr(other, name), getattr(self, name)) for name in fields}
+        found = {
+            name: torch.where(theirs, new, old)
+            for name, (new, old) in pairs.items()
+            if new is not None and old is not None
+        }
+        return dataclasses.replace(self, **found, decided=other.decided, people=other.people)
 
     @property
     def told(self) -> bool:
@@ -126,7 +158,7 @@ class Verdict(Result):
             "suspects": suspects,
             "suspect_share": suspects / len(self.act),
             "acts": {act: self.count(code) for code, act in enumerate(ACTS)},
-            "by": self.by,
+            "by": self.whose,
             "wrong_estimate": estimate,
             "wrong_low": low,
             "wrong_high": high,
@@ -174,7 +206,12 @@ class Verdict(Result):
             "file": data.names.take(pa.array(rows.numpy())),
             "from": pa.array(classes[data.labels[rows].numpy()], pa.string()),
             "to": pa.array(classes[to.numpy()], pa.string()),
-            "why": pa.array([f"{ACTS[act]} by {self.by}" for act in self.act[rows].tolist()]),
+            "why": pa.array(
+                [
+                    f"{ACTS[act]} by {who}"
+                    for act, who in zip(self.act[rows].tolist(), self.by_each(rows), strict=True)
+                ]
+            ),
             "probability": self.probability[rows].numpy().round(3),
         }
 
@@ -261,7 +298,7 @@ class Verdict(Result):
 
     def take(self, rows: Int[Tensor, " n"]) -> Verdict:
         """What it says of some examples."""
-        fields = ("act", "proposed", "probability", "suspicion", "p_wrong")
+        fields = ("act", "proposed", "probability", "suspicion", "p_wrong", "decided")
         parts = {name: value for name in fields if (value := getattr(self, name)) is not None}
         return dataclasses.replace(self, **{name: value[rows] for name, value in parts.items()})
 

@@ -51,7 +51,7 @@ def retraining(run: Run, verdict: Verdict, seeds: int, proof: int = 2) -> Compar
     paths = {
         kind: [str(each.path) for part in tried for each in getattr(part, kind)] for kind in KINDS
     }
-    facts = {"runs": paths, "verdict": files.digest_of(run.path / "verdict.csv")}
+    facts = {"runs": paths, "verdict": run.verdict_mark}
     files.write_json(run.path / "comparison.json", result.to_json() | facts)
     return result
 
@@ -81,7 +81,10 @@ def _folds_tried(run: Run, verdict: Verdict, seeds: int, proof: int) -> tuple[li
     every = folds(run)
     count, anew = min(proof, len(every)), _judge_of(run, verdict)
     several = every[: min(count + 1, len(every))]
-    verdicts = [anew(fold) if anew else verdict.take(fold.rest) for fold in several]
+    theirs = [verdict.take(fold.rest) for fold in several]
+    verdicts = [
+        anew(fold).standing(own) if anew else own for fold, own in zip(several, theirs, strict=True)
+    ]
     tried = []
     for number, fold in enumerate(every[:count]):
         other = (number + 1) % len(several)

@@ -35,7 +35,7 @@ def _columns(run: Run, verdict: Verdict) -> dict[str, Any]:
         "proposed_name": classes[verdict.proposed],
         "probability": verdict.probability.numpy(),
         "act": np.array(ACTS)[verdict.act],
-        "by": [verdict.by] * len(data),
+        "by": verdict.by_each(torch.arange(len(data))),
         "rank": rank.numpy(),
     }
     if verdict.p_wrong is not None:
@@ -65,7 +65,7 @@ def export(run: Run, to: Path) -> Path:
             f"cannot export to '{to}': name a file that ends in .csv, .parquet or .npz, or "
             "a folder, without an ending"
         )
-    table = _columns(run, Verdict.read(run.path / "verdict.csv", run.data))
+    table = _columns(run, run.judged)
     if to.suffix == ".parquet":
         return files.write_table(to, table)
     return files.write_csv(to, table)

@@ -73,19 +73,24 @@ def picture(data: Dataset, row: int, side: int = 96) -> str:
 
 
 def large(data: Dataset, row: int, side: int = 512) -> str:
-    """One image as data, at the size of the user's own file up to `side` pixels; as it was read
-    where there is no file.
+    """One image as data, as `enlarged` gives it."""
+    return as_data(*enlarged(data, row, side))
+
+
+def enlarged(data: Dataset, row: int, side: int) -> tuple[bytes, str]:
+    """(an image, png or jpeg), at the size of the user's own file up to `side` pixels; as it was
+    read where there is no file.
     """
     from PIL import Image, ImageOps
 
     content = original(data, row)
     if content is None:
-        return picture(data, row, 256)
+        return encoded(thumbnail(data, row, 256)), "png"
     with Image.open(io.BytesIO(content)) as image:
         image.draft("RGB", (2 * side, 2 * side))
         upright = ImageOps.exif_transpose(image).convert("RGB")
     upright.thumbnail((side, side))
-    return as_data(encoded(upright, "jpeg"), "jpeg")
+    return encoded(upright, "jpeg"), "jpeg"
 
 
 def thumbnail(data: Dataset, row: int, side: int = 96):  # noqa: ANN201 - a PIL image

@@ -13,6 +13,7 @@ from datablame.verbs.explaining import agree, annotators, classes, explain, inde
 from datablame.verbs.judging import find, judge, measure, score
 from datablame.verbs.reporting import report
 from datablame.verbs.retraining import ablate, compare, retrain
+from datablame.verbs.reviewing import review
 from datablame.verbs.training import import_dynamics, train
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "memory",
     "report",
     "retrain",
+    "review",
     "score",
     "train",
 ]

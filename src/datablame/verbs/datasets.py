@@ -130,10 +130,9 @@ def clean(run: RunLike, *, out: Path | str, lose_classes: bool = False) -> Datas
     """
     from datablame.data.matching import together
     from datablame.exchange.sets import dump
-    from datablame.verdict import Verdict
 
     found = opened(run)
-    verdict = Verdict.read(found.path / "verdict.csv", found.data)
+    verdict = found.judged
     cleaned = verdict.apply(found.data)
     before, after = (
         each.labels.bincount(minlength=len(each.classes)) for each in (found.data, cleaned)

@@ -55,7 +55,6 @@ def retrain(
     from datablame.base import processes, progress
     from datablame.evaluation.retraining import retraining
     from datablame.training.plan import Plan, announced, estimate
-    from datablame.verdict import Verdict
 
     at_least(1, 1000, seeds=seeds)
     if remove is None and by != "blend":
@@ -82,7 +81,7 @@ def retrain(
         if remove is not None:
             verdict = judge(run, by, judge=f"remove,share={remove}")
         else:
-            verdict = Verdict.read(run.path / "verdict.csv", run.data)
+            verdict = run.judged
         with announced(planned(seeds), run.data):
             return retraining(run, verdict, seeds, proof)
 

@@ -1,0 +1,349 @@
+"""Decisions: what people said of examples, in a SQLite file that only grows."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sqlite3
+import threading
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datablame.base.errors import InputError, unknown
+from datablame.base.results import Result
+from datablame.dataset import Dataset
+from datablame.verdict import ASK, DROP, FIX, KEEP, Verdict
+
+FILE = "review.sqlite"
+"""Of a run's folder."""
+VERSION, OURS = 1, 0x64626C6D
+"""Of the tables in it, and what tells that it is ours."""
+RIGHT, WRONG, LEAVE, UNSURE = ACTS = ("right", "wrong", "drop", "unsure")
+"""The label is right; wrong, another one perhaps named; the image is left out; cannot tell."""
+SOMEBODY = "a person"
+"""Who gave no name."""
+LONGEST = 10_000
+"""Signs of a note, and of a person's name."""
+TABLES = """
+CREATE TABLE decisions (
+  number INTEGER PRIMARY KEY AUTOINCREMENT, mark TEXT NOT NULL UNIQUE, "row" INTEGER NOT NULL,
+  name TEXT NOT NULL, act TEXT NOT NULL, label TEXT, note TEXT NOT NULL, "by" TEXT NOT NULL,
+  at TEXT NOT NULL, score REAL, chance REAL, queue TEXT NOT NULL, again INTEGER NOT NULL,
+  undoes INTEGER REFERENCES decisions (number)
+);
+CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TRIGGER kept BEFORE UPDATE ON decisions BEGIN SELECT RAISE (ABORT, 'decisions stay'); END;
+CREATE TRIGGER there BEFORE DELETE ON decisions BEGIN SELECT RAISE (ABORT, 'decisions stay'); END;
+"""
+COLUMNS = (
+    "number", "mark", "row", "name", "act", "label", "note", "by", "at", "score", "chance", "queue",
+    "again", "undoes",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What somebody said of an example. `label` is the right class where it was named, -1 where it
+    was not; `score` what was shown, `chance` the probability with which the example was drawn;
+    `undoes` is the number of the decision that this one takes back.
+    """
+
+    row: int
+    act: str
+    label: int = -1
+    by: str = ""
+    note: str = ""
+    score: float | None = None
+    chance: float | None = None
+    queue: str = "hunt"
+    again: bool = False
+    undoes: int | None = None
+    at: str = ""
+    number: int = 0
+
+    @property
+    def means(self) -> tuple[str, int]:
+        """What two people must say alike to agree."""
+        return self.act, self.label
+
+
+class Decisions:
+    """The decisions of a run's review. A decision that `add` has returned is on disk."""
+
+    def __init__(self, path: Path, data: Dataset):
+        """Opens the file of a run, or begins it.
+
+        Raises InputError where it is of another set, of a later version, or damaged.
+        """
+        self.path, self.data = path, data
+        self.lock = threading.RLock()
+        self.every: dict[int, Decision] = {}
+        self.undone: set[int] = set()
+        self.marks: dict[str, int] = {}
+        with self._sound():
+            self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            self.db.execute("PRAGMA journal_mode=WAL")
+            self.db.execute("PRAGMA synchronous=FULL")
+            self._begin()
+            self.refresh()
+
+    @contextmanager
+    def _sound(self) -> Iterator[None]:
+        """One thread at a time; a damaged file is a sentence."""
+        with self.lock:
+            try:
+                yield
+            except sqlite3.Error as error:
+                raise InputError(
+                    f"{self.path} cannot be used as decisions of a review ({error}); move it away "
+                    "to begin anew"
+                ) from None
+
+    def _begin(self) -> None:
+        version, ours = (
+            self.db.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("user_version", "application_id")
+        )
+        if version > VERSION:
+            raise InputError(
+                f"{self.path} was written by a later version of datablame (its format {version}; "
+                f"this one reads {VERSION}): upgrade, or move it away to begin anew"
+            )
+        mark = self.data.fingerprint
+        if not version:
+            self.db.execute("BEGIN IMMEDIATE")
+            for statement in TABLES.split(";\n"):
+                if statement.strip():
+                    self.db.execute(statement)
+            self.db.execute("INSERT INTO about VALUES ('fingerprint', ?)", (mark,))
+            self.db.execute(f"PRAGMA application_id={OURS}")
+            self.db.execute(f"PRAGMA user_version={VERSION}")
+            self.db.execute("COMMIT")
+            return
+        found = self.db.execute("SELECT value FROM about WHERE name='fingerprint'").fetchone()
+        if ours != OURS or found is None or found[0] != mark:
+            raise InputError(f"{self.path} holds decisions of another set; move it away")
+
+    def refresh(self) -> None:
+        """Read what other processes have added."""
+        last = max(self.every, default=0)
+        names = ", ".join(f'"{name}"' for name in COLUMNS)
+        with self._sound():
+            query = f"SELECT {names} FROM decisions WHERE number > ? ORDER BY number"
+            for values in self.db.execute(query, (last,)):
+                self._know(dict(zip(COLUMNS, values, strict=True)))
+
+    def _know(self, facts: dict[str, Any]) -> Decision:
+        label = facts["label"]
+        if not 0 <= facts["row"] < len(self.data) or facts["act"] not in (*ACTS, "undo"):
+            raise InputError(f"{self.path} holds decisions of another set; move it away")
+        if label is not None and label not in self.data.classes:
+            raise InputError(f"{self.path} names a class that is not there: {label[:60]}")
+        facts["label"] = -1 if label is None else self.data.classes.index(label)
+        mark = facts.pop("mark")
+        del facts["name"]
+        facts["again"] = bool(facts["again"])
+        decision = Decision(**facts)
+        self.every[decision.number] = decision
+        self.marks[mark] = decision.number
+        if decision.undoes is not None:
+            self.undone |= {decision.undoes, decision.number}
+        return decision
+
+    def add(self, decision: Decision, mark: str = "") -> Decision:
+        """Keep a decision. `mark` is the caller's own: what comes with the same one a second time
+        is not kept twice.
+
+        Raises InputError for an example, an act or a class that is not there.
+        """
+        if decision.act not in (*ACTS, "undo"):
+            raise unknown("decision", decision.act, ACTS)
+        if not 0 <= decision.row < len(self.data):
+            raise InputError(f"there is no example {decision.row} among {len(self.data):,}")
+        if not -1 <= decision.label < len(self.data.classes):
+            raise InputError(f"there is no class {decision.label}")
+        if decision.label >= 0 and decision.act != WRONG:
+            raise InputError(f"a class goes with '{WRONG}', not with '{decision.act}'")
+        if decision.label >= 0 and decision.label == int(self.data.labels[decision.row]):
+            decision = dataclasses.replace(decision, act=RIGHT, label=-1)
+        if max(len(decision.note), len(decision.by)) > LONGEST:
+            raise InputError(f"a note and a name have at most {LONGEST:,} signs")
+        with self._sound():
+            if mark and mark in self.marks:
+                return self.every[self.marks[mark]]
+            at = datetime.now(UTC).isoformat(timespec="milliseconds")
+            facts = dataclasses.asdict(decision) | {"at": at}
+            facts["number"] = max(self.every, default=0) + 1
+            facts["mark"] = mark or f"{at}-{facts['number']}"
+            facts["name"] = self.data.name(decision.row)
+            known = self.data.classes[decision.label] if decision.label >= 0 else None
+            facts |= {"label": known, "again": int(decision.again)}
+            names = ", ".join(f'"{name}"' for name in COLUMNS)
+            slots = ", ".join("?" * len(COLUMNS))
+            values = [facts[name] for name in COLUMNS]
+            self.db.execute(f"INSERT INTO decisions ({names}) VALUES ({slots})", values)
+            return self._know(facts)
+
+    def undo(self, by: str) -> Decision | None:
+        """Take back the last decision of a person that stands, and return it."""
+        with self.lock:
+            mine = (each for each in reversed(self.every.values()) if each.by == by)
+            last = next((each for each in mine if each.number not in self.undone), None)
+            if last is not None:
+                self.add(Decision(last.row, "undo", by=by, queue=last.queue, undoes=last.number))
+            return last
+
+    def standing(self, queue: str | None = None) -> list[Decision]:
+        """All that were not taken back, in their order."""
+        with self.lock:
+            every = [each for number, each in self.every.items() if number not in self.undone]
+        return [each for each in every if queue in (None, each.queue)]
+
+    def by_row(self) -> dict[int, list[Decision]]:
+        """The last decision of each person on each example."""
+        last: dict[int, dict[str, Decision]] = defaultdict(dict)
+        for each in self.standing():
+            last[each.row][each.by] = each
+        return {row: list(several.values()) for row, several in last.items()}
+
+    def settled(self) -> dict[int, Decision]:
+        """The last decision on each example of which all who looked at it say the same."""
+        rows = self.by_row().items()
+        return {
+            row: several[-1] for row, several in rows if len({each.means for each in several}) == 1
+        }
+
+    def conflicts(self) -> list[int]:
+        """Examples of which people say different things."""
+        settled = self.settled()
+        return [row for row in self.by_row() if row not in settled]
+
+    def applied(self, verdict: Verdict) -> Verdict:
+        """A verdict in which what people decided stands: fixed to the class that they named,
+        dropped where they named none, kept where the label is right, and asked about where they
+        differ or cannot tell.
+        """
+        settled, conflicts = self.settled(), self.conflicts()
+        if not settled and not conflicts:
+            return verdict
+        people = sorted({each.by or SOMEBODY for each in settled.values()})
+        decided = torch.full((len(self.data),), -1)
+        act, proposed = verdict.act.clone(), verdict.proposed.clone()
+        probability = verdict.probability.clone()
+        p_wrong = None if verdict.p_wrong is None else verdict.p_wrong.clone()
+        for row, each in settled.items():
+            decided[row] = people.index(each.by or SOMEBODY)
+            named = each.act == WRONG and each.label >= 0
+            act[row] = {RIGHT: KEEP, UNSURE: ASK}.get(each.act, FIX if named else DROP)
+            if named:
+                proposed[row], probability[row] = each.label, 1.0
+            if p_wrong is not None and each.act in (RIGHT, WRONG):
+                p_wrong[row] = float(each.act == WRONG)
+        act[torch.tensor(conflicts, dtype=torch.long)] = int(ASK)
+        return dataclasses.replace(
+            verdict,
+            act=act,
+            proposed=proposed,
+            probability=probability,
+            p_wrong=p_wrong,
+            decided=decided,
+            people=tuple(people),
+        )
+
+    def columns(self) -> dict[str, Any]:
+        """A row for each decision that was ever made, those that were taken back among them."""
+        every = list(self.every.values())
+        names = np.array([*self.data.classes, ""], dtype=object)
+        return {
+            "number": [each.number for each in every],
+            "name": [self.data.name(each.row) for each in every],
+            "given": [str(names[int(self.data.labels[each.row])]) for each in every],
+            "act": [each.act for each in every],
+            "label": [str(names[each.label]) for each in every],
+            "stands": [each.number not in self.undone for each in every],
+            "by": [each.by for each in every],
+            "at": [each.at for each in every],
+            "note": [each.note for each in every],
+            "queue": [each.queue for each in every],
+        }
+
+    def close(self) -> None:
+        with self.lock:
+            self.db.close()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Decided(Result):
+    """What people decided of a run: how many examples are settled and how, and of how many they say
+    different things.
+    """
+
+    every: dict[str, Any]
+    settled: dict[str, int]
+    conflicts: int
+    people: tuple[str, ...]
+    examples: int
+
+    @classmethod
+    def of(cls, path: Path, data: Dataset) -> Decided:
+        """By a run's folder. Raises InputError where nothing was decided."""
+        if not (path / FILE).exists():
+            raise InputError(f"nothing was decided in {path} yet: datablame review {path}")
+        kept = Decisions(path / FILE, data)
+        try:
+            acts = [each.act for each in kept.settled().values()]
+            counts = {act: acts.count(act) for act in ACTS}
+            people = sorted({each.by or SOMEBODY for each in kept.standing()})
+            conflicts = len(kept.conflicts())
+            return cls(kept.columns(), counts, conflicts, tuple(people), len(data))
+        finally:
+            kept.close()
+
+    def to_json(self) -> dict[str, Any]:
+        total = sum(self.settled.values())
+        return {"examples": self.examples, "decided": total} | self.settled | {
+            "conflicts": self.conflicts, "people": list(self.people)
+        }  # fmt: skip
+
+    def columns(self) -> dict[str, Any]:
+        """A row for each decision, those that were taken back among them."""
+        return self.every
+
+
+def decided(path: Path, data: Dataset, verdict: Verdict) -> Verdict:
+    """A verdict with the decisions of a run's folder, where there are any."""
+    if not (path / FILE).exists():
+        return verdict
+    kept = Decisions(path / FILE, data)
+    try:
+        return kept.applied(verdict)
+    finally:
+        kept.close()
+
+
+def mark(path: Path) -> str:
+    """What tells the decisions of a run's folder from those of another moment; nothing where there
+    are none.
+    """
+    there = [path / FILE, path / f"{FILE}-wal"]
+    facts = [(each.stat().st_size, each.stat().st_mtime_ns) for each in there if each.exists()]
+    return repr(facts) if facts else ""
+
+
+def last(path: Path) -> int:
+    """How many decisions a run's folder has."""
+    if not (path / FILE).exists():
+        return 0
+    try:
+        with contextlib.closing(sqlite3.connect(f"file:{path / FILE}?mode=ro", uri=True)) as db:
+            return int(db.execute("SELECT coalesce(max(number), 0) FROM decisions").fetchone()[0])
+    except sqlite3.Error:
+        return 0  # said by who reads them

@@ -1,0 +1,295 @@
+"""The server of a review: loopback, a token, and nothing that another page could do."""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import json
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from datablame.base import progress
+from datablame.base.errors import InputError
+from datablame.pages.figures import encoded, enlarged, thumbnail
+from datablame.pages.templating import TEMPLATES, rendered
+from datablame.review.session import Session
+
+TOKEN = "x-datablame-token"
+LARGEST, SIDES = 1 << 16, (96, 256, 1024)
+"""Bytes of a request, and sizes of pictures that can be had."""
+LOCAL = ("127.0.0.1", "localhost", "[::1]")
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "content-security-policy": POLICY,
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cross-origin-opener-policy": "same-origin",
+    "cache-control": "no-store",
+}
+STATIC = {"review.js": "text/javascript", "review.css": "text/css"}
+NAMES = 200
+"""Signs of a reviewer's name."""
+PORTS = 50
+"""Ports that are tried one after the other."""
+
+
+@dataclass
+class Guard:
+    """Who may ask: requests to this host, from this page or none, with the token where there is
+    something to see or to do.
+    """
+
+    app: Any
+    token: str
+    hosts: tuple[str, ...]
+    origins: tuple[str, ...]
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            if scope["type"] == "lifespan":
+                await self.app(scope, receive, send)
+            return
+        known = {}
+        for name, value in scope["headers"]:
+            key = name.decode("latin-1").lower()
+            known[key] = "" if key in known else value.decode("latin-1")  # twice is none
+        why = self.refusal(scope["method"], scope["path"], known)
+
+        async def sent(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                message = {**message, "headers": [*message.get("headers", []), *extra]}
+            await send(message)
+
+        if why is None:
+            await self.app(scope, receive, sent)
+            return
+        body = json.dumps({"error": why}).encode()
+        start = {"type": "http.response.start", "status": 403,
+                 "headers": [(b"content-type", b"application/json")]}  # fmt: skip
+        await sent(start)
+        await sent({"type": "http.response.body", "body": body})
+
+    def refusal(self, method: str, path: str, known: dict[str, str]) -> str | None:
+        """Why a request is refused; None where it is not."""
+        if known.get("host", "").lower() not in self.hosts:
+            return "another host was asked"
+        if known.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+            return "another page asks"
+        if "origin" in known and known["origin"].lower() not in self.origins:
+            return "another page asks"
+        if method not in ("GET", "HEAD", "POST"):
+            return "only GET and POST are answered"
+        if "/api/" not in path:
+            return None if method != "POST" else "nothing is done there"
+        if not hmac.compare_digest(known.get(TOKEN, "").encode(), self.token.encode()):
+            return "the token is missing or wrong: open the address that was printed"
+        if method == "POST" and not known.get("content-type", "").startswith("application/json"):
+            return "JSON is expected"
+        return None
+
+
+def application(session: Session, token: str, hosts: tuple[str, ...], origins: tuple[str, ...],
+                done: Callable[[], None]) -> Any:  # fmt: skip
+    """The Starlette application of a review; `done` is called when a reviewer ends it."""
+    from starlette.applications import Starlette
+    from starlette.concurrency import run_in_threadpool
+    from starlette.requests import Request
+    from starlette.responses import JSONResponse, Response
+    from starlette.routing import Route
+
+    def answered(work: Callable[..., Any]) -> Callable[[Request], Any]:
+        """JSON of what a function returns; a sentence where it refuses."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                by = _by(request.query_params.get("by", ""))
+                given: Any = dict(request.query_params)
+                if request.method == "POST":
+                    given = await _body(request)
+                found = await run_in_threadpool(work, request, given, by)
+            except InputError as error:
+                return JSONResponse({"error": str(error)}, 400)
+            return found if isinstance(found, Response) else JSONResponse(found)
+
+        return answer
+
+    def page(request: Request) -> Response:
+        return Response(str(rendered("review", title=session.data.source)), media_type="text/html")
+
+    def static(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in STATIC:
+            return Response("not there", 404)
+        return Response((TEMPLATES / name).read_bytes(), media_type=STATIC[name])
+
+    def image(request: Request, given: Any, by: str) -> Response:
+        row, side = request.path_params["row"], int(given.get("side", "256"))
+        session.check(row)
+        if side not in SIDES:
+            raise InputError(f"pictures have {', '.join(map(str, SIDES))} pixels")
+        session.data.need_pictures("a picture")
+        return Response(*_picture(session, row, side))
+
+    def decide(request: Request, given: Any, by: str) -> dict[str, Any]:
+        kept = session.decide(given, by)
+        return {"number": kept.number, "row": kept.row, "act": kept.act}
+
+    def settle(request: Request, given: Any, by: str) -> dict[str, Any]:
+        """Several at once: a cell of the contact sheet."""
+        several = given.get("decisions")
+        if not isinstance(several, list) or len(several) > SIDES[0]:
+            raise InputError(f"decisions is a list of at most {SIDES[0]}")
+        if not all(isinstance(each, dict) for each in several):
+            raise InputError("each decision is an object")
+        return {"kept": [session.decide(each, by).number for each in several]}
+
+    def undo(request: Request, given: Any, by: str) -> dict[str, Any]:
+        last = session.undo(by)
+        return {"row": None if last is None else last.row,
+                "queue": None if last is None else last.queue}  # fmt: skip
+
+    def finish(request: Request, given: Any, by: str) -> dict[str, Any]:
+        done()
+        return {"done": True}
+
+    get = {
+        "state": lambda request, given, by: session.state(by),
+        "queue": lambda request, given, by: session.queue(given),
+        "certify": lambda request, given, by: session.certify(by),
+        "example/{row:int}": lambda request, given, by: session.example(request.path_params["row"]),
+        "image/{row:int}": image,
+    }
+    post = {"decide": decide, "settle": settle, "undo": undo, "finish": finish}
+    routes = [Route("/", page), Route("/{name}", static)]
+    routes += [Route(f"/api/{path}", answered(work)) for path, work in get.items()]
+    routes += [
+        Route(f"/api/{path}", answered(work), methods=["POST"]) for path, work in post.items()
+    ]
+    return Guard(Starlette(routes=routes), token, hosts, origins)
+
+
+def _by(name: str) -> str:
+    if len(name) > NAMES:
+        raise InputError(f"a reviewer's name has at most {NAMES} signs")
+    return name.strip()
+
+
+async def _body(request: Any) -> dict[str, Any]:
+    """The object of a request's body. Raises InputError for anything else."""
+    content = b""
+    async for part in request.stream():
+        content += part
+        if len(content) > LARGEST:
+            raise InputError(f"a request has at most {LARGEST:,} bytes")
+    try:
+        found = json.loads(content or b"{}")
+    except (ValueError, RecursionError):
+        raise InputError("this is not JSON") from None
+    if not isinstance(found, dict):
+        raise InputError("an object is expected")
+    return found
+
+
+def _picture(session: Session, row: int, side: int) -> tuple[bytes, int, dict[str, str], str]:
+    """(content, status, headers, type) of a picture, no larger than `side`."""
+    if side > SIDES[0]:
+        content, kind = enlarged(session.data, row, side)
+    else:
+        content, kind = encoded(thumbnail(session.data, row, side)), "png"
+    return content, 200, {"cache-control": "private, max-age=3600"}, f"image/{kind}"
+
+
+@dataclass
+class Review:
+    """A review that is open: `url` is its address, `wait` returns when somebody ends it, `close`
+    ends it.
+    """
+
+    session: Session
+    host: str
+    port: int
+    origins: tuple[str, ...] = ()
+    certificate: Path | None = None
+    key: Path | None = None
+    lock: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    """What keeps others from reviewing the same run; let go at the end."""
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
+
+    def __post_init__(self) -> None:
+        import uvicorn
+
+        self.socket = _bound(self.host, self.port)
+        self.port = self.socket.getsockname()[1]
+        scheme = "https" if self.certificate else "http"
+        names = [*LOCAL, f"[{self.host}]" if ":" in self.host else self.host.lower()]
+        hosts = tuple(f"{name}:{self.port}" for name in names)
+        self.url = f"{scheme}://{names[-1]}:{self.port}/#{self.token}"
+        origins = (*(f"{scheme}://{host}" for host in hosts), *self.origins)
+        self.ended = threading.Event()
+        app = application(self.session, self.token, hosts, origins, self.ended.set)
+        config = uvicorn.Config(
+            app,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            ws="none",
+            lifespan="off",
+            ssl_certfile=self.certificate,
+            ssl_keyfile=self.key,
+            timeout_graceful_shutdown=2,
+        )
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(
+            target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True
+        )
+        self.thread.start()
+        while not self.server.started and self.thread.is_alive():
+            time.sleep(0.01)
+        if not self.server.started:
+            raise InputError("the server did not start; are certificate and key those of a server?")
+
+    def wait(self) -> None:
+        """Until somebody ends the review, or the program is interrupted."""
+        try:
+            while not self.ended.wait(0.5) and self.thread.is_alive():
+                pass
+        except KeyboardInterrupt:
+            progress.say("review ended; every decision is kept")
+        self.close()
+
+    def close(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(5)
+        self.socket.close()
+        self.session.decisions.close()
+        self.lock.close()
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A socket at this port, or at the next that is free, which is said."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    for each in range(port, min(port + PORTS, 1 << 16)):
+        found = socket.socket(family, socket.SOCK_STREAM)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            found.bind((host, each))
+        except OSError as error:
+            found.close()
+            if isinstance(error, socket.gaierror) or error.errno in (99, 22):
+                raise InputError(f"this machine has no address {host}") from None
+            continue
+        if each != port:
+            progress.say(f"port {port} is in use: this is port {each}")
+        return found
+    raise InputError(f"none of the ports {port} to {port + PORTS - 1} is free; name another --port")

@@ -1,0 +1,267 @@
+"""A session: what a reviewer is shown next, and what becomes of the answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from datablame.analyses.certificate import Answer, Certificate, Drawing, certificate, kept
+from datablame.analyses.evidence import Evidence
+from datablame.base.errors import InputError, unknown
+from datablame.decisions import FILE, LEAVE, RIGHT, UNSURE, WRONG, Decision, Decisions
+from datablame.exchange.answers import asked
+from datablame.review import learning
+from datablame.run import Run
+from datablame.verdict import ACTS, Verdict
+
+QUEUES = ("hunt", "learn", "certify", "conflicts")
+EVERY = 20
+"""Decisions after which `learn` orders anew."""
+AT_ONCE = 200
+"""Examples that are told of together, at most."""
+
+
+class Session:
+    """The review of a run, for all who take part in it; its methods may be called by several
+    threads.
+    """
+
+    def __init__(self, run: Run):
+        """Raises InputError for a run that is not judged."""
+        if run.verdict is None:
+            raise InputError(f"{run.path} is not judged yet: datablame judge {run.path}")
+        self.run, self.data = run, run.data
+        self.verdict = Verdict.read(run.path / "verdict.csv", run.data)
+        self.evidence = Evidence(run)
+        self.decisions = Decisions(run.path / FILE, run.data)
+        self.lock = threading.RLock()
+        self._learned: tuple[int, np.ndarray] = (-1, np.zeros(0))
+
+    # --- what is next ---
+
+    def queue(self, asked_for: Mapping[str, str]) -> dict[str, Any]:
+        """Examples of a queue, in its order: `{total, left, items}`.
+
+        `queue` hunt, learn or conflicts; `signal` ranks; `given`, `proposed` are class numbers;
+        `search` a part of a name; `open=1` leaves out what is settled; `start` and `count`.
+        """
+        name = asked_for.get("queue", "hunt")
+        if name not in QUEUES:
+            raise unknown("queue", name, QUEUES)
+        order = self._order(name, asked_for.get("signal", ""))
+        keep = np.ones(len(self.data), bool)
+        for key, values in (("given", self.data.labels), ("proposed", self.verdict.proposed)):
+            if asked_for.get(key, "") != "":
+                keep &= values.numpy() == _number(asked_for[key], key)
+        if words := asked_for.get("search", ""):
+            found = self.data.names.to_pylist()
+            keep &= np.fromiter((words.lower() in each.lower() for each in found), bool, len(keep))
+        order = order[keep[order]]
+        settled = self.decisions.settled()
+        still = [row for row in order.tolist() if row not in settled]
+        rows = (
+            still if asked_for.get("open", "1") == "1" and name != "conflicts" else order.tolist()
+        )
+        start, count = (_number(asked_for.get(key, str(number)), key) for key, number in
+                        (("start", 0), ("count", 30)))  # fmt: skip
+        some, known = rows[start : start + min(count, AT_ONCE)], self.decisions.by_row()
+        items = [self.item(row, known) for row in some]
+        return {"total": len(order), "left": len(still), "items": items}
+
+    def _order(self, queue: str, signal: str) -> np.ndarray:
+        if queue == "conflicts":
+            return np.array(self.decisions.conflicts(), dtype=int)
+        if queue == "learn":
+            return np.argsort(-self._learn(), kind="stable")
+        if signal and signal != "verdict":
+            if signal not in self.evidence.order:
+                raise unknown("scores", signal, self.evidence.order)
+            return self.evidence.order[signal].argsort().numpy()
+        return self.verdict.suspicion.argsort(descending=True, stable=True).numpy()
+
+    def _learn(self) -> np.ndarray:
+        """Log odds that labels are wrong, learned anew every EVERY decisions."""
+        with self.lock:
+            done = {row: each for row, each in self.decisions.settled().items()
+                    if each.act != UNSURE}  # fmt: skip
+            turn = len(done) // EVERY
+            if self._learned[0] != turn:
+                rows = np.array(list(done)[: turn * EVERY], dtype=int)
+                wrong = np.array([done[row].act == WRONG for row in rows.tolist()], bool)
+                odds = learning.reordered(*self._known, rows, wrong)
+                self._learned = turn, odds
+            return self._learned[1]
+
+    @cached_property
+    def _known(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Signals, probabilities and pairs of classes that `learn` goes by."""
+        scores = [each.numpy() for name, each in self.evidence._scores().items()]
+        p = self.verdict.p_wrong
+        if p is None:
+            place = self.verdict.suspicion.argsort(stable=True).argsort()
+            p = (place + 0.5) / len(place)
+        pair = self.data.labels * (len(self.data.classes) + 1) + self.verdict.proposed + 1
+        return learning.features(scores), p.numpy(), pair.numpy()
+
+    # --- one example ---
+
+    def item(self, row: int, known: Mapping[int, list[Decision]] | None = None) -> dict[str, Any]:
+        """An example, in a word: as a contact sheet shows it."""
+        proposed, p = int(self.verdict.proposed[row]), self.verdict.p_wrong
+        several = (self.decisions.by_row() if known is None else known).get(row, [])
+        return {
+            "row": row,
+            "name": self.data.name(row),
+            "given": int(self.data.labels[row]),
+            "proposed": proposed,
+            "probability": round(float(self.verdict.probability[row]), 4),
+            "p_wrong": None if p is None else round(float(p[row]), 4),
+            "act": ACTS[int(self.verdict.act[row])],
+            "decided": [{"act": each.act, "label": each.label, "by": each.by, "note": each.note}
+                        for each in several],
+        }  # fmt: skip
+
+    def example(self, row: int) -> dict[str, Any]:
+        """An example with all evidence. Raises InputError where there is none of that number."""
+        self.check(row)
+        with self.lock:
+            near = self.evidence.neighbours(row, 12)
+            facts = {
+                "reasons": self.evidence.reasons(row),
+                "likeliest": self.evidence.likeliest(row),
+                "trace": self.evidence.trace(row),
+                "ranks": self.evidence.ranks(row),
+                "neighbours": [{"row": each, "cosine": round(cosine, 3),
+                                "given": int(self.data.labels[each])} for each, cosine in near],
+            }  # fmt: skip
+        if self.data.texts is not None:
+            facts["text"] = self.data.texts[row].as_py()
+        return self.item(row) | facts
+
+    def check(self, row: int) -> None:
+        if not 0 <= row < len(self.data):
+            raise InputError(f"there is no example {row} among {len(self.data):,}")
+
+    # --- decisions ---
+
+    def decide(self, said: Mapping[str, Any], by: str) -> Decision:
+        """Keep what somebody said of an example: `{row, act, label?, note?, queue?, mark?}`.
+
+        In the queue `certify` the example must be the one that is asked about next.
+        """
+        row, label = said.get("row"), said.get("label", -1)
+        if not isinstance(row, int) or isinstance(row, bool) or not isinstance(label, int):
+            raise InputError("row and label are numbers")
+        words = {key: said.get(key, "") for key in ("act", "note", "queue", "mark")}
+        if not all(isinstance(each, str) for each in words.values()):
+            raise InputError("act, note, queue and mark are words")
+        queue, mark = words["queue"] or "hunt", words["mark"]
+        if queue not in QUEUES:
+            raise unknown("queue", queue, QUEUES)
+        self.check(row)
+        p = self.verdict.p_wrong
+        decision = Decision(row, words["act"], label, by, words["note"], queue=queue)
+        decision = dataclasses.replace(decision, score=None if p is None else float(p[row]))
+        with self.lock:
+            if mark and mark in self.decisions.marks:
+                return self.decisions.every[self.decisions.marks[mark]]
+            if queue == "certify":
+                wanted, again = self._asked(by)
+                if wanted != row:
+                    raise InputError(f"example {wanted} is asked about, not {row}: answer in order")
+                decision = dataclasses.replace(decision, chance=self._chance(row), again=again)
+            return self.decisions.add(decision, mark)
+
+    def undo(self, by: str) -> Decision | None:
+        """Take back the last decision of somebody."""
+        with self.lock:
+            return self.decisions.undo(by)
+
+    # --- the certificate ---
+
+    @cached_property
+    def drawing(self) -> Drawing:
+        return Drawing.of(self.run)
+
+    def _chance(self, row: int) -> float:
+        """With which an example is drawn at each draw."""
+        stratum = int(self.drawing.stratum[row])
+        return float(self.drawing.share[stratum] / self.drawing.sizes[stratum])
+
+    def answers(self, by: str) -> list[Answer]:
+        """What somebody answered about images that were drawn, in their order."""
+        mine = [each for each in self.decisions.standing("certify") if each.by == by]
+        return [_answer(each, int(self.data.labels[each.row])) for each in mine]
+
+    def _asked(self, by: str) -> tuple[int, bool]:
+        """(the example that is asked about next, is it for a second time)."""
+        done = self.answers(by)
+        order = asked(self.drawing.images(len(done) + 1))
+        if len(done) >= len(order):
+            raise InputError(f"all {len(self.data):,} images were asked about")
+        row = order[len(done)]
+        return row, any(each.row == row for each in done)
+
+    def certify(self, by: str) -> dict[str, Any]:
+        """The image that is asked about next, and the certificate by the answers so far, which is
+        kept as `datablame certify` keeps it.
+        """
+        with self.lock:
+            done = self.answers(by)
+            found = self.certified(done)
+            try:
+                row, again = self._asked(by)
+                item = self.item(row) | {"again": again, "decided": []}
+            except InputError:
+                item = None  # all were
+        facts = None if found is None else found.to_json()
+        return {"answered": len(done), "next": item, "certificate": facts}
+
+    def certified(self, answers: list[Answer]) -> Certificate | None:
+        if not answers:
+            return None
+        return kept(self.run, self.drawing, certificate(self.drawing, answers), answers)
+
+    # --- all ---
+
+    def state(self, by: str) -> dict[str, Any]:
+        """What the page shows around the example."""
+        settled = self.decisions.settled()
+        counts = {act: sum(each.act == act for each in settled.values())
+                  for act in (RIGHT, WRONG, LEAVE, UNSURE)}  # fmt: skip
+        pairs = self.verdict.confusions(self.data, 40)
+        number = {name: k for k, name in enumerate(self.data.classes)}
+        p = self.verdict.p_wrong
+        return {
+            "title": self.data.source,
+            "examples": len(self.data),
+            "drawn": self.data.drawn,
+            "classes": list(self.data.classes),
+            "signals": ["verdict", *self.evidence.order],
+            "cells": [{"given": number[each["given"]], "proposed": number[each["right"]],
+                       "wrong": each["wrong"]} for each in pairs],
+            "suspects": len(self.verdict.suspects),
+            "settled": len(settled),
+            "counts": counts,
+            "conflicts": len(self.decisions.conflicts()),
+            "mine": sum(each.by == by for each in self.decisions.standing()),
+            "can_certify": p is not None,
+            "by": by,
+        }  # fmt: skip
+
+
+def _answer(each: Decision, given: int) -> Answer:
+    """A decision as an answer of a certificate: an image that is left out has a wrong label."""
+    right = {RIGHT: given, UNSURE: None}.get(each.act, each.label)
+    return Answer(each.row, right, each.again, each.by)
+
+
+def _number(text: str, what: str) -> int:
+    if not text.isdecimal() or len(text) > 9:
+        raise InputError(f"{what} is a number; got '{text[:40]}'")
+    return int(text)

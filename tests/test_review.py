@@ -1,0 +1,626 @@
+"""The review: decisions that stay, queues, a server that nobody else can use, a page for keys alone."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from conftest import TINY, blobs
+
+import datablame as db
+from datablame import Dataset, InputError, Run, verbs
+from datablame.analyses.certificate import Drawing
+from datablame.analyses.evidence import Evidence
+from datablame.cli import main
+from datablame.decisions import FILE, Decision, Decisions, last
+from datablame.exchange.answers import asked
+from datablame.review import learning
+from datablame.review.server import LARGEST
+from datablame.review.session import Session
+from datablame.verdict import ASK, DROP, FIX, KEEP, Verdict
+
+
+@pytest.fixture
+def judged(tmp_path):
+    """A judged run on blobs with three wrong labels."""
+    run = verbs.train(blobs(90, wrong=(7, 20, 33)), recipe=TINY, out=tmp_path / "runs", holdout=0)
+    verbs.judge(run, verbs.score(run))
+    return run
+
+
+@pytest.fixture
+def kept(judged):
+    kept = Decisions(judged.path / FILE, judged.data)
+    yield kept
+    kept.close()
+
+
+@pytest.fixture
+def session(judged):
+    found = Session(judged)
+    yield found
+    found.decisions.close()
+
+
+@pytest.fixture
+def page(judged):
+    found = verbs.review(judged, port=9300 + os.getpid() % 500, wait=False)
+    yield found
+    found.close()
+
+
+def got(page, path, body=None, **headers):
+    """(status, answer) of a request as the page makes it; a header that is None is left out."""
+    base, token = page.url.split("#")
+    known = {"x-datablame-token": token, "content-type": "application/json"} | headers
+    data = None if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+    request = urllib.request.Request(
+        base + path, data, {name: value for name, value in known.items() if value is not None}
+    )
+    try:
+        with urllib.request.urlopen(request) as answer:
+            return answer.status, answer.read()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read()
+
+
+def said(page, path, body=None):
+    status, content = got(page, path, body)
+    assert status == 200, content
+    return json.loads(content)
+
+
+# --- decisions ---
+
+
+def test_decisions_stay_and_can_be_taken_back(kept, judged):
+    first = kept.add(Decision(7, "wrong", 1, "anna", "blurred", 0.9))
+    kept.add(Decision(8, "right", by="anna"))
+    kept.add(Decision(7, "drop", by="anna"))
+    assert [each.act for each in kept.standing()] == ["wrong", "right", "drop"]
+    assert kept.settled()[7].act == "drop"  # the last of a person counts
+    assert kept.undo("anna").act == "drop"
+    assert kept.settled()[7] == first
+    assert kept.undo("ben") is None
+    kept.add(Decision(8, "wrong", by="ben"))
+    assert kept.conflicts() == [8]
+    assert 8 not in kept.settled()
+    again = Decisions(judged.path / FILE, judged.data)
+    assert again.every == kept.every
+    assert again.settled() == kept.settled()
+    assert (first.note, first.score, first.number) == ("blurred", 0.9, 1)
+    table = again.columns()
+    assert table["stands"] == [True, True, False, False, True]
+    assert table["label"][0] == "middle"
+    assert last(judged.path) == 5
+    again.close()
+
+
+def test_a_label_that_is_the_given_one_is_right(kept, judged):
+    given = int(judged.data.labels[3])
+    found = kept.add(Decision(3, "wrong", given, "anna"))
+    assert (found.act, found.label) == ("right", -1)
+
+
+def test_the_same_mark_is_kept_once(kept):
+    one = kept.add(Decision(3, "drop", by="anna"), "abc")
+    two = kept.add(Decision(4, "right", by="anna"), "abc")
+    assert one == two
+    assert len(kept.every) == 1
+
+
+@pytest.mark.parametrize(
+    ("decision", "message"),
+    [
+        (Decision(90, "right"), "no example 90 among 90"),
+        (Decision(-1, "right"), "no example -1"),
+        (Decision(3, "maybe"), "no decision 'maybe'"),
+        (Decision(3, "wrong", 3), "no class 3"),
+        (Decision(3, "drop", 1), "a class goes with 'wrong'"),
+        (Decision(3, "right", note="x" * 10_001), "at most 10,000 signs"),
+    ],
+)
+def test_bad_decisions_are_sentences(kept, decision, message):
+    with pytest.raises(InputError, match=message):
+        kept.add(decision)
+    assert not kept.every
+
+
+def test_nothing_in_the_file_is_changed_or_removed(kept, judged):
+    kept.add(Decision(3, "drop"))
+    other = sqlite3.connect(judged.path / FILE)
+    for statement in ("UPDATE decisions SET act = 'right'", "DELETE FROM decisions"):
+        with pytest.raises(sqlite3.IntegrityError, match="decisions stay"):
+            other.execute(statement)
+    other.close()
+
+
+def test_files_that_cannot_be_used_are_sentences(judged, tmp_path):
+    path = judged.path / FILE
+    Decisions(path, judged.data).close()
+    with pytest.raises(InputError, match="decisions of another set"):
+        Decisions(path, blobs())
+    db_file = sqlite3.connect(path)
+    db_file.execute("PRAGMA user_version=2")
+    db_file.close()
+    with pytest.raises(InputError, match=r"a later version .* \(its format 2; this one reads 1\)"):
+        Decisions(path, judged.data)
+    assert main(["review", str(judged.path)]) == 2
+    path.write_bytes(b"SQLite format 3\0" + b"x" * 5000)
+    with pytest.raises(InputError, match="cannot be used as decisions of a review"):
+        Decisions(path, judged.data)
+
+
+def test_a_verdict_goes_by_what_people_decided(kept, judged):
+    verdict = judged.verdict
+    right = int(verdict.suspects[0])
+    for decision in (
+        Decision(right, "right", by="anna"),
+        Decision(1, "wrong", (int(judged.data.labels[1]) + 1) % 3, "anna"),
+        Decision(2, "wrong", by="ben"),
+        Decision(4, "drop", by="ben"),
+        Decision(5, "unsure", by="ben"),
+        Decision(6, "right", by="ben"),
+        Decision(6, "drop", by="anna"),
+    ):
+        kept.add(decision)
+    found = judged.verdict
+    assert [int(found.act[row]) for row in (right, 1, 2, 4, 5, 6)] == [
+        KEEP, FIX, DROP, DROP, ASK, ASK
+    ]  # fmt: skip
+    assert int(found.proposed[1]) == (int(judged.data.labels[1]) + 1) % 3
+    assert [float(found.p_wrong[row]) for row in (right, 1, 2)] == [0.0, 1.0, 1.0]
+    assert float(found.p_wrong[4]) == float(verdict.p_wrong[4])  # left out is not wrong
+    rest = [row for row in range(90) if row not in (right, 1, 2, 4, 5, 6)]
+    assert torch.equal(found.act[rest], verdict.act[rest])
+    assert found.by == verdict.by
+    assert found.whose == f"{verdict.by}, with 5 decisions by anna, ben"
+    assert found.by_each(torch.tensor([1, 2, 0])) == ["anna", "ben", verdict.by]
+    assert torch.equal(found.take(torch.tensor([2, 1])).decided, torch.tensor([1, 0]))
+    again = verdict.standing(found)
+    assert torch.equal(again.act, torch.where(found.decided >= 0, found.act, verdict.act))
+
+
+def test_cleaning_export_and_retraining_go_by_decisions(kept, judged, tmp_path):
+    comparison = verbs.retrain(judged)
+    assert judged.comparison is not None
+    row = next(row for row in range(90) if int(judged.verdict.act[row]) == KEEP)
+    to = (int(judged.data.labels[row]) + 1) % 3
+    for suspect in judged.verdict.suspects.tolist():
+        kept.add(Decision(suspect, "right", by="anna"))
+    kept.add(Decision(row, "wrong", to, "anna"))
+    kept.close()
+    assert judged.comparison is None  # it was of another verdict
+    cleaned = verbs.clean(judged, out=tmp_path / "cleaned.parquet")
+    assert len(cleaned) == 90
+    assert int(cleaned.labels[row]) == to
+    changes = pandas.read_csv(tmp_path / "cleaned-changes.csv")
+    assert changes["why"].tolist() == ["fix by anna"]
+    verbs.export(judged, tmp_path / "table.parquet")
+    table = pandas.read_parquet(tmp_path / "table.parquet")
+    assert table["by"][row] == "anna"
+    assert table["act"][row] == "fix"
+    assert set(table["by"]) == {"anna", "posterior"}
+    again = verbs.retrain(judged)
+    assert judged.comparison is not None
+    assert again["removed" if "removed" in again.to_json() else "before"] is not None
+    assert comparison is not again
+    assert "with" in str(judged)
+
+
+def test_decisions_stand_in_the_proof_on_folds(judged, monkeypatch):
+    """What people decided is cleaned in the training part of each fold, too."""
+    from datablame.evaluation import retraining
+
+    rows = [row for row in range(0, 90, 9) if int(judged.verdict.act[row]) == KEEP]
+    kept = Decisions(judged.path / FILE, judged.data)
+    for row in rows:
+        kept.add(Decision(row, "drop", by="anna"))
+    kept.close()
+    sizes = []
+    real = retraining.trained
+
+    def watched(run, kind, data, seed, out):
+        sizes.append((kind, set(data.names.to_pylist())))
+        return real(run, kind, data, seed, out)
+
+    monkeypatch.setattr(retraining, "trained", watched)
+    verbs.retrain(judged)
+    names = {judged.data.name(row) for row in rows}
+    for kind, there in sizes:
+        assert bool(names & there) == (kind != "after"), kind
+
+
+# --- queues ---
+
+
+def test_queues_are_in_order_and_leave_out_what_is_settled(session, judged):
+    order = judged.verdict.suspicion.argsort(descending=True, stable=True).tolist()
+    found = session.queue({"queue": "hunt", "count": "90"})
+    assert [each["row"] for each in found["items"]] == order
+    assert (found["total"], found["left"]) == (90, 90)
+    by = session.queue({"queue": "hunt", "signal": "aum", "count": "3"})
+    ranks = session.evidence.order["aum"]
+    assert [int(ranks[each["row"]]) for each in by["items"]] == [1, 2, 3]
+    session.decide({"row": order[0], "act": "right"}, "anna")
+    found = session.queue({"queue": "hunt", "start": "1", "count": "2"})
+    assert [each["row"] for each in found["items"]] == order[2:4]
+    assert found["left"] == 89
+    every = session.queue({"queue": "hunt", "open": "0", "count": "1"})["items"]
+    assert every[0]["decided"] == [{"act": "right", "label": -1, "by": "anna", "note": ""}]
+    cell = session.queue({"queue": "hunt", "given": "1", "proposed": "0", "count": "90"})["items"]
+    assert cell
+    assert {(each["given"], each["proposed"]) for each in cell} == {(1, 0)}
+    name = judged.data.name(12)
+    assert [each["row"] for each in session.queue({"search": name.upper()})["items"]] == [12]
+    session.decide({"row": order[0], "act": "drop"}, "ben")
+    assert [each["row"] for each in session.queue({"queue": "conflicts"})["items"]] == [order[0]]
+    for bad, message in (
+        ({"queue": "all"}, "no queue 'all'"),
+        ({"signal": "auum"}, "no scores 'auum'"),
+        ({"given": "x"}, "given is a number"),
+        ({"start": "-1"}, "start is a number"),
+    ):
+        with pytest.raises(InputError, match=message):
+            session.queue(bad)
+
+
+def test_the_learned_order_follows_decisions():
+    generator = np.random.default_rng(0)
+    n = 4000
+    wrong = generator.random(n) < 0.2
+    useful, useless = wrong + generator.normal(0, 1, n), generator.normal(0, 1, n)
+    p = 1 / (1 + np.exp(-(useless - 1.5)))  # the machine goes by the useless one
+    x, pair = learning.features([useful, useless]), np.zeros(n, int)
+    none = learning.reordered(x, p, pair, np.zeros(0, int), np.zeros(0, bool))
+    assert np.allclose(none, learning.logit(p))
+    rows = np.argsort(-p)[:200]
+    odds = learning.reordered(x, p, pair, rows, wrong[rows])
+    rest = np.setdiff1d(np.arange(n), rows)
+
+    def hits(order):
+        return wrong[rest[np.argsort(-order[rest])[:300]]].mean()
+
+    assert hits(odds) > hits(p) + 0.15
+    pair = (np.arange(n) % 2).astype(int)
+    odd = pair == 1  # only in one cell are labels wrong
+    told = learning.reordered(np.zeros((n, 0)), np.full(n, 0.3), pair, rows, odd[rows])
+    assert told[odd].min() > told[~odd].max() + 1
+
+
+def test_learn_orders_anew_after_twenty_decisions(session):
+    first = [each["row"] for each in session.queue({"queue": "learn", "count": "90"})["items"]]
+    for row in first[:19]:
+        session.decide({"row": row, "act": "right", "queue": "learn"}, "anna")
+    found = session.queue({"queue": "learn", "count": "90"})["items"]
+    assert [each["row"] for each in found] == first[19:]
+    session.decide({"row": first[19], "act": "right", "queue": "learn"}, "anna")
+    found = session.queue({"queue": "learn", "count": "90"})["items"]
+    assert {each["row"] for each in found} == set(first[20:])
+    assert session._learned[0] == 1
+
+
+def test_certify_asks_and_counts_as_the_command_line_does(session, judged, tmp_path):
+    truth = judged.data.truth
+    order = asked(Drawing.of(judged).images(40))
+    for row in order[:30]:
+        item = session.certify("anna")["next"]
+        assert item["row"] == row
+        assert item["decided"] == []  # nothing sways the answer
+        right, given = int(truth[row]), int(judged.data.labels[row])
+        act = {"act": "right"} if right == given else {"act": "wrong", "label": right}
+        session.decide({"row": row, "queue": "certify"} | act, "anna")
+    with pytest.raises(InputError, match=f"example {order[30]} is asked about, not {order[0]}"):
+        session.decide({"row": order[0], "queue": "certify", "act": "right"}, "anna")
+    session.certify("anna")
+    paged = json.loads((judged.path / "certificate.json").read_text())
+    count = len(set(order[:30]))
+    verbs.certify(judged, draw=count, out=tmp_path / "sheet.csv")
+    sheet = pandas.read_csv(tmp_path / "sheet.csv", dtype=str, keep_default_na=False)[:30]
+    names = judged.data.names.to_pylist()
+    sheet["answer"] = [judged.data.classes[int(truth[names.index(name)])] for name in sheet["name"]]
+    sheet["by"] = "anna"
+    sheet.to_csv(tmp_path / "sheet.csv", index=False)
+    verbs.certify(judged, answers=tmp_path / "sheet.csv")
+    typed = json.loads((judged.path / "certificate.json").read_text())
+    assert paged == typed
+    chance = session.decisions.standing("certify")[0].chance
+    drawing = session.drawing
+    assert chance == pytest.approx(
+        drawing.share[drawing.stratum[order[0]]] / drawing.sizes[drawing.stratum[order[0]]]
+    )
+    assert session.undo("anna").row == order[29]
+    assert session.certify("anna")["next"]["row"] == order[29]
+    assert session.certify("ben")["next"]["row"] == order[0]
+
+
+# --- evidence ---
+
+
+def test_evidence_in_words_and_numbers(judged, session):
+    facts = session.example(7)
+    given, truth = (
+        judged.data.classes[int(part[7])] for part in (judged.data.labels, judged.data.truth)
+    )
+    said, learned, near = facts["reasons"]
+    assert said.startswith(f"Models that never saw it say {truth} (")
+    assert f"; {given} gets " in said
+    assert learned.startswith("Learning from it, the model said ")
+    assert near.startswith(f"0 of its 20 nearest neighbours are labelled {given}, ")
+    p = np.load(judged.path / "heldout.npy")[7]
+    assert facts["likeliest"][0] == [int(p.argmax()), pytest.approx(float(p.max()))] or facts[
+        "likeliest"
+    ][0] == (int(p.argmax()), pytest.approx(float(p.max())))
+    assert len(facts["trace"]["given"]) == judged.trace.epochs
+    loss = judged.trace["loss"][-1, 7]
+    assert facts["trace"]["given"][-1] == pytest.approx(float(np.exp(-np.float32(loss))), abs=1e-3)
+    assert facts["ranks"]["p_wrong"] <= 3
+    rows = [each["row"] for each in facts["neighbours"]]
+    assert 7 not in rows
+    assert len(set(rows)) == 12
+    assert sum(int(judged.data.truth[row]) == int(judged.data.truth[7]) for row in rows) >= 11
+    assert [each["cosine"] for each in facts["neighbours"]] == sorted(
+        (each["cosine"] for each in facts["neighbours"]), reverse=True
+    )
+
+
+def test_a_run_with_nothing_but_predictions_is_reviewed(tmp_path):
+    labels = np.arange(60) % 3
+    p = np.full((60, 3), 0.1)
+    p[np.arange(60), labels] = 0.8
+    p[4] = [0.9, 0.05, 0.05]
+    run = verbs.find(labels, p, out=tmp_path / "run")
+    found = Session(run)
+    facts = found.example(4)
+    assert facts["neighbours"] == []
+    assert facts["trace"] == {}
+    assert facts["reasons"] == ["Models that never saw it say 0 (90%); 1 gets 5%."]
+    assert found.state("")["drawn"] is False
+    found.decisions.close()
+    assert Evidence(run).likeliest(4)[0][0] == 0
+
+
+# --- the server ---
+
+
+def test_a_decision_over_the_page_is_kept(page, judged):
+    state = said(page, "api/state?by=anna")
+    assert (state["examples"], state["settled"], state["by"]) == (90, 0, "anna")
+    item = said(page, "api/queue?queue=hunt&count=1")["items"][0]
+    body = {"row": item["row"], "act": "wrong", "label": item["proposed"], "mark": "one"}
+    first = said(page, "api/decide?by=anna", body)
+    assert said(page, "api/decide?by=anna", body) == first  # asked twice, kept once
+    rest = said(page, "api/queue?queue=hunt&count=2")["items"]
+    several = [{"row": each["row"], "act": "right"} for each in rest]
+    assert len(said(page, "api/settle?by=anna", {"decisions": several})["kept"]) == 2
+    assert said(page, "api/undo?by=anna", {})["row"] == rest[1]["row"]
+    state = said(page, "api/state?by=anna")
+    assert (state["settled"], state["counts"]["wrong"]) == (2, 1)
+    status, picture = got(page, f"api/image/{item['row']}?side=96")
+    assert status == 200
+    assert picture.startswith(b"\x89PNG")
+    decided = db.decisions.Decided.of(judged.path, judged.data)
+    assert decided.to_json()["decided"] == 2
+    assert decided.to_json()["people"] == ["anna"]
+
+
+FORGED = [
+    {"host": "evil.example"},
+    {"host": "127.0.0.1"},
+    {"host": "127.0.0.1:1"},
+    {"host": "localhost.evil.example"},
+    {"host": "127.0.0.1.nip.io"},
+    {"host": ""},
+    {"origin": "http://evil.example"},
+    {"origin": "null"},
+    {"origin": "http://127.0.0.1:1"},
+    {"origin": "https://localhost"},
+    {"origin": "file://"},
+    {"sec-fetch-site": "cross-site"},
+    {"sec-fetch-site": "same-site"},
+    {"sec-fetch-site": "unknown"},
+    {"x-datablame-token": None},
+    {"x-datablame-token": ""},
+    {"x-datablame-token": "x" * 32},
+    {"x-datablame-token": "é"},
+    {"content-type": "text/plain"},
+    {"content-type": "application/x-www-form-urlencoded"},
+    {"content-type": None},
+]
+
+
+@pytest.mark.parametrize("headers", FORGED, ids=str)
+def test_forged_requests_are_refused(page, headers):
+    body = {"row": 3, "act": "right"}
+    try:
+        status, content = got(page, "api/decide", body, **headers)
+    except UnicodeEncodeError:
+        pytest.skip("not sent by this client")
+    assert status in (400, 403), content
+    assert said(page, "api/state")["settled"] == 0
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "api/decide?row=3&act=right",
+        "api/undo",
+        "api/settle",
+        "api/finish",
+        "api/image/-1",
+        "api/image/90",
+        "api/image/../3",
+        "api/image/%2e%2e%2fdata",
+        "api/image/3?side=99999",
+        "api/example/x",
+        "..%2freview.sqlite",
+        "review.sqlite",
+        "report.html",
+        "%2e%2e/run.json",
+    ],
+)
+def test_nothing_is_changed_or_shown_by_other_paths(page, path):
+    status, content = got(page, path)
+    assert status in (400, 403, 404, 405), content
+    assert b"Traceback" not in content
+    assert said(page, "api/state")["settled"] == 0
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"[1]", "an object is expected"),
+        (b"{", "not JSON"),
+        (b"[" * 60_000, "not JSON"),
+        (b"x" * (LARGEST + 1), "at most"),
+        ({"row": "3", "act": "right"}, "numbers"),
+        ({"row": True, "act": "right"}, "numbers"),
+        ({"row": 10**30, "act": "right"}, "no example"),
+        ({"row": 3, "act": ["right"]}, "words"),
+        ({"row": 3, "act": "right", "queue": "x"}, "no queue"),
+        ({"row": 3}, "no decision"),
+    ],
+)
+def test_bad_requests_are_sentences(page, body, message):
+    status, content = got(page, "api/decide", body)
+    assert status == 400
+    assert message in json.loads(content)["error"]
+    status, content = got(page, "api/decide?by=" + "x" * 300, {"row": 3, "act": "right"})
+    assert status == 400
+    assert said(page, "api/state")["settled"] == 0
+
+
+def test_headers_let_no_other_page_in(page):
+    base = page.url.split("#")[0]
+    with urllib.request.urlopen(base) as answer:
+        known, text = answer.headers, answer.read().decode()
+    policy = known["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert known["x-content-type-options"] == "nosniff"
+    assert not [name for name in known if name.lower().startswith("access-control")]
+    assert page.token not in text
+    assert "<script>" not in text
+    assert "style=" not in text
+
+
+def test_one_server_a_run_and_a_free_port(page, judged, capsys):
+    with pytest.raises(InputError, match="is reviewed already, by another program"):
+        verbs.review(judged, wait=False)
+    other = verbs.train(blobs(60), recipe=TINY, out=judged.path.parent, holdout=0)
+    assert main(["review", str(other.path)]) == 2
+    assert "not judged yet" in capsys.readouterr().err
+    verbs.judge(other, verbs.score(other))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        second = verbs.review(other, port=port, wait=False)
+        assert second.port != port
+        assert f"port {port} is in use: this is port {second.port}" in capsys.readouterr().err
+        assert said(second, "api/state")["examples"] == 60
+        second.close()
+    third = verbs.review(other, wait=False)  # the first was let go
+    third.close()
+
+
+def test_other_hosts_need_tls(judged, monkeypatch, tmp_path):
+    with pytest.raises(InputError, match=r"0\.0\.0\.0 can be reached by others: give --certificate"):
+        verbs.review(judged, host="0.0.0.0")
+    with pytest.raises(InputError, match="there is no file"):
+        verbs.review(judged, host="0.0.0.0", certificate=tmp_path / "a", key=tmp_path / "b")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(InputError, match=r"pip install 'datablame\[review\]'"):
+        verbs.review(judged)
+
+
+SERVE = """
+import sys
+import datablame as db
+page = db.review(sys.argv[1], port=int(sys.argv[2]), wait=False)
+print(page.url, flush=True)
+page.wait()
+"""
+
+
+def test_a_killed_server_loses_no_decision_that_was_acknowledged(judged, tmp_path):
+    known = {}
+    generator = np.random.default_rng(0)
+    for turn in range(3):
+        words = [sys.executable, "-c", SERVE, str(judged.path), str(9900 + os.getpid() % 90)]
+        server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        url = server.stdout.readline().strip()
+        page = type("Page", (), {"url": url})
+        end = time.monotonic() + float(generator.uniform(0.05, 0.6))
+        while time.monotonic() < end:
+            row, act = int(generator.integers(90)), ("right", "drop")[int(generator.integers(2))]
+            known[said(page, "api/decide?by=anna", {"row": row, "act": act})["number"]] = (row, act)
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+        kept = Decisions(judged.path / FILE, judged.data)
+        there = {number: (each.row, each.act) for number, each in kept.every.items()}
+        assert there == known
+        kept.close()
+    assert len(known) > 10
+
+
+# --- strange sets ---
+
+
+def test_strange_names_and_many_classes(tmp_path):
+    strange = ["<script>alert(1)</script>", "שָׁלוֹם \u202e reversed", "x" * 10_000]
+    classes = [*strange, *(f"class {k}" for k in range(10_000))]
+    labels = np.arange(120) % 3
+    p = np.full((120, len(classes)), 1e-5, "float32")
+    p[np.arange(120), labels] = 0.9
+    p[5, :3] = [0.97, 0.01, 0.01]
+    run = verbs.find(labels, p, classes=classes, out=tmp_path / "run")
+    found = Session(run)
+    assert len(found.state("")["classes"]) == 10_003
+    note = strange[0] * 100
+    found.decide({"row": 5, "act": "wrong", "label": 2, "note": note}, strange[1])
+    facts = found.example(5)
+    assert facts["decided"][0]["note"] == note
+    found.decisions.close()
+    assert Run(run.path).verdict.people == (strange[1],)
+
+
+def test_a_set_without_suspects_is_reviewed(tmp_path):
+    labels = np.arange(60) % 3
+    p = np.eye(3)[labels] * 0.97 + 0.01
+    run = verbs.find(labels, p, out=tmp_path / "run")
+    found = Session(run)
+    assert found.state("")["suspects"] == len(run.verdict.suspects)
+    assert len(found.queue({"count": "60"})["items"]) == 60
+    found.decisions.close()
+
+
+def test_texts_take_the_place_of_pictures(tmp_path):
+    x = np.random.default_rng(0).normal(size=(60, 5))
+    x[np.arange(60), np.arange(60) % 3] += 5
+    data = Dataset.from_features(x, np.arange(60) % 3, texts=[f"letter {k}" for k in range(60)])
+    run = verbs.audit(data, out=tmp_path / "runs", retrain=False)
+    found = Session(run)
+    assert found.example(9)["text"] == "letter 9"
+    assert len(found.example(9)["neighbours"]) == 12
+    found.decisions.close()
+
+
+def test_a_decision_is_never_seen_by_what_judges(judged, kept):
+    """The file's own verdict stays as it was judged; decisions lie on top."""
+    kept.add(Decision(1, "drop", by="anna"))
+    own = Verdict.read(judged.path / "verdict.csv", judged.data)
+    assert int(own.act[1]) == KEEP
+    assert int(judged.verdict.act[1]) == DROP
+    verbs.report(judged)
+    assert int(Verdict.read(judged.path / "verdict.csv", judged.data).act[1]) == KEEP
