@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,9 @@ from datablame.base.errors import InputError
 from datablame.base.readers import read_array
 from datablame.base.shapes import Float, Int
 from datablame.inference.folds import trained
+from datablame.inference.neighbours import space
 from datablame.label_quality.out_of_sample import has_heldout, heldout, path_of
+from datablame.network.classifier import FROZEN
 from datablame.run import Run
 
 NEIGHBOURS = 20
@@ -66,7 +69,7 @@ class Evidence:
     def trace(self, row: int) -> dict[str, list[float]]:
         """Probabilities at each epoch: of the given label, and of the likeliest other class."""
         trace = self.run.trace
-        if not trace.epochs or "loss" not in trace:
+        if trace.epochs < 2 or "loss" not in trace:
             return {}
         loss = trace["loss"][:, row].astype("float32")
         found = {"given": np.exp(-loss)}
@@ -98,25 +101,31 @@ class Evidence:
         return [(int(rows[place]), value) for place, value in pairs]
 
     def _space(self, row: int) -> tuple[Float[Tensor, "n D"], Int[Tensor, " n"]] | None:
-        for number, (path, rows) in enumerate(self._spaces):
+        """Features of length one, and the examples that they are of."""
+        for number, (kept, rows) in enumerate(self._spaces):
             if bool((rows == row).any()):
                 if number not in self._held:
                     self._held.clear()
-                    kept = np.asarray(read_array(path, (len(rows), None), "f"), "float32")
-                    self._held[number] = normalize(torch.from_numpy(kept))
+                    whole = torch.from_numpy(np.asarray(kept[:], "float32"))
+                    self._held[number] = normalize(whole)
                 return self._held[number], rows
         return None
 
     @cached_property
     def _spaces(self) -> list[tuple[Any, Int[Tensor, " n"]]]:
         """Kept features, and the examples that they are of."""
-        own = self.run.path / "features.npy"
-        if own.exists():
-            return [(own, torch.arange(len(self.run.data)))]
-        if not self.run.cross_fitted:
+        run, every = self.run, torch.arange(len(self.run.data))
+        if run.recipe.model.startswith(FROZEN):
+            with contextlib.suppress(InputError, OSError):  # weights or images are gone
+                return [(space(run), every)]
             return []
-        kept = [(fold.run.path / "features.npy", fold.rest) for fold in trained(self.run)]
-        return [(path, rows) for path, rows in kept if path.exists()]
+        homes = [(fold.run.path, fold.rest) for fold in trained(run)] if run.cross_fitted else []
+        there = [
+            (path / "features.npy", rows)
+            for path, rows in [(run.path, every), *homes]
+            if (path / "features.npy").exists()
+        ]
+        return [(read_array(path, (len(rows), None), "f"), rows) for path, rows in there]
 
     @cached_property
     def _held(self) -> dict[int, Float[Tensor, "n D"]]:

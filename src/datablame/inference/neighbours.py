@@ -47,14 +47,14 @@ def class_votes(run: Run, k: int = 50, trust: int = 0) -> np.ndarray:
 
 
 def _votes(run: Run, k: int, trust: int) -> Float[Tensor, "N K"]:
-    space = _space(run)
-    if space is None:
+    found = space(run)
+    if found is None:
         every = trained(run)
         parts = [
             torch.from_numpy(np.array(class_votes(fold.run, k, trust))).float() for fold in every
         ]
         return spread(run, parts, every)
-    cosine, index = _nearest(run, space, k)
+    cosine, index = _nearest(run, found, k)
     labels, classes = run.data.labels, len(run.data.classes)
     if not trust:
         return votes_of(cosine.clamp_min(0) + 1e-6, labels[index], classes)
@@ -81,7 +81,7 @@ def _nearest(run: Run, space: np.ndarray | Encoded, k: int) -> tuple[Tensor, Ten
 _FOUND: WeakKeyDictionary[Run, tuple[Tensor, Tensor]] = WeakKeyDictionary()
 
 
-def _space(run: Run) -> np.ndarray | Encoded | None:
+def space(run: Run) -> np.ndarray | Encoded | None:
     """The features of all examples; None where each fold's model has its own."""
     if not run.cross_fitted:
         return features(run)

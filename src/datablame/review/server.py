@@ -74,6 +74,9 @@ class Guard:
         if why is None:
             await self.app(scope, receive, sent)
             return
+        left = LARGEST  # what is sent is read, so that the answer is, too
+        while left > 0 and (part := await receive()).get("more_body"):
+            left -= len(part.get("body", b""))
         body = json.dumps({"error": why}).encode()
         start = {"type": "http.response.start", "status": 403,
                  "headers": [(b"content-type", b"application/json")]}  # fmt: skip
@@ -192,6 +195,8 @@ async def _body(request: Any) -> dict[str, Any]:
         content += part
         if len(content) > LARGEST:
             raise InputError(f"a request has at most {LARGEST:,} bytes")
+    if content.count(b"[") + content.count(b"{") > 2 * SIDES[0]:
+        raise InputError("this is not JSON of a decision")
     try:
         found = json.loads(content or b"{}")
     except (ValueError, RecursionError):

@@ -75,8 +75,11 @@ def review(
     found = opened(run)
     origins = () if origin is None else (origin.rstrip("/").lower(),)
     with contextlib.ExitStack() as lock:
+        place = found.path / "review"
+        if place.absolute() in files.HELD:
+            raise InputError(f"{found.path} is reviewed already, by this program")
         try:
-            lock.enter_context(files.alone(found.path / "review"))
+            lock.enter_context(files.alone(place))
         except InputError:
             raise InputError(f"{found.path} is reviewed already, by another program") from None
         page = Review(Session(found), host, port, origins, certificate, key)
