@@ -157,6 +157,8 @@ def test_files_that_cannot_be_used_are_sentences(judged, tmp_path):
     with pytest.raises(InputError, match=r"a later version .* \(its format 2; this one reads 1\)"):
         Decisions(path, judged.data)
     assert main(["review", str(judged.path)]) == 2
+    for beside in judged.path.glob(f"{FILE}-*"):
+        beside.unlink()
     path.write_bytes(b"SQLite format 3\0" + b"x" * 5000)
     with pytest.raises(InputError, match="cannot be used as decisions of a review"):
         Decisions(path, judged.data)
@@ -327,7 +329,9 @@ def test_certify_asks_and_counts_as_the_command_line_does(session, judged, tmp_p
         session.decide({"row": row, "queue": "certify"} | act, "anna")
     with pytest.raises(InputError, match=f"example {order[30]} is asked about, not {order[0]}"):
         session.decide({"row": order[0], "queue": "certify", "act": "right"}, "anna")
-    session.certify("anna")
+    facts = session.certificate("anna")
+    assert facts["answered"] == 30
+    assert "labels are wrong, by" in facts["certificate"]["sentence"]
     paged = json.loads((judged.path / "certificate.json").read_text())
     count = len(set(order[:30]))
     verbs.certify(judged, draw=count, out=tmp_path / "sheet.csv")

@@ -88,12 +88,14 @@ class Decisions:
         self.every: dict[int, Decision] = {}
         self.undone: set[int] = set()
         self.marks: dict[str, int] = {}
-        with self._sound():
+        with self._sound(), contextlib.ExitStack() as undo:
             self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            undo.callback(self.db.close)
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.execute("PRAGMA synchronous=FULL")
             self._begin()
             self.refresh()
+            undo.pop_all()
 
     @contextmanager
     def _sound(self) -> Iterator[None]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-RIDGE, PAIR = 3.0, 4.0
+RIDGE, PAIR = 3.0, 10.0
 """Weight decay of the signals, and decisions that a pair of classes is worth beforehand."""
 STEPS = 25
 

@@ -170,6 +170,7 @@ def application(session: Session, token: str, hosts: tuple[str, ...], origins: t
         "state": lambda request, given, by: session.state(by),
         "queue": lambda request, given, by: session.queue(given),
         "certify": lambda request, given, by: session.certify(by),
+        "certificate": lambda request, given, by: session.certificate(by),
         "example/{row:int}": lambda request, given, by: session.example(request.path_params["row"]),
         "image/{row:int}": image,
     }

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datablame.analyses.certificate import Answer, Certificate, Drawing, certificate, kept
+from datablame.analyses.certificate import Answer, Drawing, certificate, kept
 from datablame.analyses.evidence import Evidence
 from datablame.base.errors import InputError, unknown
 from datablame.decisions import FILE, LEAVE, RIGHT, UNSURE, WRONG, Decision, Decisions
@@ -39,8 +39,11 @@ class Session:
         self.verdict = Verdict.read(run.path / "verdict.csv", run.data)
         self.evidence = Evidence(run)
         self.decisions = Decisions(run.path / FILE, run.data)
-        self.lock = threading.RLock()
+        self.deciding, self.reading, self.learning, self.certifying = (
+            threading.Lock() for _ in range(4)
+        )
         self._learned: tuple[int, np.ndarray] = (-1, np.zeros(0))
+        self._certified: tuple[str, int, dict[str, Any] | None] = ("", -1, None)
 
     # --- what is next ---
 
@@ -86,7 +89,7 @@ class Session:
 
     def _learn(self) -> np.ndarray:
         """Log odds that labels are wrong, learned anew every EVERY decisions."""
-        with self.lock:
+        with self.learning:
             done = {row: each for row, each in self.decisions.settled().items()
                     if each.act != UNSURE}  # fmt: skip
             turn = len(done) // EVERY
@@ -129,7 +132,7 @@ class Session:
     def example(self, row: int) -> dict[str, Any]:
         """An example with all evidence. Raises InputError where there is none of that number."""
         self.check(row)
-        with self.lock:
+        with self.reading:
             near = self.evidence.neighbours(row, 12)
             facts = {
                 "reasons": self.evidence.reasons(row),
@@ -167,7 +170,7 @@ class Session:
         p = self.verdict.p_wrong
         decision = Decision(row, words["act"], label, by, words["note"], queue=queue)
         decision = dataclasses.replace(decision, score=None if p is None else float(p[row]))
-        with self.lock:
+        with self.deciding:
             if mark and mark in self.decisions.marks:
                 return self.decisions.every[self.decisions.marks[mark]]
             if queue == "certify":
@@ -179,13 +182,14 @@ class Session:
 
     def undo(self, by: str) -> Decision | None:
         """Take back the last decision of somebody."""
-        with self.lock:
+        with self.deciding:
             return self.decisions.undo(by)
 
     # --- the certificate ---
 
     @cached_property
     def drawing(self) -> Drawing:
+        """From what images are drawn, begun where nobody has."""
         return Drawing.of(self.run)
 
     def _chance(self, row: int) -> float:
@@ -208,24 +212,23 @@ class Session:
         return row, any(each.row == row for each in done)
 
     def certify(self, by: str) -> dict[str, Any]:
-        """The image that is asked about next, and the certificate by the answers so far, which is
-        kept as `datablame certify` keeps it.
-        """
-        with self.lock:
-            done = self.answers(by)
-            found = self.certified(done)
-            try:
-                row, again = self._asked(by)
-                item = self.item(row) | {"again": again, "decided": []}
-            except InputError:
-                item = None  # all were
-        facts = None if found is None else found.to_json()
-        return {"answered": len(done), "next": item, "certificate": facts}
+        """The image that is asked about next; None where all were."""
+        answered = len(self.answers(by))
+        try:
+            row, again = self._asked(by)
+        except InputError:
+            return {"answered": answered, "next": None}
+        return {"answered": answered, "next": self.item(row) | {"again": again, "decided": []}}
 
-    def certified(self, answers: list[Answer]) -> Certificate | None:
-        if not answers:
-            return None
-        return kept(self.run, self.drawing, certificate(self.drawing, answers), answers)
+    def certificate(self, by: str) -> dict[str, Any]:
+        """What somebody's answers show so far, kept as `datablame certify` keeps it."""
+        with self.certifying:
+            done = self.answers(by)
+            if self._certified[:2] != (by, len(done)):
+                found = certificate(self.drawing, done) if done else None
+                facts = found and kept(self.run, self.drawing, found, done).to_json()
+                self._certified = by, len(done), facts
+            return {"answered": len(done), "certificate": self._certified[2]}
 
     # --- all ---
 

@@ -88,7 +88,8 @@ async function state() {
 // --- what is next ---
 
 async function load(keep = 0) {
-  current = null;
+  await sending;
+  gone();
   if ($("queue").value === "certify") return certified();
   $("certificate").hidden = true;
   const found = await told(asked(0, SHEET));
@@ -99,11 +100,16 @@ async function load(keep = 0) {
 async function certified() {
   const found = await told("certify");
   $("certificate").hidden = false;
-  const facts = found.certificate;
-  $("certificate").textContent = facts ? `${found.answered} answers: ${facts.sentence}.` : "Answer in the order of the lot: after the first answers the number of wrong labels stands here, with its bounds.";
+  if (!found.answered) $("certificate").textContent = "Answer in the order of the lot: after the first answers the number of wrong labels stands here, with its bounds.";
+  else told("certificate").then(({ answered, certificate }) => { $("certificate").textContent = `${answered} answers: ${certificate.sentence}.`; }, error => say(error.message));
   items = found.next ? [found.next] : [];
   [left, total, place] = [items.length, items.length, 0];
   await show();
+}
+
+function gone() {  // nothing is shown that could be decided
+  current = null;
+  delete document.body.dataset.shown;
 }
 
 async function show() {
@@ -121,6 +127,7 @@ async function show() {
   if (items[place] !== item) return;
   current = item;
   draw(item, facts);
+  document.body.dataset.shown = item.row;
   for (const next of items.slice(place + 1, place + 1 + AHEAD)) {
     example(next.row).catch(() => {});
     if (about.drawn) picture(next.row, 1024).catch(() => {});
@@ -229,21 +236,29 @@ function zoom(by) {
 
 // --- decisions ---
 
+// The next image is shown at once; decisions are sent one after the other, and again where the answer was lost: a mark keeps them from counting twice.
+let sending = Promise.resolve();
 const decide = guarded(async choice => {
-  if (!current || busy) return;
-  busy = true;
-  const item = current, said = { row: item.row, queue: $("queue").value, note: $("note").value, mark: crypto.randomUUID(), ...choice };
-  try {
-    await told("decide", said);
-    $("note").value = "";
-    examples.delete(item.row);
-    items.splice(place, 1);
-    left -= 1;
-    current = null;
-    if (said.queue === "certify" || items.length <= AHEAD || said.queue === "learn") await Promise.all([state(), refill()]);
-    else { state().catch(() => {}); place = Math.min(place, items.length - 1); await show(); }
-  } finally { busy = false; }
+  if (!current) return;
+  const item = current, said = { row: item.row, queue: $("queue").value, note: $("note").value, mark: mark(), ...choice };
+  const sent = sending.then(() => twice("decide", said));
+  sending = sent.catch(() => {});
+  $("note").value = "";
+  examples.delete(item.row);
+  items.splice(place, 1);
+  left -= 1;
+  gone();
+  const few = said.queue === "certify" || items.length <= AHEAD || (said.queue === "learn" && left % 20 === 0);
+  if (!few) { place = Math.min(place, items.length - 1); await show(); }
+  await sent;
+  if (few) await refill();
+  await state();
 });
+const mark = () => [...crypto.getRandomValues(new Uint8Array(12))].map(each => each.toString(16).padStart(2, "0")).join("");
+async function twice(path, body) {
+  try { return await told(path, body); }
+  catch (error) { if (!/no longer open/.test(error.message)) throw error; return told(path, body); }
+}
 async function refill() {
   if ($("queue").value === "certify") return certified();
   if (cell) await worst();
@@ -252,6 +267,7 @@ async function refill() {
   await show();
 }
 const undo = guarded(async () => {
+  await sending;
   const last = await told("undo", {});
   if (last.row === null) return say("nothing to undo");
   examples.delete(last.row);
@@ -304,7 +320,7 @@ const settle = guarded(async act => {
     const some = items.filter(each => chosen.has(each.row));
     if (!some.length) return say("none is chosen");
     const queue = $("queue").value;
-    await told("settle", { decisions: some.map(item => ({ row: item.row, queue, mark: crypto.randomUUID(), ...(act === "accept" ? proposal(item) : { act }) })) });
+    await told("settle", { decisions: some.map(item => ({ row: item.row, queue, mark: mark(), ...(act === "accept" ? proposal(item) : { act }) })) });
     some.forEach(item => examples.delete(item.row));
     say(`${some.length} settled`);
     await state();
@@ -351,6 +367,9 @@ $("other").addEventListener("submit", event => {
   $("class").value = "";
   $("main").focus();
   chosen(k);
+});
+$("class").addEventListener("keydown", event => {  // a list of suggestions would swallow the first Enter
+  if (event.key === "Enter") { event.preventDefault(); $("other").requestSubmit(); }
 });
 $("all").addEventListener("click", event => { const act = event.target.closest("button")?.dataset.all; if (act) settle(act); });
 const turn = guarded(async () => {

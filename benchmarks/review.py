@@ -1,0 +1,216 @@
+"""The review: what the learned order finds, how soon a decision is kept, and what a kill loses."""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import results
+
+import datablame as db
+from datablame.decisions import FILE, Decisions
+from datablame.review import learning
+from datablame.review.session import EVERY, Session
+
+HOME = results.OUT / "review"
+SERVE = """
+import sys
+import datablame as db
+page = db.review(sys.argv[1], port=int(sys.argv[2]), wait=False)
+print(page.url, flush=True)
+page.wait()
+"""
+
+
+def order_learned() -> str:
+    """Wrong labels found in the first tenth of CIFAR-10N, with the truth as the reviewer."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_predict
+
+    lines = []
+    for name in ("aggre", "worse"):
+        source = Path(__file__).parents[2] / "shared" / "data" / "cifar10"
+        reading = db.Reading(label=(f"{name}_label",), truth="label", limit=10_000)
+        run = db.audit(str(source), reading=reading, out=HOME / name, retrain=False)
+        session = Session(run)
+        x, p, pair = session._known
+        wrong, budget = run.data.wrong.numpy(), len(run.data) // 10
+        seen, done, odds = np.zeros(len(p), bool), [], learning.logit(p)
+        while len(done) < budget:
+            some = np.argsort(-np.where(seen, -np.inf, odds), kind="stable")[:EVERY]
+            seen[some] = True
+            done += some.tolist()
+            odds = learning.reordered(x, p, pair, np.array(done), wrong[done])
+        order = session._order("hunt", "")
+        model = LogisticRegression(C=0.1, max_iter=500)
+        most = cross_val_predict(model, x, wrong, cv=5, method="predict_proba")[:, 1]
+        found = [wrong[rows[:budget]].sum() for rows in (order, np.array(done), np.argsort(-most))]
+        lines.append([name, f"{int(wrong.sum()):,}", *(f"{count:,}" for count in found)])
+        session.decisions.close()
+    head = ["labels", "wrong of 10,000", "hunt", "learn", "a model that knows all truths"]
+    return (
+        "Wrong labels among the first 1,000 images that a reviewer sees, who answers by the truth. "
+        "The last column is a logistic regression on the same signals, fitted to the truth of four "
+        "fifths and asked about the fifth: what any order by these signals could reach. The weight "
+        "of pairs was chosen on these two sets.\n\n" + results.table(head, lines)
+    )
+
+
+def large() -> db.Run:
+    """A run of 50,000 examples with pictures, features and predictions."""
+    path, n = HOME / "large", 50_000
+    if (path / "verdict.csv").exists():
+        return db.Run(path)
+    generator = np.random.default_rng(0)
+    truth = generator.integers(0, 100, n)
+    labels = np.where(generator.random(n) < 0.1, generator.integers(0, 100, n), truth)
+    p = generator.random((n, 100)).astype("float32") * 0.005
+    p[np.arange(n), truth] += 0.7
+    p /= p.sum(1, keepdims=True)
+    features = generator.normal(size=(100, 64))[truth] + generator.normal(size=(n, 64))
+    images = generator.integers(0, 256, (n, 3, 32, 32), dtype="uint8")
+    run = db.find(labels, p, features, images=images, out=path)
+    db.score(run, "knn", "confident")
+    return run
+
+
+class Reviewer:
+    """A connection that stays open, as a browser's does."""
+
+    def __init__(self, url: str, name: str):
+        base, self.token = url.split("#")
+        self.name = name
+        self.line = http.client.HTTPConnection(base.split("/")[2])
+
+    def ask(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        known = {"x-datablame-token": self.token, "content-type": "application/json"}
+        sent = None if body is None else json.dumps(body)
+        mark = "&" if "?" in path else "?"
+        method = "GET" if body is None else "POST"
+        self.line.request(method, f"/api/{path}{mark}by={self.name}", sent, known)
+        answer = self.line.getresponse()
+        content = answer.read()
+        if answer.status != 200:
+            raise RuntimeError(content)
+        return json.loads(content) if "image" not in path else content
+
+
+def served(run: db.Run, port: int) -> tuple[Any, str]:
+    words = [sys.executable, "-c", SERVE, str(run.path), str(port)]
+    server = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert server.stdout is not None
+    return server, server.stdout.readline().strip()
+
+
+def many_reviewers(run: db.Run, seconds: float, reviewers: int = 4) -> str:
+    """Latency of decisions while four people review at once."""
+    server, url = served(run, 9100)
+    began = time.perf_counter()
+    first = Reviewer(url, "first")
+    first.ask("state")
+    item = first.ask("queue?queue=hunt&count=30")["items"][0]
+    first.ask(f"example/{item['row']}")
+    first.ask(f"image/{item['row']}?side=1024")
+    page = time.perf_counter() - began
+    took: list[float] = []
+    sent: list[tuple[int, int, str]] = []
+
+    def review(number: int) -> None:
+        who, generator = Reviewer(url, f"r{number}"), np.random.default_rng(number)
+        queue = ("hunt", "learn", "certify", "hunt")[number % 4]
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if queue == "certify":
+                items = [who.ask("certify")["next"]]
+            else:
+                items = who.ask(f"queue?queue={queue}&count=30&start={30 * number}")["items"]
+            for each in items[:10]:
+                who.ask(f"example/{each['row']}")
+                who.ask(f"image/{each['row']}?side=1024")
+                act = "right" if generator.random() < 0.5 else "drop"
+                said = {"row": each["row"], "act": act, "queue": queue}
+                start = time.perf_counter()
+                kept = who.ask("decide", said)
+                took.append(time.perf_counter() - start)
+                sent.append((kept["number"], each["row"], act))
+                time.sleep(float(generator.exponential(0.3)))
+
+    everyone = [threading.Thread(target=review, args=(number,)) for number in range(reviewers)]
+    for each in everyone:
+        each.start()
+    for each in everyone:
+        each.join()
+    status = Path(f"/proc/{server.pid}/status").read_text()
+    memory = int(status.split("VmRSS:")[1].split()[0]) / 1024
+    anonymous = int(status.split("RssAnon:")[1].split()[0]) / 1024
+    server.send_signal(signal.SIGKILL)
+    server.wait()
+    kept = Decisions(run.path / FILE, run.data)
+    there = {number: (number, each.row, each.act) for number, each in kept.every.items()}
+    lost = sum(there.get(each[0]) != each for each in sent)
+    doubled = len(there) - len({each[0] for each in sent})
+    kept.close()
+    times = np.sort(took)
+    return (
+        f"50,000 examples, 100 classes: the first page (state, queue, evidence, picture) in "
+        f"{page:.2f} s. {reviewers} reviewers in three queues for {seconds:.0f} s made {len(sent):,} "
+        f"decisions; one was acknowledged in {1000 * np.median(times):.1f} ms (median), "
+        f"{1000 * times[int(0.99 * len(times))]:.1f} ms (99th percentile), at most "
+        f"{1000 * times[-1]:.1f} ms. Lost: {lost}; doubled: {doubled}. Memory of the server: "
+        f"{memory:.0f} MB, of which {anonymous:.0f} MB are its own (the rest are files of torch "
+        "that are mapped)."
+    )
+
+
+def killed(run: db.Run, times: int = 50) -> str:
+    """Kill the server at random moments while decisions come in."""
+    generator, acknowledged = np.random.default_rng(1), {}
+    for turn in range(times):
+        server, url = served(run, 9200 + turn)
+        who = Reviewer(url, "killed")
+        end = time.monotonic() + float(generator.uniform(0.02, 0.5))
+        timer = threading.Timer(end - time.monotonic(), os.kill, (server.pid, signal.SIGKILL))
+        timer.start()
+        try:
+            while True:
+                row = int(generator.integers(len(run.data)))
+                acknowledged[who.ask("decide", {"row": row, "act": "right"})["number"]] = row
+        except (OSError, http.client.HTTPException):
+            server.wait()
+    kept = Decisions(run.path / FILE, run.data)
+    there = {number: each.row for number, each in kept.every.items() if each.by == "killed"}
+    kept.close()
+    lost = sum(there.get(number) != row for number, row in acknowledged.items())
+    return (
+        f"The server was killed {times} times at random moments, {len(acknowledged):,} decisions "
+        f"had been acknowledged: {lost} are lost; {len(there) - len(acknowledged):,} were kept whose "
+        "acknowledgement did not arrive."
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="*", default=["learn", "many", "killed"])
+    parser.add_argument("--full", action="store_true", help="ten minutes of four reviewers")
+    asked = parser.parse_args()
+    if "learn" in asked.only:
+        results.write("Review: the learned order", order_learned())
+    if "many" in asked.only:
+        found = many_reviewers(large(), 600 if asked.full else 60)
+        results.write("Review: four reviewers", found)
+    if "killed" in asked.only:
+        results.write("Review: killed", killed(large()))
+
+
+if __name__ == "__main__":
+    main()

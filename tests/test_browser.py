@@ -1,0 +1,191 @@
+"""The pages in a browser: keys alone settle a hundred, and nothing is in the way of a screen reader."""
+
+import os
+import shutil
+
+import numpy as np
+import pytest
+from conftest import TINY, blobs
+
+from datablame import verbs
+from datablame.decisions import FILE, Decisions
+
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync = pytest.importorskip("playwright.sync_api")
+    with sync.sync_playwright() as play:
+        found = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory):
+    out = tmp_path_factory.mktemp("runs")
+    run = verbs.train(blobs(180, wrong=(7, 20, 33)), recipe=TINY, out=out, holdout=0)
+    verbs.judge(run, verbs.score(run))
+    verbs.report(run)
+    return run
+
+
+@pytest.fixture
+def review(judged):
+    found = verbs.review(judged, port=9600 + os.getpid() % 300, wait=False)
+    yield found
+    found.close()
+
+
+def opened(browser, url, width=1280, dark=False):
+    page = browser.new_page(
+        viewport={"width": width, "height": 900}, color_scheme="dark" if dark else "light"
+    )
+    faults = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda line: line.type == "error" and faults.append(line.text))
+    page.goto(url)
+    return page, faults
+
+
+def violations(page):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    found = axe.run(page).response["violations"]
+    return [(each["id"], [node["html"][:120] for node in each["nodes"][:3]]) for each in found]
+
+
+def ready(page):
+    page.wait_for_selector("body[data-ready=yes]")
+    until(page, "document.querySelector('#picture').complete")
+
+
+def until(page, expression, arg=None):
+    """Playwright's own waiting evaluates strings in the page, which its policy forbids."""
+    for _ in range(300):
+        if page.evaluate(expression, arg):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"{expression} did not come true: {page.inner_text('body')[:500]}")
+
+
+def settled(page):
+    return int(page.inner_text("#progress").split(" of ")[0].replace(",", ""))
+
+
+def test_keys_alone_settle_a_hundred(browser, review, judged):
+    page, faults = opened(browser, review.url)
+    ready(page)
+    assert page.evaluate("location.hash") == ""  # the token is not left in the address
+    page.focus("#by")
+    page.keyboard.type("rd1zu")  # typing decides nothing
+    page.keyboard.press("Escape")
+    page.wait_for_timeout(300)
+    assert settled(page) == 0
+    keys = ["Enter", "r", "d", "u", "w", "1", "2", "Enter", "Enter", "Enter"]
+    for turn in range(100):
+        page.wait_for_selector("body[data-shown]")
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press(keys[turn % len(keys)])
+    until(page, "document.querySelector('#progress').textContent.startsWith('100 ')")
+    name = page.inner_text("#name")
+    page.keyboard.press("ArrowRight")
+    until(page, "before => document.querySelector('#name').textContent !== before", arg=name)
+    page.keyboard.press("ArrowLeft")
+    until(page, "before => document.querySelector('#name').textContent === before", arg=name)
+    page.keyboard.press("z")
+    until(page, "document.querySelector('#progress').textContent.startsWith('99 ')")
+    page.wait_for_timeout(500)  # the queue is loaded anew
+    page.wait_for_selector("body[data-shown]")
+    page.keyboard.press("?")
+    assert page.is_visible("#keys")
+    page.keyboard.press("r")  # decides nothing while the list is open
+    page.keyboard.press("Escape")
+    assert settled(page) == 99
+    page.keyboard.press("/")
+    page.keyboard.type("right")
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('#progress').textContent.startsWith('100 ')")
+    assert faults == []
+    page.close()
+    kept = Decisions(judged.path / FILE, judged.data)
+    assert len(kept.settled()) == 100
+    assert {each.by for each in kept.standing()} == {"rd1zu"}
+    assert len({each.row for each in kept.standing()}) == 100
+    kept.close()
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1280, False), (1280, True), (390, False)])
+def test_nothing_is_in_the_way_of_a_screen_reader(browser, review, width, dark):
+    page, faults = opened(browser, review.url, width, dark)
+    ready(page)
+    assert violations(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.keyboard.press("g")
+    page.wait_for_selector("#tiles button")
+    assert violations(page) == []
+    page.keyboard.press("g")
+    page.keyboard.press("?")
+    assert violations(page) == []
+    assert faults == []
+    page.close()
+
+
+def test_a_sheet_settles_one_cell_at_once(browser, review, judged):
+    page, faults = opened(browser, review.url)
+    ready(page)
+    before = settled(page)
+    page.keyboard.press("g")
+    page.wait_for_selector("#tiles button")
+    cell = (page.input_value("#given"), page.input_value("#proposed"))
+    assert cell[0] in judged.data.classes
+    count = page.locator("#tiles button").count()
+    page.locator("#tiles button").first.click()  # not this one
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("r")
+    want = before + count - 1
+    until(
+        page,
+        "want => document.querySelector('#progress').textContent.startsWith(want + ' ')",
+        arg=want,
+    )
+    assert faults == []
+    page.close()
+
+
+def test_certify_and_finish_on_the_page(browser, review, judged):
+    page, faults = opened(browser, review.url)
+    ready(page)
+    page.select_option("#queue", "certify")
+    page.wait_for_selector("#certificate:not([hidden])")
+    for count in range(1, 4):
+        page.wait_for_selector("body[data-shown]")
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press("r")
+        until(
+            page,
+            "n => document.querySelector('#certificate').textContent.startsWith(n + ' answers')",
+            arg=count,
+        )
+    assert "labels are wrong, by 3 answers" in page.inner_text("#certificate")
+    page.click("#finish")
+    page.wait_for_selector("text=The review is closed")
+    assert review.ended.wait(5)
+    assert faults == []
+    page.close()
+
+
+def test_the_report_is_read_by_a_screen_reader_too(browser, judged):
+    for width, dark in ((1280, False), (390, True)):
+        page, faults = opened(browser, (judged.path / "report.html").as_uri(), width, dark)
+        assert violations(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        assert faults == []
+        page.close()
+    assert np.isfinite(judged.verdict.p_wrong).all()
