@@ -3,7 +3,6 @@
 import os
 import shutil
 
-import numpy as np
 import pytest
 from conftest import TINY, blobs
 
@@ -186,6 +185,51 @@ def test_the_report_is_read_by_a_screen_reader_too(browser, judged):
         page, faults = opened(browser, (judged.path / "report.html").as_uri(), width, dark)
         assert violations(page) == []
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        page.locator("#worst-tiles figure:not([hidden]) a").first.click()
+        assert page.is_visible("#image")
+        assert violations(page) == []
         assert faults == []
         page.close()
-    assert np.isfinite(judged.verdict.p_wrong).all()
+
+
+def test_the_report_opens_filters_sorts_and_moves_the_cut(browser, judged):
+    verbs.report(judged)  # people have decided since
+    page, faults = opened(browser, (judged.path / "report.html").as_uri())
+    tiles = page.locator("#worst-tiles figure:not([hidden])")
+    every = tiles.count()
+    assert every == len(judged.verdict.suspects)
+    tiles.first.locator("a").click()
+    worst = int(judged.verdict.suspects[0])
+    assert page.inner_text("#image .name") == judged.data.name(worst)
+    assert "Models that never saw it say" in page.inner_text("#image ul")
+    assert page.locator("#image .near img").count() == 8
+    page.keyboard.press("ArrowRight")
+    assert page.inner_text("#image .name") == judged.data.name(int(judged.verdict.suspects[1]))
+    page.keyboard.press("Escape")
+    assert not page.is_visible("#image")
+    cell = page.locator(".matrix button").first
+    count = int(cell.inner_text())
+    cell.click()
+    assert tiles.count() == count
+    page.click("#every")
+    assert tiles.count() == every
+    given = str(int(judged.data.labels[worst]))
+    page.select_option("#by-class", given)
+    assert {tile.get_attribute("data-given") for tile in tiles.all()} == {given}
+    rows = page.locator("table.sorted tbody tr")
+    page.locator("table.sorted th button").nth(1).click()
+    sizes = [int(row.locator("td").nth(1).inner_text()) for row in rows.all()]
+    assert sizes == sorted(sizes, reverse=True)
+    page.locator("table.sorted th button").nth(0).click()
+    page.locator("table.sorted th button").nth(0).click()
+    names = [row.locator("td").nth(0).inner_text() for row in rows.all()]
+    assert names == sorted(names)
+    before = page.inner_text("#cut-said")
+    assert f"The {every} most suspect" in before or "most suspect" in before
+    page.evaluate(
+        "const e = document.querySelector('#cut'); e.value = e.max; e.dispatchEvent(new Event('input'))"
+    )
+    assert "The 180 most suspect" in page.inner_text("#cut-said")
+    assert "100 % of all wrong labels" in page.inner_text("#cut-said")
+    assert faults == []
+    page.close()

@@ -367,7 +367,7 @@ def test_the_users_files_are_never_touched(tmp_path, png, capsys):
 def test_the_report_is_self_contained_and_looks_safe(audited):
     page = (audited.path / "report.html").read_text()
     assert "default-src 'none'" in html.unescape(page)
-    assert "<script>" not in page, "no map of classes is on it"
+    assert page.count("<script>") == 1, "its own"
     assert not re.findall(r'(?:src|href)="(?!data:|#)', page)
     for title in (
         "Summary",
@@ -397,7 +397,7 @@ def test_names_are_escaped_in_the_report(tmp_path):
     )
     run = verbs.audit(evil, recipe=TINY, retrain=False, out=tmp_path)
     page = (run.path / "report.html").read_text()
-    assert "<script>" not in page
+    assert page.count("<script>") == 1, "its own"
     assert "<b>a" not in page
     assert "<i>set" not in page
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup
 
-from datablame.base import files
+from datablame.base import decode, files
 from datablame.dataset import Dataset
 from datablame.exchange.sets import original
 from datablame.run import Run
@@ -70,6 +70,18 @@ def as_data(image: bytes, kind: str = "png") -> str:
 def picture(data: Dataset, row: int, side: int = 96) -> str:
     """One image as PNG data, enlarged to at least `side` pixels."""
     return as_data(encoded(thumbnail(data, row, side)))
+
+
+def small(data: Dataset, row: int, side: int = 48) -> str:
+    """One image as data, small: of the pixels that are packed."""
+    from PIL import Image
+
+    images = data.pixels
+    place = int(data.rows[row])
+    pixels = images.one(place) if images.noise else np.asarray(images.array[place])
+    drawn = decode.picture(np.ascontiguousarray(pixels)).convert("RGB")
+    kind = Image.Resampling.BICUBIC
+    return as_data(encoded(drawn.resize((side, side), kind), "jpeg"), "jpeg")
 
 
 def large(data: Dataset, row: int, side: int = 512) -> str:

@@ -25,6 +25,6 @@ def write(run: Run) -> Path:
         run=run,
         sections=parts,
         policy=policy(),
-        script=script() if any("<canvas" in part.html for part in parts) else None,
+        script=script() if any("<script" in part.html for part in parts) else None,
     )
     return files.write_text(run.path / "report.html", page)

@@ -31,8 +31,8 @@ def rendered(template: str, **values: Any) -> Markup:
 
 
 def script() -> Markup:
-    """The script of the page, which draws the maps of classes."""
-    return Markup((TEMPLATES / "map.js").read_text(encoding="utf-8"))
+    """The script of the page: what opens, sorts, filters and draws maps."""
+    return Markup((TEMPLATES / "report.js").read_text(encoding="utf-8"))
 
 
 def policy() -> str:

@@ -16,6 +16,7 @@ from typing import Any
 
 from datablame.base import progress
 from datablame.base.errors import InputError
+from datablame.base.readers import parse_json
 from datablame.pages.figures import encoded, enlarged, thumbnail
 from datablame.pages.templating import TEMPLATES, rendered
 from datablame.review.session import Session
@@ -199,8 +200,8 @@ async def _body(request: Any) -> dict[str, Any]:
     if content.count(b"[") + content.count(b"{") > 2 * SIDES[0]:
         raise InputError("this is not JSON of a decision")
     try:
-        found = json.loads(content or b"{}")
-    except (ValueError, RecursionError):
+        found = parse_json(content or b"{}", "the request")
+    except InputError:
         raise InputError("this is not JSON") from None
     if not isinstance(found, dict):
         raise InputError("an object is expected")
@@ -286,7 +287,7 @@ def _bound(host: str, port: int) -> socket.socket:
     """A socket at this port, or at the next that is free, which is said."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     for each in range(port, min(port + PORTS, 1 << 16)):
-        found = socket.socket(family, socket.SOCK_STREAM)
+        found = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)  # then undelayed
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             found.bind((host, each))

@@ -11,6 +11,7 @@ from datablame.base.errors import InputError, at_least
 from datablame.base.methods import JUDGE
 from datablame.base.options import JUDGED, Amount, Judge, Noise, Proof, Signals
 from datablame.recipe import Recipe
+from datablame.verbs import reviewing
 from datablame.verbs.explaining import annotators
 from datablame.verbs.judging import find, judged, measured, score, with_cut
 from datablame.verbs.opening import Source, fields_as_keywords, flat, held
@@ -38,6 +39,7 @@ def audit(
     seeds: Proof = 1,
     minutes: float | None = None,
     retrain: bool = True,
+    review: bool = False,
     proof: Proof = 2,
     noise: Noise = None,
     amount: Amount = AMOUNT,
@@ -72,6 +74,8 @@ def audit(
         How many times to retrain before, after and with a random control.
     minutes
         Choose epochs and width of the net so that the whole audit takes about this long.
+    review
+        Wait for people to settle the suspects on a page of this machine before retraining.
     retrain
         Retrain on the cleaned set and compare.
     proof
@@ -137,6 +141,9 @@ def audit(
             annotators(run, by=by)
         if run.data.wrong is not None and run.data.wrong.any():
             measured(run)
+        if review:
+            reviewing.review(run)
+            verdict = run.judged
         if retrain:
             retraining(run, verdict, seeds, proof)
         if judge_test and test is not None:

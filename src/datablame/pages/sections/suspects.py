@@ -4,17 +4,23 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from datablame.analyses.evidence import Evidence
 from datablame.base import files, methods
 from datablame.base.shapes import Int
 from datablame.pages.contact_sheet import GAP, SIDE, ContactSheet, square
-from datablame.pages.figures import GREEN, RED, Section, large, picture
+from datablame.pages.figures import GREEN, RED, Section, large, picture, small
 from datablame.pages.templating import rendered
 from datablame.run import Run
 from datablame.verdict import ACTS, ASK, Verdict
 
 SHOWN = 60
+CELLS, EACH = 16, 6
+"""Pairs of given and proposed classes of which some more are kept, and how many."""
+NEAR = 8
+"""Neighbours that are shown beside an image."""
 HARD = "Hard, not clearly wrong", "They may be wrong, though not surely enough to be changed."
 REVIEW = (
     "Need review",
@@ -37,16 +43,58 @@ def suspects(run: Run) -> Section | None:
     title, why = HARD
     if methods.declared("judges", verdict.by.partition(",")[0], "REVIEW"):
         title, why = REVIEW
-    tiles = ([_tile(run, verdict, row) for row in rows.tolist()] for rows in (worst, hard))
+    more = _of_cells(run, verdict, worst.tolist())
+    tiles = [_tile(run, verdict, row) for row in worst.tolist()]
+    tiles += [_tile(run, verdict, row) | {"more": True} for row in more]
+    counts = run.data.labels[verdict.suspects].bincount(minlength=len(run.data.classes)).tolist()
     html = rendered(
         "suspects",
-        **dict(zip(("worst", "hard"), tiles, strict=True)),
+        worst=tiles,
+        hard=[_tile(run, verdict, row) for row in hard.tolist()],
         title=title,
         why=why,
         shown=len(worst),
         suspects=len(verdict.suspects),
+        path=run.path,
+        classes=[(k, run.data.classes[k], count) for k, count in enumerate(counts) if count],
+        evidence=_evidence(run, tiles),
     )
     return Section("Worst suspects", html, 10)
+
+
+def _of_cells(run: Run, verdict: Verdict, there: list[int]) -> list[int]:
+    """Suspects of the pairs of classes that are most often confused, beyond those `there`."""
+    rows = verdict.suspects
+    pairs = run.data.labels[rows] * (len(run.data.classes) + 1) + verdict.proposed[rows] + 1
+    kinds, counts = pairs.unique(return_counts=True)
+    found = []
+    for pair in kinds[counts.argsort(descending=True, stable=True)][:CELLS].tolist():
+        found += rows[pairs == pair][:EACH].tolist()
+    return [row for row in found if row not in set(there)]
+
+
+def _evidence(run: Run, tiles: list[dict[str, Any]]) -> dict[str, Any]:
+    """What opens with each of the images: `rows`, and pictures of their neighbours, `thumbs`."""
+    known, data = Evidence(run), run.data
+    rows, thumbs = {}, {}
+    for tile in tiles:
+        row = tile["row"]
+        near = []
+        for other, _ in known.neighbours(row, NEAR):
+            label = int(data.labels[other])
+            kind = {tile["given_number"]: "same", tile["proposed_number"]: "other"}.get(label, "")
+            near.append((str(other), data.classes[label], kind))
+            if data.drawn and str(other) not in thumbs:
+                thumbs[str(other)] = small(data, other)
+        rows[str(row)] = {
+            "name": tile["name"],
+            "reasons": known.reasons(row),
+            "trace": known.trace(row),
+            "ranks": known.ranks(row),
+            "near": near,
+            "large": large(data, row) if data.drawn and tile.get("more") else tile["large"],
+        }
+    return {"rows": rows, "thumbs": thumbs}
 
 
 def _tile(run: Run, verdict: Verdict, row: int) -> dict[str, Any]:
@@ -57,6 +105,10 @@ def _tile(run: Run, verdict: Verdict, row: int) -> dict[str, Any]:
     text = None if data.texts is None else data.texts[row].as_py()
     return {
         "id": f"image-{row}",
+        "row": row,
+        "given_number": int(data.labels[row]),
+        "proposed_number": proposed,
+        "by": verdict.by_each(torch.tensor([row]))[0] if verdict.decided is not None else None,
         "large": large(data, row) if data.drawn else None,
         "text": text or name,
         "alt": f"{name}, given as {given}"
