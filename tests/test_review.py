@@ -18,7 +18,6 @@ import pytest
 import torch
 from conftest import TINY, blobs
 
-import datablame as db
 from datablame import Dataset, InputError, Run, verbs
 from datablame.analyses.certificate import Drawing
 from datablame.analyses.evidence import Evidence
@@ -418,7 +417,7 @@ def test_a_decision_over_the_page_is_kept(page, judged):
     status, picture = got(page, f"api/image/{item['row']}?side=96")
     assert status == 200
     assert picture.startswith(b"\x89PNG")
-    decided = db.decisions.Decided.of(judged.path, judged.data)
+    decided = verbs.decided(judged)
     assert decided.to_json()["decided"] == 2
     assert decided.to_json()["people"] == ["anna"]
 
@@ -586,6 +585,99 @@ def test_a_killed_server_loses_no_decision_that_was_acknowledged(judged, tmp_pat
         assert there == known
         kept.close()
     assert len(known) > 10
+
+
+# --- other tools ---
+
+
+def test_decisions_go_to_other_tools_and_come_back(judged, kept, tmp_path, capsys):
+    with pytest.raises(InputError, match="nothing was decided in"):
+        verbs.decided(verbs.train(blobs(60), recipe=TINY, out=tmp_path / "other", holdout=0))
+    to = (int(judged.data.labels[1]) + 1) % 3
+    kept.add(Decision(1, "wrong", to, "anna", "note"))
+    kept.add(Decision(2, "right", by="anna"))
+    kept.add(Decision(3, "drop", by="ben"))
+    kept.add(Decision(4, "unsure", by="ben"))
+    kept.add(Decision(5, "right", by="ben"))
+    kept.undo("ben")
+    kept.close()
+    assert main(["decided", str(judged.path), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts == {
+        "examples": 90, "decided": 4, "right": 1, "wrong": 1, "drop": 1, "unsure": 1,
+        "conflicts": 0, "people": ["anna", "ben"],
+    }  # fmt: skip
+    for name in ("table.csv", "tasks.json"):
+        assert verbs.decided(judged, out=tmp_path / name) == tmp_path / name
+    again = verbs.train(judged.data, recipe=TINY, out=tmp_path / "again", holdout=0)
+    verbs.judge(again, verbs.score(again))
+    found = verbs.decided(again, read=tmp_path / "table.csv")
+    assert found.to_json() == facts
+    table = pandas.DataFrame(found.columns())
+    assert table["note"].tolist()[0] == "note"
+    verbs.decided(again, read=tmp_path / "table.csv")
+    assert last(again.path) == 4  # read twice, kept once
+    tasks = json.loads((tmp_path / "tasks.json").read_text())
+    suspects = len(Verdict.read(judged.path / "verdict.csv", judged.data).suspects)
+    assert len(tasks) >= suspects
+    task = next(each for each in tasks if each["data"]["name"] == judged.data.name(1))
+    assert task["annotations"][0]["result"] == [
+        {"from_name": "label", "to_name": "image", "type": "choices",
+         "value": {"choices": [judged.data.classes[to]]}}
+    ]  # fmt: skip
+    third = verbs.train(judged.data, recipe=TINY, out=tmp_path / "third", holdout=0)
+    verbs.judge(third, verbs.score(third))
+    back = verbs.decided(third, read=tmp_path / "tasks.json").to_json()
+    assert {key: back[key] for key in ("right", "wrong", "drop", "unsure")} == {
+        "right": 1, "wrong": 1, "drop": 1, "unsure": 0  # a cancelled task says nothing
+    }  # fmt: skip
+
+
+def test_labels_changed_in_fiftyone_are_decisions(judged, tmp_path):
+    data = judged.data
+    given = [data.classes[k] for k in data.labels.tolist()]
+    other = data.classes[(int(data.labels[1]) + 1) % 3]
+    samples = [
+        {"filepath": f"/elsewhere/{data.name(row)}", "tags": [],
+         "ground_truth": {"_cls": "Classification", "label": other if row == 1 else given[row]}}
+        for row in range(6)
+    ]  # fmt: skip
+    samples[2]["tags"], samples[3]["tags"] = ["right", "train"], ["drop"]
+    path = tmp_path / "samples.json"
+    path.write_text(json.dumps({"samples": samples}))
+    found = verbs.decided(judged, read=path)
+    assert found.to_json()["decided"] == 3
+    act = judged.verdict.act
+    assert [int(act[row]) for row in (1, 2, 3)] == [FIX, KEEP, DROP]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.csv", "name,act\nnobody,right\n", "names nobody, no example of this"),
+        ("a.csv", "name,act\ntrain/000001,maybe\n", "names a class that is not there: maybe"),
+        ("a.csv", "file,verdict\n1,2\n", "has no columns name and act"),
+        ("a.json", "{}", "is neither Label Studio's export"),
+        ("a.json", "[1", "is no JSON|is damaged"),
+        ("a.json", '{"samples": [{}]}', "no filepath"),
+        ("a.txt", "", "is no file of decisions"),
+    ],
+)
+def test_files_of_other_tools_that_do_not_fit(judged, tmp_path, name, text, message):
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(InputError, match=message):
+        verbs.decided(judged, read=path)
+    assert last(judged.path) == 0
+    with pytest.raises(InputError, match="not both"):
+        verbs.decided(judged, read=path, out=tmp_path / "b.csv")
+
+
+def test_nothing_is_read_while_a_review_is_open(page, judged, tmp_path):
+    said(page, "api/decide?by=anna", {"row": 3, "act": "right"})
+    verbs.decided(judged, out=tmp_path / "table.csv")  # written it may be
+    with pytest.raises(InputError, match="is reviewed already"):
+        verbs.decided(judged, read=tmp_path / "table.csv")
 
 
 # --- strange sets ---

@@ -65,7 +65,7 @@ ASKED_FOR = (
 )
 """What the machine answers to a path that was asked for and cannot be."""
 GROUPS = {
-    START: (verbs.audit, verbs.report, verbs.review, verbs.clean, verbs.certify),
+    START: (verbs.audit, verbs.report, verbs.review, verbs.clean, verbs.certify, verbs.decided),
     STEPS: (
         verbs.load,
         verbs.corrupt,

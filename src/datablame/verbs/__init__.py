@@ -13,7 +13,7 @@ from datablame.verbs.explaining import agree, annotators, classes, explain, inde
 from datablame.verbs.judging import find, judge, measure, score
 from datablame.verbs.reporting import report
 from datablame.verbs.retraining import ablate, compare, retrain
-from datablame.verbs.reviewing import review
+from datablame.verbs.reviewing import decided, review
 from datablame.verbs.training import import_dynamics, train
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "clean",
     "compare",
     "corrupt",
+    "decided",
     "detector",
     "encoders",
     "explain",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +16,9 @@ from datablame.verbs.opening import RunLike, opened
 if TYPE_CHECKING:
     from datablame.decisions import Decided
     from datablame.review.server import Review
+    from datablame.run import Run
 else:
-    Review = Decided = Any
+    Review = Decided = Run = Any
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -55,7 +57,7 @@ def review(
     wait
         In Python, `wait=False` returns at once an object with `url`, `wait()` and `close()`.
     """
-    from datablame.base import files, progress
+    from datablame.base import progress
     from datablame.decisions import Decided
 
     for package in ("starlette", "uvicorn"):
@@ -75,13 +77,7 @@ def review(
     found = opened(run)
     origins = () if origin is None else (origin.rstrip("/").lower(),)
     with contextlib.ExitStack() as lock:
-        place = found.path / "review"
-        if place.absolute() in files.HELD:
-            raise InputError(f"{found.path} is reviewed already, by this program")
-        try:
-            lock.enter_context(files.alone(place))
-        except InputError:
-            raise InputError(f"{found.path} is reviewed already, by another program") from None
+        lock.enter_context(_alone(found))
         page = Review(Session(found), host, port, origins, certificate, key)
         page.lock = lock.pop_all()
     progress.say(f"review: {page.url}\nits button 'finish', or Ctrl-C, ends it")
@@ -89,3 +85,59 @@ def review(
         return page
     page.wait()
     return Decided.of(found.path, found.data)
+
+
+def decided(run: RunLike, *, out: Path | None = None, read: Path | None = None) -> Decided | Path:
+    """Say what people decided of a run, write it for other tools, or read what was decided there.
+
+    Returns how many examples are settled, or the path that was written. Raises InputError where
+    nothing was decided, and for files that are none of decisions.
+
+    Parameters
+    ----------
+    run
+        Folder of a run that has been judged.
+    out
+        decisions.csv, a row a decision; or tasks.json, the suspects and what was decided of them,
+        for Label Studio.
+    read
+        Decisions to add: a CSV with the columns name, act or label, and by; the JSON of Label
+        Studio; the samples.json of FiftyOne, whose changed labels count.
+    """
+    from datablame.base import progress
+    from datablame.decisions import Decided
+    from datablame.exchange import decisions as exchange
+
+    found = opened(run)
+    if out is not None and read is not None:
+        raise InputError("write (--out) or read (--read), not both at once")
+    if out is None and read is None:
+        return Decided.of(found.path, found.data)
+    if found.verdict is None:
+        raise InputError(f"{found.path} is not judged yet: datablame judge {found.path}")
+    said = [] if read is None else exchange.read(read, found.data)
+    with contextlib.closing(exchange.opened(found)) as kept:
+        if out is not None:
+            return exchange.write(found, kept, out)
+        with _alone(found):
+            before = len(kept.every)
+            for each in said:
+                kept.add(each, f"{read}#{each.row}#{each.by}#{each.means}")
+            progress.say(f"{len(kept.every) - before:,} decisions are new")
+    return Decided.of(found.path, found.data)
+
+
+@contextlib.contextmanager
+def _alone(run: Run) -> Iterator[None]:
+    """Hold the decisions of a run. Raises InputError where it is reviewed already."""
+    from datablame.base import files
+
+    place = run.path / "review"
+    if place.absolute() in files.HELD:
+        raise InputError(f"{run.path} is reviewed already, by this program")
+    with contextlib.ExitStack() as lock:
+        try:
+            lock.enter_context(files.alone(place))
+        except InputError:
+            raise InputError(f"{run.path} is reviewed already, by another program") from None
+        yield
