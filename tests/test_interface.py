@@ -131,6 +131,7 @@ def test_a_dataset_has_examples():
 
 
 def test_export_takes_its_path(own, tmp_path):
+    db.score(own, "aum")
     db.judge(own, judge="top,share=0.1", by="aum")
     assert db.export(own, tmp_path / "x.csv").read_text().startswith('"name"')
 
