@@ -6,6 +6,7 @@ import base64
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from markupsafe import Markup
@@ -14,6 +15,9 @@ from datablame.base import decode, files
 from datablame.dataset import Dataset
 from datablame.exchange.sets import original
 from datablame.run import Run
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 INK, GREY, BLUE, RED, GREEN, ORANGE = (
     "#1f2430",
@@ -44,7 +48,39 @@ def figure(
     rows: int = 1,
     heights: Sequence[float] | None = None,
 ) -> Markup:
-    """An `<img>` of what `draw(*axes)` paints; also written to figures/<name>.png."""
+    """An `<img>` of what `draw(*axes)` paints; also written to figures/<name>.png, .svg and .pdf,
+    fit for a paper.
+    """
+    page = painted(draw, width, height, columns, rows, heights)
+    kept = {kind: _saved(page, kind) for kind in KINDS}
+    for kind, content in kept.items():
+        files.write_bytes(run.path / "figures" / f"{name}.{kind}", content)
+    return Markup('<img class="figure" alt="{}" src="{}">').format(name, as_data(kept["png"]))
+
+
+KINDS = ("png", "svg", "pdf")
+"""That figures are written as."""
+
+
+def _saved(page: Figure, kind: str) -> bytes:
+    import matplotlib as mpl
+
+    file = io.BytesIO()
+    nothing = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}
+    with mpl.rc_context({"svg.hashsalt": "datablame", "pdf.fonttype": 42}):
+        page.savefig(file, dpi=150, format=kind, metadata={nothing[kind]: None})
+    return file.getvalue()
+
+
+def painted(
+    draw: Callable[..., None],
+    width: float = 7.0,
+    height: float = 3.0,
+    columns: int = 1,
+    rows: int = 1,
+    heights: Sequence[float] | None = None,
+) -> Figure:
+    """A matplotlib figure of what `draw(*axes)` paints."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -57,10 +93,7 @@ def figure(
         axis.grid(axis="y", color="#e6e9ef", linewidth=0.8)
         axis.set_axisbelow(True)
     draw(*axes)
-    file = io.BytesIO()
-    page.savefig(file, dpi=150, format="png", metadata={"Software": None})
-    files.write_bytes(run.path / "figures" / f"{name}.png", file.getvalue())
-    return Markup('<img class="figure" alt="{}" src="{}">').format(name, as_data(file.getvalue()))
+    return page
 
 
 def as_data(image: bytes, kind: str = "png") -> str:
@@ -97,7 +130,7 @@ def enlarged(data: Dataset, row: int, side: int) -> tuple[bytes, str]:
 
     content = original(data, row)
     if content is None:
-        return encoded(thumbnail(data, row, 256)), "png"
+        return encoded(thumbnail(data, row, 1)), "png"
     with Image.open(io.BytesIO(content)) as image:
         image.draft("RGB", (2 * side, 2 * side))
         upright = ImageOps.exif_transpose(image).convert("RGB")

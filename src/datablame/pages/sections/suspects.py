@@ -55,7 +55,7 @@ def suspects(run: Run) -> Section | None:
         why=why,
         shown=len(worst),
         suspects=len(verdict.suspects),
-        path=run.path,
+        path=run.path.name,
         classes=[(k, run.data.classes[k], count) for k, count in enumerate(counts) if count],
         evidence=_evidence(run, tiles),
     )
@@ -92,7 +92,7 @@ def _evidence(run: Run, tiles: list[dict[str, Any]]) -> dict[str, Any]:
             "trace": known.trace(row),
             "ranks": known.ranks(row),
             "near": near,
-            "large": large(data, row) if data.drawn and tile.get("more") else tile["large"],
+            "large": tile["large"] if tile.get("more") else None,
         }
     return {"rows": rows, "thumbs": thumbs}
 

@@ -77,7 +77,7 @@ function enlarge(place) {
   const image = dialog.querySelector("img"), text = dialog.querySelector("blockquote");
   image.hidden = !picture;
   text.hidden = !!picture;
-  if (picture) { image.src = facts.large || picture.src; image.alt = picture.alt; } else text.textContent = tile.querySelector("blockquote").textContent;
+  if (picture) { image.src = facts.large || (document.getElementById(`image-${tile.dataset.row}`)?.querySelector("img") || picture).src; image.alt = picture.alt; } else text.textContent = tile.querySelector("blockquote").textContent;
   dialog.querySelector("h3").replaceChildren(...[...tile.querySelector("figcaption .said-label").childNodes].map(node => node.cloneNode(true)));
   dialog.querySelector(".name").textContent = facts.name;
   dialog.querySelector("ul").replaceChildren(...facts.reasons.map(each => make("li", each)));

@@ -223,7 +223,7 @@ function fit() {
   const image = $("picture"), box = $("window");
   const whole = Math.min(box.clientWidth / image.naturalWidth, box.clientHeight / image.naturalHeight) * 0.98;
   const by = scale || whole;
-  image.classList.toggle("small", by > 4);
+  image.classList.toggle("small", by > 20);
   image.width = Math.max(1, Math.round(image.naturalWidth * by));
   image.height = Math.max(1, Math.round(image.naturalHeight * by));
   $("zoom").textContent = `${image.naturalWidth} x ${image.naturalHeight}, at ${percent(by)}`;
