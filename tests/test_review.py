@@ -731,3 +731,36 @@ def test_a_decision_is_never_seen_by_what_judges(judged, kept):
     assert int(judged.verdict.act[1]) == DROP
     verbs.report(judged)
     assert int(Verdict.read(judged.path / "verdict.csv", judged.data).act[1]) == KEEP
+
+
+def test_runs_side_by_side(judged, tmp_path):
+    other = verbs.train(judged.data, recipe=TINY, seed=5, out=tmp_path / "other", holdout=0)
+    with pytest.raises(InputError, match="is not judged yet"):
+        verbs.report(judged, other)
+    known = judged.verdict.suspects[:5].tolist()
+    scores = np.array([90.0 if row in known else float(row) for row in range(90)])
+    verbs.judge(other, scores, judge="top,share=0.5")
+    page = verbs.report(judged, other)
+    assert page == judged.path / "compared.html"
+    text = page.read_text()
+    mine, theirs = (set(run.verdict.suspects.tolist()) for run in (judged, other))
+    line = [len(mine & theirs), len(mine - theirs), len(theirs - mine)]
+    assert "".join(f"<td>{count}</td>" for count in line) in text
+    for name in (judged.path.name, other.path.name):
+        assert name in text
+    assert mine & theirs
+    alone = judged.data.name(max(theirs - mine))
+    assert f'title="{alone}"' in text.partition(f"{other.path.name} alone names these")[2]
+    assert main(["report", str(judged.path), str(other.path)]) == 0
+
+
+def test_the_report_says_how_scores_agree(judged):
+    verbs.score(judged, "loss")
+    text = verbs.report(judged).read_text()
+    assert "How the scores agree" in text
+    order = Evidence(judged).order
+    a, b = (order[name].double() for name in ("aum", "loss"))
+    correlation = float(torch.corrcoef(torch.stack([a, b]))[0, 1])
+    most = len(judged.verdict.suspects)
+    common = float(((a <= most) & (b <= most)).sum()) / most
+    assert f"<td>{correlation:.2f}<br>{common:.0%}</td>" in text

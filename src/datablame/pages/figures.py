@@ -101,8 +101,10 @@ def as_data(image: bytes, kind: str = "png") -> str:
 
 
 def picture(data: Dataset, row: int, side: int = 96) -> str:
-    """One image as PNG data, enlarged to at least `side` pixels."""
-    return as_data(encoded(thumbnail(data, row, side)))
+    """One image as data, enlarged to at least `side` pixels: JPEG where it has colours."""
+    image = thumbnail(data, row, side)
+    kind = "jpeg" if image.mode == "RGB" else "png"
+    return as_data(encoded(image, kind), kind)
 
 
 def small(data: Dataset, row: int, side: int = 48) -> str:
@@ -113,8 +115,9 @@ def small(data: Dataset, row: int, side: int = 48) -> str:
     place = int(data.rows[row])
     pixels = images.one(place) if images.noise else np.asarray(images.array[place])
     drawn = decode.picture(np.ascontiguousarray(pixels)).convert("RGB")
-    kind = Image.Resampling.BICUBIC
-    return as_data(encoded(drawn.resize((side, side), kind), "jpeg"), "jpeg")
+    scale = side / max(drawn.size)
+    wide, high = (max(1, round(scale * extent)) for extent in drawn.size)
+    return as_data(encoded(drawn.resize((wide, high), Image.Resampling.BICUBIC), "jpeg"), "jpeg")
 
 
 def large(data: Dataset, row: int, side: int = 512) -> str:
@@ -155,5 +158,5 @@ def thumbnail(data: Dataset, row: int, side: int = 96):  # noqa: ANN201 - a PIL 
 
 def encoded(image, kind: str = "png") -> bytes:  # noqa: ANN001 - a PIL image
     file = io.BytesIO()
-    image.save(file, kind)
+    image.save(file, kind, **({"quality": 90} if kind == "jpeg" else {}))
     return file.getvalue()

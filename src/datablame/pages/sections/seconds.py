@@ -14,5 +14,13 @@ def seconds(run: Run) -> Section | None:
         ", ".join(f"{name} {value}" for name, value in facts.items())
         for facts in (run.about["made_with"], run.recipe.to_json())
     )
-    html = rendered("seconds", rows=progress.profile().rows(), made=made, recipe=recipe)
+    html = rendered(
+        "seconds",
+        rows=progress.profile().rows(),
+        made=made,
+        recipe=recipe,
+        folder=run.path.name,
+        source=run.data.source,
+        fingerprint=run.about["fingerprint"],
+    )
     return Section("Seconds and settings", html, 90)
