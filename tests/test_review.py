@@ -739,7 +739,7 @@ def test_runs_side_by_side(judged, tmp_path):
         verbs.report(judged, other)
     known = judged.verdict.suspects[:5].tolist()
     scores = np.array([90.0 if row in known else float(row) for row in range(90)])
-    verbs.judge(other, scores, judge="top,share=0.5")
+    verbs.judge(other, scores, judge="remove,share=0.5")
     page = verbs.report(judged, other)
     assert page == judged.path / "compared.html"
     text = page.read_text()

@@ -73,14 +73,10 @@ def _pairs(names: Sequence[str], runs: Sequence[Run]) -> list[dict[str, Any]]:
             other = runs[j]
             if one.data.names.equals(other.data.names):
                 first, second = _suspects(one), _suspects(other)
-                both, either = int((first & second).sum()), int((first | second).sum())
-                found.append(
-                    {"one": names[i], "other": names[j], "both": both, "either": either}
-                    | {
-                        "first": int((first & ~second).sum()),
-                        "second": int((second & ~first).sum()),
-                    }
-                )
+                parts = {"both": first & second, "either": first | second}
+                parts |= {"first": first & ~second, "second": second & ~first}
+                counts = {name: int(part.sum()) for name, part in parts.items()}
+                found.append({"one": names[i], "other": names[j]} | counts)
     return found
 
 
