@@ -235,6 +235,26 @@ def test_boxes_that_were_not_read_stay_as_they_are(scenes, tmp_path):
     assert len(after) == 41
 
 
+def test_images_whose_size_is_not_told_are_written_back_too(scenes, tmp_path):
+    images = json.loads((scenes / "coco/boxes.json").read_text())["images"]
+    for image in images:
+        del image["width"], image["height"]
+    run = judged(coco(scenes, images=images), tmp_path / "runs", fix=[0], drop=[1])
+    verbs.clean(run, out=tmp_path / "cleaned.json")
+    assert len(json.loads((tmp_path / "cleaned.json").read_text())["annotations"]) == 41
+
+
+def test_a_part_that_was_held_out_is_written_back_too(scenes, tmp_path):
+    run = verbs.train(db.load(scenes / "yolo"), recipe=TINY, out=tmp_path / "runs", holdout=0.2)
+    verbs.judge(run, verbs.score(run))
+    count = len(run.data)
+    assert count < 42
+    for kept, out in ((run, "one"), (Run(run.path), "two")):
+        dropped = verbs.clean(kept, out=tmp_path / out)
+        lines = [path.read_text() for path in (tmp_path / out / "labels/train").glob("*.txt")]
+        assert sum(text.count("\n") for text in lines) == len(dropped) >= 42 - count
+
+
 def test_annotations_that_changed_since_are_not_written(scenes, tmp_path):
     run = judged(db.load(scenes / "yolo"), tmp_path / "runs", fix=[1], drop=[5])
     first = scenes / "yolo/labels/train/01.txt"

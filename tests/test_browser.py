@@ -233,3 +233,22 @@ def test_the_report_opens_filters_sorts_and_moves_the_cut(browser, judged):
     assert "100 % of all wrong labels" in page.inner_text("#cut-said")
     assert faults == []
     page.close()
+
+
+def test_a_line_on_the_map_lists_what_lies_in_it(browser, judged):
+    page, faults = opened(browser, (judged.path / "report.html").as_uri())
+    canvas = page.locator(".lasso canvas").first
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    page.mouse.move(box["x"] + 2, box["y"] + 2)
+    page.mouse.down()
+    for right, down in ((0.99, 0.01), (0.99, 0.99), (0.01, 0.99)):
+        page.mouse.move(box["x"] + right * box["width"], box["y"] + down * box["height"])
+    page.mouse.up()
+    names = page.input_value(".lasso textarea").splitlines()
+    assert len(names) == len(set(names))
+    assert set(names) <= set(judged.data.names.to_pylist())
+    assert len(names) > 80
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    assert faults == []
+    page.close()

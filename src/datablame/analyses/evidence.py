@@ -100,6 +100,10 @@ class Evidence:
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return [(int(rows[place]), value) for place, value in pairs]
 
+    def space(self) -> tuple[Float[Tensor, "n D"], Int[Tensor, " n"]] | None:
+        """Features of length one of as many examples as lie in one space, and which these are."""
+        return self._space(int(self._spaces[0][1][0])) if self._spaces else None
+
     def _space(self, row: int) -> tuple[Float[Tensor, "n D"], Int[Tensor, " n"]] | None:
         """Features of length one, and the examples that they are of."""
         for number, (kept, rows) in enumerate(self._spaces):

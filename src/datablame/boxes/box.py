@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
+from datablame.base import decode
 from datablame.base.errors import InputError
 from datablame.base.originals import Place
 
@@ -57,6 +59,19 @@ class Annotations(Protocol):
 
     def boxes(self) -> Iterator[Box]: ...
     def changed(self, to: Changes) -> Iterator[tuple[str, bytes]]: ...
+
+
+def framed(source: Annotations) -> list[Box]:
+    """All boxes of a set; where its files do not tell the size of an image, by the image itself."""
+    found = []
+    for image, several in itertools.groupby(source.boxes(), lambda box: box.image):
+        known: tuple[int, int] | None = None
+        for box in several:
+            if box.place[4:] == (0.0, 0.0):
+                known = known or decode.extent(source.root / image) or (0, 0)
+                box = box._replace(place=(*box.place[:4], *map(float, known)))
+            found.append(box)
+    return found
 
 
 def under(root: Path, name: str, where: Path) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from datablame.base.errors import InputError
 from datablame.base.originals import Crops, Place
 from datablame.boxes import coco, voc, yolo
-from datablame.boxes.box import Annotations
+from datablame.boxes.box import Annotations, framed
 from datablame.dataset import Dataset, unique
 
 
@@ -66,7 +66,7 @@ def changed(data: Dataset, crops: Crops, dropped: Collection[str]) -> Iterator[t
         dropped
     )
     wanted, changes = set(to), {}
-    for box in source.boxes() if source is not None else ():
+    for box in framed(source) if source is not None else ():
         if box.name in wanted and np.allclose(_shares(box.place), _shares(crops.known[box.name])):
             wanted.remove(box.name)
             if to[box.name] != box.label:
@@ -78,6 +78,6 @@ def changed(data: Dataset, crops: Crops, dropped: Collection[str]) -> Iterator[t
 
 
 def _shares(place: Place) -> list[float]:
-    """A box in shares of its image; as it is, where the image's size is not told."""
+    """A box in shares of its image."""
     left, top, width, height, wide, high = place
     return [left / (wide or 1), top / (high or 1), width / (wide or 1), height / (high or 1)]

@@ -53,9 +53,9 @@ def groups(
     return np.where(found < 0, -1, place[found.clip(0)])
 
 
-def flat_map(curves: Float[np.ndarray, "n T"]) -> Float[np.ndarray, "n 2"]:
-    """Places on a plane where examples with like curves are near: t-SNE of the first 50 principal
-    components, perplexity 50.
+def flat_map(curves: Float[np.ndarray, "n T"], steps: int = STEPS) -> Float[np.ndarray, "n 2"]:
+    """Places on a plane where examples with like curves (or features) are near: t-SNE of the first
+    50 principal components, perplexity 50.
     """
     from sklearn.manifold import TSNE
 
@@ -64,7 +64,7 @@ def flat_map(curves: Float[np.ndarray, "n T"]) -> Float[np.ndarray, "n 2"]:
     perplexity = min(50, max(1, (len(curves) - 1) // 4))
     tsne = TSNE(
         perplexity=perplexity,
-        max_iter=STEPS,
+        max_iter=steps,
         init="pca",
         learning_rate="auto",
         random_state=0,

@@ -108,7 +108,14 @@ def picture(data: Dataset, row: int, side: int = 96) -> str:
 
 
 def small(data: Dataset, row: int, side: int = 48) -> str:
-    """One image as data, small: of the pixels that are packed."""
+    """One image as data, small."""
+    return as_data(encoded(packed(data, row, side), "jpeg"), "jpeg")
+
+
+def packed(data: Dataset, row: int, side: int):  # noqa: ANN201 - a PIL image
+    """One image in colour, its longer side brought to `side`, by the pixels that are packed: no
+    photograph is decoded anew.
+    """
     from PIL import Image
 
     images = data.pixels
@@ -117,7 +124,7 @@ def small(data: Dataset, row: int, side: int = 48) -> str:
     drawn = decode.picture(np.ascontiguousarray(pixels)).convert("RGB")
     scale = side / max(drawn.size)
     wide, high = (max(1, round(scale * extent)) for extent in drawn.size)
-    return as_data(encoded(drawn.resize((wide, high), Image.Resampling.BICUBIC), "jpeg"), "jpeg")
+    return drawn.resize((wide, high), Image.Resampling.BICUBIC)
 
 
 def large(data: Dataset, row: int, side: int = 512) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import itertools
 from collections import Counter
 from pathlib import Path
 
 from datablame.base import decode, progress
 from datablame.base.errors import InputError
 from datablame.base.originals import Crops
-from datablame.boxes.box import NOWHERE, Box
+from datablame.boxes.box import framed
 from datablame.boxes.formats import opened
 from datablame.data.packing import packed
 from datablame.dataset import Dataset
@@ -33,7 +32,7 @@ def boxes(
     if source is None:
         return None
     with progress.stage("read boxes"):
-        there = list(_framed(source.root, list(source.boxes())))
+        there = framed(source)
     if twice := [name for name, count in Counter(box.name for box in there).items() if count > 1]:
         raise InputError(f"{where}: two boxes are called {twice[0]}")
     aside = [(box.name, box.why) for box in there if box.why]
@@ -79,17 +78,3 @@ def _called(path: Path) -> str:
     """A set's name: of its file, or of the folder where that is called as all are."""
     plain = path.is_file() and path.stem in ("data", "dataset", "_annotations.coco")
     return path.parent.name if plain else path.stem
-
-
-def _framed(root: Path, every: list[Box]) -> list[Box]:
-    """Boxes whose file does not tell the size of the image, with that of the image itself."""
-    found = []
-    for image, several in itertools.groupby(every, lambda box: box.image):
-        known: tuple[int, int] | None = None
-        for box in several:
-            if not (box.why == NOWHERE and box.place[4:] == (0.0, 0.0)):
-                found.append(box)
-                continue
-            known = known or decode.extent(root / image) or (0, 0)
-            found.append(box._replace(place=(*box.place[:4], *map(float, known))))
-    return found

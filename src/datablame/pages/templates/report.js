@@ -38,9 +38,30 @@ for (const box of document.querySelectorAll(".map")) {
     const big = card.querySelector("canvas.big").getContext("2d");
     big.imageSmoothingEnabled = false;
     big.drawImage(sheet, ...source(best), 0, 0, 128, 128);
-    curve(card.querySelector("canvas.curve"), best);
+    if (facts.curves) curve(card.querySelector("canvas.curve"), best);
     card.querySelector("p").textContent = facts.texts[best];
   });
+  const list = box.querySelector("textarea");
+  if (list) {  // a line drawn about some images lists their names
+    let line = null;
+    const here = event => { const scale = size / canvas.clientWidth; return [event.offsetX * scale, event.offsetY * scale]; };
+    const inside = ([x, y]) => line.reduce((odd, [x1, y1], i) => { const [x2, y2] = line[(i + 1) % line.length]; return (y1 > y) !== (y2 > y) && x < (x2 - x1) * (y - y1) / (y2 - y1) + x1 ? !odd : odd; }, false);
+    canvas.addEventListener("pointerdown", event => { line = [here(event)]; canvas.setPointerCapture(event.pointerId); paint(); });
+    canvas.addEventListener("pointermove", event => {
+      if (!line) return;
+      pen.strokeStyle = "#fff";
+      pen.lineWidth = 2;
+      pen.beginPath();
+      pen.moveTo(...line.at(-1));
+      line.push(here(event));
+      pen.lineTo(...line.at(-1));
+      pen.stroke();
+    });
+    canvas.addEventListener("pointerup", () => {
+      if (line && line.length > 2) list.value = facts.names.filter((_, i) => { const [x, y] = at(facts.places[i]); return inside([x + dot / 2, y + dot / 2]); }).join("\n");
+      line = null;
+    });
+  }
   if (sheet.complete) paint(); else sheet.addEventListener("load", paint);
 }
 // Suspects: by class or by cell of the noise matrix; each opens with its evidence. Without a script the page shows the worst sixty.
