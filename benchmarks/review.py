@@ -6,6 +6,7 @@ import argparse
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -91,6 +92,27 @@ def large() -> db.Run:
     run = db.find(labels, p, features, images=images, out=path)
     db.score(run, "knn", "confident")
     return run
+
+
+def reported(run: db.Run) -> str:
+    """Seconds and bytes of the report, and how soon a browser shows it."""
+    began = time.perf_counter()
+    page = db.report(run)
+    took = time.perf_counter() - began
+    said = f"The report of 50,000 examples: {took:.1f} s, {page.stat().st_size / 1e6:.1f} MB"
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        return f"{said}; there was no Chromium to open it."
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        tab = browser.new_page()
+        began = time.perf_counter()
+        tab.goto(page.absolute().as_uri())
+        opened = time.perf_counter() - began
+        browser.close()
+    return f"{said}; headless Chromium opens it in {opened:.2f} s. (Its pictures are noise.)"
 
 
 class Reviewer:
@@ -214,7 +236,7 @@ def killed(run: db.Run, times: int = 50) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--only", nargs="*", default=["learn", "many", "killed"])
+    parser.add_argument("--only", nargs="*", default=["learn", "many", "killed", "report"])
     parser.add_argument("--full", action="store_true", help="ten minutes of four reviewers")
     asked = parser.parse_args()
     if "learn" in asked.only:
@@ -222,6 +244,8 @@ def main() -> None:
     if "many" in asked.only:
         found = many_reviewers(large(), 600 if asked.full else 60)
         results.write("Review: four reviewers", found)
+    if "report" in asked.only:
+        results.write("Report of 50,000 examples", reported(large()))
     if "killed" in asked.only:
         results.write("Review: killed", killed(large()))
 

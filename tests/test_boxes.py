@@ -206,6 +206,30 @@ def test_yolo_is_written_back_with_what_was_found(scenes, tmp_path):
     assert (tmp_path / "cleaned/changes.csv").is_file()
 
 
+def test_lines_with_tabs_and_heads_of_other_encodings(scenes, tmp_path):
+    first = scenes / "yolo/labels/train/00.txt"
+    first.write_text(first.read_text().replace(" ", "\t"))
+    run = judged(db.load(scenes / "yolo"), tmp_path / "runs", fix=[1], drop=[2])
+    verbs.clean(run, out=tmp_path / "cleaned")
+    lines = first.read_text().splitlines(keepends=True)
+    kept = lines[0] + "1" + lines[1][1:]
+    assert (tmp_path / "cleaned/labels/train/00.txt").read_text() == kept
+    xml = scenes / "voc/Annotations/00.xml"
+    for encoding in ("gb2312", "ISO-8859-1", "nonsense"):
+        text = xml.read_text().partition("?>")[2] or xml.read_text()
+        text = text.replace("<name>cyan<", "<name>Fußgänger<")
+        xml.write_text(f'<?xml version="1.0" encoding="{encoding}"?>{text}')
+        assert "Fußgänger" in db.load(scenes / "voc").classes
+    latest = scenes / "coco/annotations"
+    latest.mkdir()
+    (scenes / "coco/boxes.json").rename(latest / "latest.json")
+    (scenes / "coco/pictures").rename(scenes / "coco/images")
+    assert len(db.load(scenes / "coco")) == 42  # no test split, though it ends in it
+    (scenes / "yolo/data.yaml").write_text("names: {cat: 0}\ntrain: images/train\n")
+    with pytest.raises(InputError, match="not numbered from 0"):
+        db.load(scenes / "yolo")
+
+
 def test_voc_is_written_back_with_what_was_found(scenes, tmp_path):
     run = judged(db.load(scenes / "voc"), tmp_path / "runs", fix=[1], drop=[2])
     verbs.clean(run, out=tmp_path / "cleaned")

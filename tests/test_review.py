@@ -304,6 +304,38 @@ def test_the_learned_order_follows_decisions():
     assert told[odd].min() > told[~odd].max() + 1
 
 
+def test_learn_takes_what_is_left_out_for_wrong_and_knows_no_answers(session, judged):
+    for row in range(20):
+        session.decide({"row": row, "act": "drop", "queue": "learn"}, "anna")
+    before = session._known[0]
+    dropped = session._learn().copy()
+    other = Session(judged)  # the decisions are there when it begins
+    assert np.array_equal(other._known[0], before)
+    assert np.allclose(other._learn(), dropped)
+    machine = Verdict.read(judged.path / "verdict.csv", judged.data).p_wrong
+    assert np.allclose(other.evidence.scores()["p_wrong"], machine)
+    rest = np.arange(20, 90)
+    assert dropped[rest].mean() > learning.logit(machine.numpy())[rest].mean()
+    other.decisions.close()
+
+
+def test_certify_goes_on_with_a_drawing_of_another_seed_and_begins_anew(session, judged, tmp_path):
+    verbs.certify(judged, draw=5, seed=3, out=tmp_path / "sheet.csv")
+    order = asked(Drawing.of(judged, 3).images(20))
+    for row in order[:4]:
+        assert session.certify("anna")["next"]["row"] == row
+        session.decide({"row": row, "act": "right", "queue": "certify"}, "anna")
+    assert session.certificate("anna")["answered"] == 4
+    (judged.path / "certificate.safetensors").unlink()
+    anew = Session(judged)  # seed 0: other images are asked about
+    first = asked(Drawing.of(judged).images(20))
+    assert first[0] != order[0]
+    assert anew.certify("anna") == {
+        "answered": 0, "next": anew.item(first[0]) | {"again": False, "decided": []}
+    }  # fmt: skip
+    anew.decisions.close()
+
+
 def test_learn_orders_anew_after_twenty_decisions(session):
     first = [each["row"] for each in session.queue({"queue": "learn", "count": "90"})["items"]]
     for row in first[:19]:
@@ -508,6 +540,19 @@ def test_bad_requests_are_sentences(page, body, message):
     assert said(page, "api/state")["settled"] == 0
 
 
+def test_a_proxy_and_a_link_may_lead_to_the_page(judged):
+    found = verbs.review(judged, port=8890, origin="https://hub.example.org/", wait=False)
+    host = {"host": "hub.example.org", "origin": "https://hub.example.org"}
+    assert got(found, "api/state", **host)[0] == 200
+    assert got(found, "api/state", host="hub.example.org.evil.com")[0] == 403
+    link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate"}
+    assert got(found, "", **link)[0] == 200  # the bare page, which knows nothing
+    assert got(found, "api/state", **link)[0] == 403
+    assert got(found, "", **{"sec-fetch-site": "cross-site", "sec-fetch-mode": "no-cors"})[0] == 403
+    assert got(found, "api/image/3?side=abc")[0] == 400
+    found.close()
+
+
 def test_headers_let_no_other_page_in(page):
     base = page.url.split("#")[0]
     with urllib.request.urlopen(base) as answer:
@@ -551,8 +596,15 @@ def test_other_hosts_need_tls(judged, monkeypatch, tmp_path):
         InputError, match=r"0\.0\.0\.0 can be reached by others: give --certificate"
     ):
         verbs.review(judged, host="0.0.0.0")
+    pair = {"certificate": tmp_path / "a", "key": tmp_path / "b"}
+    with pytest.raises(InputError, match=r"0\.0\.0\.0 is no address to open: say by --origin"):
+        verbs.review(judged, host="0.0.0.0", **pair)
     with pytest.raises(InputError, match="there is no file"):
-        verbs.review(judged, host="0.0.0.0", certificate=tmp_path / "a", key=tmp_path / "b")
+        verbs.review(judged, host="0.0.0.0", origin="https://here.example", **pair)
+    for path in pair.values():
+        path.write_text("no certificate")
+    with pytest.raises(InputError, match="are no pair"):
+        verbs.review(judged, **pair)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(InputError, match=r"pip install 'datablame\[review\]'"):
         verbs.review(judged)
@@ -631,6 +683,31 @@ def test_decisions_go_to_other_tools_and_come_back(judged, kept, tmp_path, capsy
     assert {key: back[key] for key in ("right", "wrong", "drop", "unsure")} == {
         "right": 1, "wrong": 1, "drop": 1, "unsure": 0  # a cancelled task says nothing
     }  # fmt: skip
+
+
+def test_answers_that_change_back_and_classes_called_right(judged, tmp_path):
+    names = ("drop", "right", "other")
+    for word in ("other", "right", "other"):
+        path = tmp_path / "one.csv"
+        path.write_text(f"name,label,by\n{judged.data.name(1)},{word},anna\n")
+        labels = np.arange(90) % 3
+        p = np.full((90, 3), 0.05)
+        p[np.arange(90), labels] = 0.9
+        run = verbs.find(labels, p, classes=names, names=judged.data.names.to_pylist(),
+                         out=tmp_path / "run")  # fmt: skip
+        verbs.decided(run, read=path)
+    kept = Decisions(run.path / FILE, run.data)
+    assert [each.label for each in kept.standing()] == [2, -1, 2]  # class right is the given one
+    kept.add(Decision(3, "right", by="ben"))
+    kept.close()
+    verbs.decided(run, out=tmp_path / "all.csv")
+    (run.path / FILE).unlink()
+    for beside in run.path.glob(f"{FILE}-*"):
+        beside.unlink()
+    verbs.decided(run, read=tmp_path / "all.csv")
+    kept = Decisions(run.path / FILE, run.data)
+    assert (kept.settled()[3].act, kept.settled()[1].label) == ("right", 2)
+    kept.close()
 
 
 def test_labels_changed_in_fiftyone_are_decisions(judged, tmp_path):

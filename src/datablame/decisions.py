@@ -345,7 +345,9 @@ def last(path: Path) -> int:
     if not (path / FILE).exists():
         return 0
     try:
-        with contextlib.closing(sqlite3.connect(f"file:{path / FILE}?mode=ro", uri=True)) as db:
+        with contextlib.closing(
+            sqlite3.connect(f"{(path / FILE).absolute().as_uri()}?mode=ro", uri=True)
+        ) as db:
             return int(db.execute("SELECT coalesce(max(number), 0) FROM decisions").fetchone()[0])
     except sqlite3.Error:
         return 0  # said by who reads them

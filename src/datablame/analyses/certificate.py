@@ -65,9 +65,11 @@ class Drawing:
     """Of the draws, in each stratum."""
 
     @classmethod
-    def of(cls, run: Run, seed: int = 0) -> Drawing:
-        """The drawing of a run, begun if there is none. Raises InputError for a run whose verdict
-        has no probabilities, and for another seed than that of the beginning.
+    def of(cls, run: Run, seed: int | None = 0) -> Drawing:
+        """The drawing of a run, begun if there is none; of whatever seed it is, for None.
+
+        Raises InputError for a run whose verdict has no probabilities, and for another seed than
+        that of the beginning.
         """
         path = run.path / "certificate.safetensors"
         if not path.exists():
@@ -79,7 +81,7 @@ class Drawing:
                 )
             kept = {"p_wrong": verdict.p_wrong} | {name: getattr(verdict, name) for name in KEPT}
             kept["share"] = torch.from_numpy(_share(verdict.p_wrong.numpy()))
-            files.write_tensors(path, kept, {"seed": str(seed), "run": _mark(run)})
+            files.write_tensors(path, kept, {"seed": str(seed or 0), "run": _mark(run)})
         kept, facts = readers.read_tensors(path)
         if facts.get("run") != _mark(run) or not facts.get("seed", "").lstrip("-").isdigit():
             raise readers.Damaged(path, "it is of another run")
@@ -88,6 +90,7 @@ class Drawing:
                 f"{path} is of an older version of datablame, which drew otherwise: delete it to "
                 "begin anew"
             )
+        seed = int(facts["seed"]) if seed is None else seed
         if int(facts["seed"]) != seed:
             raise InputError(
                 f"the images of {run.path} were drawn with --seed {facts['seed']}; another seed "

@@ -38,14 +38,15 @@ class Evidence:
     def order(self) -> dict[str, Int[Tensor, " N"]]:
         """The rank of each example by each score, 1 for the most suspect."""
         found = {}
-        for name, scores in self._scores().items():
+        for name, scores in self.scores().items():
             place = torch.empty(len(scores), dtype=torch.long)
             descending = scores.argsort(descending=True, stable=True)
             place[descending] = torch.arange(1, len(scores) + 1)
             found[name] = place
         return found
 
-    def _scores(self) -> dict[str, Float[Tensor, " N"]]:
+    def scores(self) -> dict[str, Float[Tensor, " N"]]:
+        """All that ranks the examples of the run."""
         try:
             return {name: each.values for name, each in scoring.rankings(self.run).items()}
         except InputError:  # there are none

@@ -17,7 +17,7 @@ from datablame.label_quality.out_of_sample import has_heldout
 from datablame.run import Run
 from datablame.scores import Scores, blend, name_of, place
 from datablame.training.cross_validation import folds, spread
-from datablame.verdict import P_WRONG
+from datablame.verdict import P_WRONG, Verdict
 
 DEFAULT = ("aum", "aum,since=0.5", "knn", "confident")
 """The default blend, chosen by measurement: benchmarks/RESULTS.md, "The default blend"."""
@@ -136,10 +136,13 @@ def names(run: Run) -> list[str]:
 
 
 def rankings(run: Run) -> dict[str, Scores]:
-    """All that ranks the examples of a run: its scores, and the verdict's own probabilities."""
+    """All that ranks the examples of a run: its scores, and the judge's own probabilities, which
+    know nothing of what people decided since.
+    """
     every = {name: kept(run, name) for name in names(run)}
-    if run.verdict is not None and run.verdict.p_wrong is not None:
-        every[P_WRONG] = Scores(P_WRONG, run.verdict.p_wrong)
+    path = run.path / "verdict.csv"
+    if path.exists() and (p_wrong := Verdict.read(path, run.data).p_wrong) is not None:
+        every[P_WRONG] = Scores(P_WRONG, p_wrong)
     return every
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -120,7 +121,7 @@ def find(folder: Path, split: str) -> Path | None:
     words = {word: kind for kind, several in SPLITS.items() for word in several}
     known = {}
     for path in there:
-        title = path.relative_to(folder).as_posix().lower()
+        title = re.findall(r"[a-z]+", path.relative_to(folder).as_posix().lower())
         kinds = [kind for word, kind in words.items() if word in title]
         known.setdefault(kinds[0] if kinds else "train", path)
     return known.get(split)

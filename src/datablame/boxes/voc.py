@@ -80,8 +80,8 @@ def _tree(path: Path) -> ElementTree.Element:
         raise InputError(f"{path} declares entities, which an annotation does not need: not read")
     try:
         keep = ElementTree.XMLParser(target=ElementTree.TreeBuilder(insert_comments=True))
-        tree = ElementTree.fromstring(text.encode(), keep)
-    except (ElementTree.ParseError, RecursionError) as error:
+        tree = ElementTree.fromstring(text, keep)  # as UTF-8, whatever its head says
+    except (ElementTree.ParseError, RecursionError, ValueError, LookupError) as error:
         raise InputError(f"{path} cannot be read as XML: {error}") from None
     if tree.tag != "annotation":
         raise InputError(f"{path} is no Pascal VOC file: it is <{tree.tag}>, not <annotation>")

@@ -5,6 +5,7 @@ Redmon et al., 2016. You only look once. arXiv:1506.02640; the layout is that of
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -89,8 +90,7 @@ def _of_class(line: str, label: int | None) -> str:
     """A line with another class; nothing where it is left out."""
     if label is None:
         return ""
-    before, _, rest = line.lstrip().partition(" ")
-    return f"{label} {rest}" if before else line
+    return re.sub(r"\S+", str(label), line, count=1)
 
 
 def read(where: Path, split: str) -> Yolo | None:
@@ -122,8 +122,9 @@ def read(where: Path, split: str) -> Yolo | None:
     images = [image for place in places for image in _images(base, place, where)]
     names = facts["names"]
     if isinstance(names, dict):
-        whole = sorted((int(number), str(name)) for number, name in names.items())
-        if [number for number, _ in whole] != list(range(len(whole))):
+        numbers = [number for number in names if isinstance(number, int)]
+        whole = [(number, str(names[number])) for number in sorted(numbers)]
+        if len(whole) < len(names) or [number for number, _ in whole] != list(range(len(whole))):
             raise InputError(f"{where}: its names are not numbered from 0 without gaps")
         names = [name for _, name in whole]
     return Yolo(base, [str(name) for name in names], images, where)

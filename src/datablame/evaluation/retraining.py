@@ -37,6 +37,7 @@ def retraining(run: Run, verdict: Verdict, seeds: int, proof: int = 2) -> Compar
     on.
     """
     at_least(1, proof=proof)
+    mark = run.verdict_mark  # of what is tried: people may decide while it is
     if not run.cross_fitted:
         if run.test is None:
             raise InputError(
@@ -51,7 +52,7 @@ def retraining(run: Run, verdict: Verdict, seeds: int, proof: int = 2) -> Compar
     paths = {
         kind: [str(each.path) for part in tried for each in getattr(part, kind)] for kind in KINDS
     }
-    facts = {"runs": paths, "verdict": run.verdict_mark}
+    facts = {"runs": paths, "verdict": mark}
     files.write_json(run.path / "comparison.json", result.to_json() | facts)
     return result
 

@@ -134,9 +134,11 @@ class _Places:
                 return found[0]
         raise InputError(f"{self.path} names {(words or ['nothing'])[0][-80:]}, no example of this")
 
-    def decision(self, row: int, word: str, by: str, note: str = "") -> Decision:
-        """What a class, or one of ACTS, says of an example."""
-        if word in self.data.classes:
+    def decision(
+        self, row: int, word: str, by: str, note: str = "", plain: bool = False
+    ) -> Decision:
+        """What a class says of an example, or one of ACTS: that alone with `plain`."""
+        if word in self.data.classes and not plain:
             label = self.data.classes.index(word)
             same = label == int(self.data.labels[row])
             act, label = (RIGHT, -1) if same else (WRONG, label)
@@ -152,28 +154,33 @@ def _of_table(path: Path, data: Dataset) -> Iterable[Decision]:
         table = readers.read_csv(path)
     except (pa.ArrowException, ValueError, OSError) as error:
         raise InputError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    if len(set(table.column_names)) < len(table.column_names):
+        raise InputError(f"{path} has a column twice")
     if "name" not in table.column_names or not {"act", "label"} & set(table.column_names):
         raise InputError(f"{path} has no columns name and act (or label)")
     every = {name: table[name].cast(pa.string()).fill_null("").to_pylist()
              for name in (*COLUMNS, "stands") if name in table.column_names}  # fmt: skip
     for place, name in enumerate(every["name"]):
         line = {key: values[place] for key, values in every.items()}
-        word = line.get("label") or line.get("act", "")
+        label, word = line.get("label", ""), line.get("label") or line.get("act", "")
         if word and line.get("stands", "true").lower() != "false":
             row = places.row(name)
-            yield places.decision(row, word, line.get("by", ""), line.get("note", ""))
+            by, note = line.get("by", ""), line.get("note", "")
+            yield places.decision(row, word, by, note, not label and word in ACTS)
 
 
 def _of_tasks(path: Path, tasks: list[dict[str, Any]], data: Dataset) -> Iterable[Decision]:
     places = _Places(path, data)
     for task in tasks:
         about = task["data"] if isinstance(task["data"], dict) else {}
-        for each in task.get("annotations") or []:
+        several = task.get("annotations")
+        for each in several if isinstance(several, list) else []:
             if not isinstance(each, dict) or each.get("was_cancelled"):
                 continue
             who = each.get("completed_by", "")
             by = str(who.get("email", who.get("id", "")) if isinstance(who, dict) else who)
-            for result in each.get("result") or []:
+            results = each.get("result")
+            for result in results if isinstance(results, list) else []:
                 value = result.get("value") if isinstance(result, dict) else None
                 choices = value.get("choices") if isinstance(value, dict) else None
                 if isinstance(choices, list) and len(choices) == 1:
@@ -189,7 +196,7 @@ def _unquoted(where: Any) -> str:
 
 
 def _of_samples(path: Path, samples: list[Any], data: Dataset) -> Iterable[Decision]:
-    """Samples whose label is another one than was given, or that bear a tag of ACTS."""
+    """Samples with another label than was given, or with the tag right, drop or unsure."""
     places = _Places(path, data)
     for sample in samples:
         if not isinstance(sample, dict) or not isinstance(sample.get("filepath"), str):
@@ -200,7 +207,7 @@ def _of_samples(path: Path, samples: list[Any], data: Dataset) -> Iterable[Decis
         if not tags and not isinstance(word, str):
             continue
         row = places.row(sample["filepath"])
-        found = places.decision(row, tags[0] if tags else str(word), "FiftyOne")
+        found = places.decision(row, tags[0] if tags else str(word), "FiftyOne", plain=bool(tags))
         if tags or found.act == WRONG:
             yield found
 

@@ -19,7 +19,8 @@ RECALL, ASKED = 0.98, 1000
 """Of the nearest rows, the share to be found among those of rows that are looked up exactly too."""
 SAMPLE = 64
 """Rows a cell from which the cells are made."""
-BLOCK = 4096
+BLOCK, AT_ONCE = 4096, 1 << 26
+"""Rows that are looked up together, and cosines held at a time."""
 
 
 def wanted(space: Float[Tensor, "N D"]) -> bool:
@@ -52,11 +53,12 @@ def nearest(
     index.train(space[some].numpy())
     index.add(space.numpy())
     asked = hashing.some(number, min(number, ASKED), "asked")
-    right = _others(*(space[asked] @ space.T).topk(k + 1), asked)[1]
+    some = asked.split(max(1, AT_ONCE // number))
+    right = torch.cat([_others(*(space[each] @ space.T).topk(k + 1), each)[1] for each in some])
     index.nprobe, recall = 8, 0.0
     while True:
         found = _looked(index, space, asked, k)[1]
-        recall = float((found[:, :, None] == right[:, None, :]).any(2).float().mean())
+        recall = float((found[:, :, None] == right[:, None, :]).any(1).float().mean())
         if recall >= RECALL or index.nprobe >= cells:
             break
         index.nprobe = min(2 * index.nprobe, cells)

@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from datablame.base import progress
 from datablame.base.errors import InputError
 from datablame.base.readers import parse_json
 from datablame.pages.figures import encoded, enlarged, thumbnail
 from datablame.pages.templating import TEMPLATES, rendered
-from datablame.review.session import Session
+from datablame.review.session import Session, number
 
 TOKEN = "x-datablame-token"
 LARGEST, SIDES = 1 << 16, (96, 256, 1024)
@@ -88,7 +89,9 @@ class Guard:
         """Why a request is refused; None where it is not."""
         if known.get("host", "").lower() not in self.hosts:
             return "another host was asked"
-        if known.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        opened = method == "GET" and "/api/" not in path  # a link may lead to the bare page
+        link = opened and known.get("sec-fetch-mode") == "navigate"
+        if known.get("sec-fetch-site", "none") not in ("same-origin", "none") and not link:
             return "another page asks"
         if "origin" in known and known["origin"].lower() not in self.origins:
             return "another page asks"
@@ -138,7 +141,7 @@ def application(session: Session, token: str, hosts: tuple[str, ...], origins: t
         return Response((TEMPLATES / name).read_bytes(), media_type=STATIC[name])
 
     def image(request: Request, given: Any, by: str) -> Response:
-        row, side = request.path_params["row"], int(given.get("side", "256"))
+        row, side = request.path_params["row"], number(given.get("side", "256"), "side")
         session.check(row)
         if side not in SIDES:
             raise InputError(f"pictures have {', '.join(map(str, SIDES))} pixels")
@@ -241,6 +244,8 @@ class Review:
         scheme = "https" if self.certificate else "http"
         names = [*LOCAL, f"[{self.host}]" if ":" in self.host else self.host.lower()]
         hosts = tuple(f"{name}:{self.port}" for name in names)
+        usual = {"http": 80, "https": 443}[scheme] == self.port
+        hosts += tuple(names) * usual + tuple(urlsplit(each).netloc for each in self.origins)
         self.url = f"{scheme}://{names[-1]}:{self.port}/#{self.token}"
         origins = (*(f"{scheme}://{host}" for host in hosts), *self.origins)
         self.ended = threading.Event()
@@ -256,6 +261,12 @@ class Review:
             ssl_keyfile=self.key,
             timeout_graceful_shutdown=2,
         )
+        try:
+            config.load()
+        except (OSError, ValueError) as error:
+            self.socket.close()
+            self.session.decisions.close()
+            raise InputError(f"{self.certificate} and {self.key} are no pair: {error}") from None
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(
             target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import threading
 from collections.abc import Mapping
 from functools import cached_property
@@ -17,7 +18,7 @@ from datablame.decisions import FILE, LEAVE, RIGHT, UNSURE, WRONG, Decision, Dec
 from datablame.exchange.answers import asked
 from datablame.review import learning
 from datablame.run import Run
-from datablame.verdict import ACTS, Verdict
+from datablame.verdict import ACTS, P_WRONG, Verdict
 
 QUEUES = ("hunt", "learn", "certify", "conflicts")
 EVERY = 20
@@ -60,7 +61,7 @@ class Session:
         keep = np.ones(len(self.data), bool)
         for key, values in (("given", self.data.labels), ("proposed", self.verdict.proposed)):
             if asked_for.get(key, "") != "":
-                keep &= values.numpy() == _number(asked_for[key], key)
+                keep &= values.numpy() == number(asked_for[key], key)
         if words := asked_for.get("search", ""):
             found = self.data.names.to_pylist()
             keep &= np.fromiter((words.lower() in each.lower() for each in found), bool, len(keep))
@@ -70,7 +71,7 @@ class Session:
         rows = (
             still if asked_for.get("open", "1") == "1" and name != "conflicts" else order.tolist()
         )
-        start, count = (_number(asked_for.get(key, str(number)), key) for key, number in
+        start, count = (number(asked_for.get(key, str(usual)), key) for key, usual in
                         (("start", 0), ("count", 30)))  # fmt: skip
         some, known = rows[start : start + min(count, AT_ONCE)], self.decisions.by_row()
         items = [self.item(row, known) for row in some]
@@ -95,7 +96,7 @@ class Session:
             turn = len(done) // EVERY
             if self._learned[0] != turn:
                 rows = np.array(list(done)[: turn * EVERY], dtype=int)
-                wrong = np.array([done[row].act == WRONG for row in rows.tolist()], bool)
+                wrong = np.array([done[row].act != RIGHT for row in rows.tolist()], bool)
                 odds = learning.reordered(*self._known, rows, wrong)
                 self._learned = turn, odds
             return self._learned[1]
@@ -103,7 +104,8 @@ class Session:
     @cached_property
     def _known(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Signals, probabilities and pairs of classes that `learn` goes by."""
-        scores = [each.numpy() for name, each in self.evidence._scores().items()]
+        known = self.evidence.scores().items()
+        scores = [each.numpy() for name, each in known if name != P_WRONG]  # which is the offset
         p = self.verdict.p_wrong
         if p is None:
             place = self.verdict.suspicion.argsort(stable=True).argsort()
@@ -174,7 +176,7 @@ class Session:
             if mark and mark in self.decisions.marks:
                 return self.decisions.every[self.decisions.marks[mark]]
             if queue == "certify":
-                wanted, again = self._asked(by)
+                wanted, again = self._asked(self.answers(by)) or (-1, False)
                 if wanted != row:
                     raise InputError(f"example {wanted} is asked about, not {row}: answer in order")
                 decision = dataclasses.replace(decision, chance=self._chance(row), again=again)
@@ -190,7 +192,7 @@ class Session:
     @cached_property
     def drawing(self) -> Drawing:
         """From what images are drawn, begun where nobody has."""
-        return Drawing.of(self.run)
+        return Drawing.of(self.run, None)
 
     def _chance(self, row: int) -> float:
         """With which an example is drawn at each draw."""
@@ -198,36 +200,38 @@ class Session:
         return float(self.drawing.share[stratum] / self.drawing.sizes[stratum])
 
     def answers(self, by: str) -> list[Answer]:
-        """What somebody answered about images that were drawn, in their order."""
+        """What somebody answered about images that were drawn, in their order: up to the first that
+        another drawing asked about.
+        """
         mine = [each for each in self.decisions.standing("certify") if each.by == by]
-        return [_answer(each, int(self.data.labels[each.row])) for each in mine]
+        order = asked(self.drawing.images(len(mine)))
+        pairs = zip(mine, order, strict=False)
+        same = itertools.takewhile(lambda pair: pair[0].row == pair[1], pairs)
+        return [_answer(each, int(self.data.labels[each.row])) for each, _ in same]
 
-    def _asked(self, by: str) -> tuple[int, bool]:
-        """(the example that is asked about next, is it for a second time)."""
-        done = self.answers(by)
+    def _asked(self, done: list[Answer]) -> tuple[int, bool] | None:
+        """(the example that is asked about next, is it for a second time); None where all were."""
         order = asked(self.drawing.images(len(done) + 1))
         if len(done) >= len(order):
-            raise InputError(f"all {len(self.data):,} images were asked about")
+            return None
         row = order[len(done)]
         return row, any(each.row == row for each in done)
 
     def certify(self, by: str) -> dict[str, Any]:
         """The image that is asked about next; None where all were."""
-        answered = len(self.answers(by))
-        try:
-            row, again = self._asked(by)
-        except InputError:
-            return {"answered": answered, "next": None}
-        return {"answered": answered, "next": self.item(row) | {"again": again, "decided": []}}
+        done = self.answers(by)
+        found = self._asked(done)
+        item = None if found is None else self.item(found[0]) | {"again": found[1], "decided": []}
+        return {"answered": len(done), "next": item}
 
     def certificate(self, by: str) -> dict[str, Any]:
         """What somebody's answers show so far, kept as `datablame certify` keeps it."""
         with self.certifying:
-            done = self.answers(by)
-            if self._certified[:2] != (by, len(done)):
+            done, last = self.answers(by), max(self.decisions.every, default=0)
+            if self._certified[:2] != (by, last):
                 found = certificate(self.drawing, done) if done else None
                 facts = found and kept(self.run, self.drawing, found, done).to_json()
-                self._certified = by, len(done), facts
+                self._certified = by, last, facts
             return {"answered": len(done), "certificate": self._certified[2]}
 
     # --- all ---
@@ -264,7 +268,7 @@ def _answer(each: Decision, given: int) -> Answer:
     return Answer(each.row, right, each.again, each.by)
 
 
-def _number(text: str, what: str) -> int:
+def number(text: str, what: str) -> int:
     if not text.isdecimal() or len(text) > 9:
         raise InputError(f"{what} is a number; got '{text[:40]}'")
     return int(text)

@@ -136,16 +136,15 @@ def audit(
         return estimate(planned(settled), data)
     with announced(planned(settled), data), held(made(settled, data, test, out)) as run:
         by = score(run, *signals).name
-        verdict = judged(run, judge, by)
+        judged(run, judge, by)
         if run.data.votes is not None:
             annotators(run, by=by)
         if run.data.wrong is not None and run.data.wrong.any():
             measured(run)
         if review:
             reviewing.review(run)
-            verdict = run.judged
         if retrain:
-            retraining(run, verdict, seeds, proof)
+            retraining(run, run.judged, seeds, proof)
         if judge_test and test is not None:
             inner = {"recipe": recipe, "signals": signals, "judge": judge, "retrain": False}
             judged_apart(run, audit(test, **inner, out=run.path / "test"))  # type: ignore[arg-type]  # a run

@@ -21,6 +21,7 @@ else:
     Review = Decided = Run = Any
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+ANYWHERE = ("0.0.0.0", "::")
 
 
 def review(
@@ -48,8 +49,8 @@ def review(
     host
         Address at which it listens; another than this machine needs --certificate and --key.
     origin
-        Address of a page through which it is reached, such as a notebook's proxy:
-        https://hub.example.org
+        Address that people type, where that is another: a notebook's proxy, or this machine's name
+        with --host 0.0.0.0 (https://hub.example.org).
     certificate
         TLS certificate, a file.
     key
@@ -68,6 +69,8 @@ def review(
         raise InputError(
             f"{host} can be reached by others: give --certificate and --key, or leave out --host"
         )
+    if host in ANYWHERE and origin is None:
+        raise InputError(f"{host} is no address to open: say by --origin what others type")
     for path in (certificate, key):
         if path is not None and not path.is_file():
             raise InputError(f"there is no file {path}")
@@ -122,7 +125,9 @@ def decided(run: RunLike, *, out: Path | None = None, read: Path | None = None) 
         with _alone(found):
             before = len(kept.every)
             for each in said:
-                kept.add(each, f"{read}#{each.row}#{each.by}#{each.means}")
+                known = [old for old in kept.by_row().get(each.row, []) if old.by == each.by]
+                if not known or known[-1].means != each.means:
+                    kept.add(each)
             progress.say(f"{len(kept.every) - before:,} decisions are new")
     return Decided.of(found.path, found.data)
 

@@ -6,6 +6,7 @@ if (location.hash) history.replaceState(null, "", location.pathname);
 
 const SHEET = 30, AHEAD = 4, KEPT = 400;
 let cell = false;  // was the cell of the sheet chosen by the page?
+let skipped = 0;  // of the sheet
 let about = null, items = [], place = 0, left = 0, total = 0, current = null, scale = 0, sheet = false, busy = false;
 const pictures = new Map(), examples = new Map();
 
@@ -92,6 +93,7 @@ async function load(keep = 0) {
   gone();
   if ($("queue").value === "certify") return certified();
   $("certificate").hidden = true;
+  skipped = 0;
   const found = await told(asked(0, SHEET));
   [items, left, total, place] = [found.items, found.left, found.total, Math.min(keep, Math.max(0, found.items.length - 1))];
   await show();
@@ -250,7 +252,12 @@ const decide = guarded(async choice => {
   gone();
   const few = said.queue === "certify" || items.length <= AHEAD || (said.queue === "learn" && left % 20 === 0);
   if (!few) { place = Math.min(place, items.length - 1); await show(); }
-  await sent;
+  try { await sent; }
+  catch (error) {  // it was not kept: what is asked is read anew
+    $("note").value = said.note;
+    await refill();
+    throw error;
+  }
   if (few) await refill();
   await state();
 });
@@ -262,6 +269,7 @@ async function twice(path, body) {
 async function refill() {
   if ($("queue").value === "certify") return certified();
   if (cell) await worst();
+  skipped = 0;
   const found = await told(asked(0, SHEET));
   [items, left, total, place] = [found.items, found.left, found.total, 0];
   await show();
@@ -312,7 +320,12 @@ function tiles() {
   }));
 }
 const settle = guarded(async act => {
-  if (act === "more") { items.splice(0, SHEET); if (!items.length) items = (await told(asked(0, SHEET))).items; return show(); }
+  if (act === "more") {
+    skipped = skipped + SHEET < left ? skipped + SHEET : 0;
+    items = (await told(asked(skipped, SHEET))).items;
+    place = 0;
+    return show();
+  }
   if (busy) return;
   busy = true;
   try {
@@ -334,6 +347,7 @@ const acts = { r: { act: "right" }, d: { act: "drop" }, w: { act: "wrong" }, u: 
 const typing = target => ["INPUT", "SELECT", "TEXTAREA"].includes(target.tagName);
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
+  if (event.repeat && !event.key.startsWith("Arrow")) return;  // a key that is held decides once
   if (typing(event.target)) { if (event.key === "Escape") { event.target.blur(); $("main").focus(); } return; }
   if (event.key === "?") return $("keys").showModal();
   if (event.key === "z") return undo();
@@ -398,6 +412,7 @@ async function worst() {  // the cell of the most suspect that is open: it stays
 $("sheet").addEventListener("click", turn);
 $("help").addEventListener("click", () => $("keys").showModal());
 $("finish").addEventListener("click", guarded(async () => {
+  await sending;  // what was decided is kept before
   await told("finish", {});
   document.body.replaceChildren(element("p", "The review is closed, every decision is kept. What to do with them stands in the terminal."));
 }));
