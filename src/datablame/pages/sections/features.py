@@ -18,7 +18,7 @@ from datablame.pages.templating import rendered
 from datablame.run import Run
 from datablame.verdict import ACTS, ASK, DROP, FIX
 
-POINTS, SUSPECTS, STEPS = 600, 300, 400
+POINTS, SUSPECTS, STEPS = 300, 150, 300
 """Images on the map, how many of them at most are suspects, and steps that place them."""
 FEW = 50
 """Images below which there is no map."""
