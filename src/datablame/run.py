@@ -54,6 +54,7 @@ class Run(Result):
         self.recorder: Recorder | None = None
         self.epoch = 0
         self.read: tuple[str, Verdict] | None = None
+        self.undecided: Verdict | None = None
 
     @classmethod
     def create(
@@ -303,8 +304,8 @@ class Run(Result):
             return None
         mark = files.digest_of(path) + decisions.mark(self.path)
         if self.read is None or self.read[0] != mark:
-            judged = Verdict.read(path, self.data)
-            self.read = mark, decisions.decided(self.path, self.data, judged)
+            self.undecided = Verdict.read(path, self.data)
+            self.read = mark, decisions.decided(self.path, self.data, self.undecided)
         return self.read[1]
 
     @property

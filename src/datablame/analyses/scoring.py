@@ -17,7 +17,7 @@ from datablame.label_quality.out_of_sample import has_heldout
 from datablame.run import Run
 from datablame.scores import Scores, blend, name_of, place
 from datablame.training.cross_validation import folds, spread
-from datablame.verdict import P_WRONG, Verdict
+from datablame.verdict import P_WRONG
 
 DEFAULT = ("aum", "aum,since=0.5", "knn", "confident")
 """The default blend, chosen by measurement: benchmarks/RESULTS.md, "The default blend"."""
@@ -140,9 +140,9 @@ def rankings(run: Run) -> dict[str, Scores]:
     know nothing of what people decided since.
     """
     every = {name: kept(run, name) for name in names(run)}
-    path = run.path / "verdict.csv"
-    if path.exists() and (p_wrong := Verdict.read(path, run.data).p_wrong) is not None:
-        every[P_WRONG] = Scores(P_WRONG, p_wrong)
+    own = run.undecided if run.verdict is not None else None
+    if own is not None and own.p_wrong is not None:
+        every[P_WRONG] = Scores(P_WRONG, own.p_wrong)
     return every
 
 
