@@ -20,7 +20,7 @@ import numpy as np
 import results
 
 import datablame as db
-from datablame.decisions import FILE, Decisions, last
+from datablame.decisions import FILE, Decisions, count
 from datablame.review import learning
 from datablame.review.session import EVERY, Session
 
@@ -147,7 +147,7 @@ def served(run: db.Run, port: int) -> tuple[Any, str]:
 
 def many_reviewers(run: db.Run, seconds: float, reviewers: int = 4) -> str:
     """Latency of decisions while four people review at once."""
-    before = last(run.path)
+    before = count(run.path)
     server, url = served(run, 9100)
     began = time.perf_counter()
     first = Reviewer(url, "first")
@@ -210,7 +210,7 @@ def many_reviewers(run: db.Run, seconds: float, reviewers: int = 4) -> str:
 
 def killed(run: db.Run, times: int = 50) -> str:
     """Kill the server at random moments while decisions come in."""
-    generator, acknowledged, before = np.random.default_rng(1), {}, last(run.path)
+    generator, acknowledged, before = np.random.default_rng(1), {}, count(run.path)
     for turn in range(times):
         server, url = served(run, 9200 + turn)
         who = Reviewer(url, "killed")

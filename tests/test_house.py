@@ -185,7 +185,7 @@ def writes(source):
             yield f"{of}.{name}"
 
 
-MEMORY = {("pages/figures.py", "page.savefig"), ("pages/figures.py", "image.save")}
+MEMORY = {("pages/figures.py", "page.savefig")}
 MEMORY |= {("base/decode.py", "image.save")}
 """Writing to memory, not to disk."""
 

@@ -21,7 +21,7 @@ from datablame.base.decode import View
 from datablame.base.errors import InputError
 from datablame.base.hashing import permutation
 from datablame.base.images import Packed, Pictures, Vectors, looked_at, statistics
-from datablame.base.originals import Cells, Crops, Files, Originals
+from datablame.base.originals import Crops, restored
 from datablame.base.pixel_noise import Perturbation
 from datablame.base.readers import LOST, Damaged, read_json, read_table
 from datablame.base.results import Result, text
@@ -405,7 +405,7 @@ class Dataset(Result):
                 )
                 kind = Packed if images.get("drawn", True) else Vectors
                 packed = kind.open(Path(images["path"]), str(images["digest"]), noise)
-                originals = _originals(about, column)
+                originals = restored(images.get("originals") or {}, about.get("root"), column)
                 packed = packed.of(originals, images.get("native") or (0, 0))
                 view = images.get("view")
                 images = Pictures(packed, View(**view), kept=True) if view else packed
@@ -440,29 +440,6 @@ class Dataset(Result):
             texts=column["text"].cast(pa.string()) if "text" in column else None,
             **origin,
         )
-
-
-def _originals(about: dict[str, Any], column: dict[str, Any]) -> Originals | None:
-    """The user's own images of a kept set, by what `save` wrote of them."""
-    kept = about["images"].get("originals") or {}
-    if kept.get("kind") == "cells":
-        return Cells(tuple(map(str, kept["paths"])), str(kept["column"]))
-    root = kept.get("root") or about.get("root")
-    if kept.get("kind") not in ("files", "boxes") or not root:
-        return None
-    rows, names = (column[name].to_pylist() for name in ("row", "name"))
-    if kept["kind"] == "files":
-        return Files.under(Path(root), dict(zip(rows, names, strict=True)))
-    places = dict(zip(rows, map(tuple, column["box"].to_pylist()), strict=True))
-    if not all(len(place) == 6 and min(place[4:]) > 0 for place in places.values()):
-        raise ValueError("a box of it has no place")
-    known = dict(zip(rows, names, strict=True))
-    images = {row: name.rpartition("#")[0] for row, name in known.items()}
-    number = {image: k for k, image in enumerate(sorted(set(images.values())))}
-    homes = Files.under(Path(root), {k: image for image, k in number.items()}).paths
-    paths = {row: homes[number[image]] for row, image in images.items()}
-    told = {name: str(kept[name]) for name in ("where", "split", "ending")}
-    return Crops(paths, known, places, root, **told, images=kept.get("images"))
 
 
 def _whole_numbers(values: Any, what: str) -> Int[Tensor, " N"]:

@@ -47,6 +47,7 @@ COLUMNS = (
     "number", "mark", "row", "name", "act", "label", "note", "by", "at", "score", "chance", "queue",
     "again", "undoes",
 )  # fmt: skip
+QUOTED = ", ".join(f'"{name}"' for name in COLUMNS)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ class Decisions:
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.execute("PRAGMA synchronous=FULL")
             self._begin()
-            self.refresh()
+            query = f"SELECT {QUOTED} FROM decisions ORDER BY number"
+            for values in self.db.execute(query):
+                self._know(dict(zip(COLUMNS, values, strict=True)))
             undo.pop_all()
 
     @contextmanager
@@ -134,15 +137,6 @@ class Decisions:
         if ours != OURS or found is None or found[0] != mark:
             raise InputError(f"{self.path} holds decisions of another set; move it away")
 
-    def refresh(self) -> None:
-        """Read what other processes have added."""
-        last = max(self.every, default=0)
-        names = ", ".join(f'"{name}"' for name in COLUMNS)
-        with self._sound():
-            query = f"SELECT {names} FROM decisions WHERE number > ? ORDER BY number"
-            for values in self.db.execute(query, (last,)):
-                self._know(dict(zip(COLUMNS, values, strict=True)))
-
     def _know(self, facts: dict[str, Any]) -> Decision:
         label = facts["label"]
         if not 0 <= facts["row"] < len(self.data) or facts["act"] not in (*ACTS, "undo"):
@@ -179,20 +173,23 @@ class Decisions:
         if max(len(decision.note), len(decision.by)) > LONGEST:
             raise InputError(f"a note and a name have at most {LONGEST:,} signs")
         with self._sound():
-            if mark and mark in self.marks:
-                return self.every[self.marks[mark]]
+            if (known := self.marked(mark)) is not None:
+                return known
             at = datetime.now(UTC).isoformat(timespec="milliseconds")
             facts = dataclasses.asdict(decision) | {"at": at}
             facts["number"] = max(self.every, default=0) + 1
             facts["mark"] = mark or f"{at}-{facts['number']}"
             facts["name"] = self.data.name(decision.row)
-            known = self.data.classes[decision.label] if decision.label >= 0 else None
-            facts |= {"label": known, "again": int(decision.again)}
-            names = ", ".join(f'"{name}"' for name in COLUMNS)
+            label = self.data.classes[decision.label] if decision.label >= 0 else None
+            facts |= {"label": label, "again": int(decision.again)}
             slots = ", ".join("?" * len(COLUMNS))
             values = [facts[name] for name in COLUMNS]
-            self.db.execute(f"INSERT INTO decisions ({names}) VALUES ({slots})", values)
+            self.db.execute(f"INSERT INTO decisions ({QUOTED}) VALUES ({slots})", values)
             return self._know(facts)
+
+    def marked(self, mark: str) -> Decision | None:
+        """The decision that came with this mark, if one did."""
+        return self.every[self.marks[mark]] if mark in self.marks else None
 
     def undo(self, by: str) -> Decision | None:
         """Take back the last decision of a person that stands, and return it."""
@@ -223,6 +220,11 @@ class Decisions:
             row: several[-1] for row, several in rows if len({each.means for each in several}) == 1
         }
 
+    def acts(self) -> dict[str, int]:
+        """How many examples are settled by each act."""
+        found = [each.act for each in self.settled().values()]
+        return {act: found.count(act) for act in ACTS}
+
     def conflicts(self) -> list[int]:
         """Examples of which people say different things."""
         settled = self.settled()
@@ -237,18 +239,22 @@ class Decisions:
         if not settled and not conflicts:
             return verdict
         people = sorted({each.by or SOMEBODY for each in settled.values()})
+        rows = torch.tensor(list(settled), dtype=torch.long)
+        acts = np.array([each.act for each in settled.values()])
+        labels = torch.tensor([each.label for each in settled.values()], dtype=torch.long)
         decided = torch.full((len(self.data),), -1)
+        decided[rows] = torch.tensor([people.index(e.by or SOMEBODY) for e in settled.values()])
+        new = {RIGHT: KEEP, UNSURE: ASK}
+        named = labels >= 0  # with WRONG alone
         act, proposed = verdict.act.clone(), verdict.proposed.clone()
+        act[rows] = torch.tensor([int(new.get(each, DROP)) for each in acts])
+        act[rows[named]], proposed[rows[named]] = int(FIX), labels[named]
         probability = verdict.probability.clone()
+        probability[rows[named]] = 1.0
         p_wrong = None if verdict.p_wrong is None else verdict.p_wrong.clone()
-        for row, each in settled.items():
-            decided[row] = people.index(each.by or SOMEBODY)
-            named = each.act == WRONG and each.label >= 0
-            act[row] = {RIGHT: KEEP, UNSURE: ASK}.get(each.act, FIX if named else DROP)
-            if named:
-                proposed[row], probability[row] = each.label, 1.0
-            if p_wrong is not None and each.act in (RIGHT, WRONG):
-                p_wrong[row] = float(each.act == WRONG)
+        if p_wrong is not None:
+            sure = torch.from_numpy(np.isin(acts, (RIGHT, WRONG)))
+            p_wrong[rows[sure]] = torch.from_numpy(acts == WRONG)[sure].float()
         act[torch.tensor(conflicts, dtype=torch.long)] = int(ASK)
         return dataclasses.replace(
             verdict,
@@ -299,15 +305,10 @@ class Decided(Result):
         """By a run's folder. Raises InputError where nothing was decided."""
         if not (path / FILE).exists():
             raise InputError(f"nothing was decided in {path} yet: datablame review {path}")
-        kept = Decisions(path / FILE, data)
-        try:
-            acts = [each.act for each in kept.settled().values()]
-            counts = {act: acts.count(act) for act in ACTS}
+        with contextlib.closing(Decisions(path / FILE, data)) as kept:
             people = sorted({each.by or SOMEBODY for each in kept.standing()})
             conflicts = len(kept.conflicts())
-            return cls(kept.columns(), counts, conflicts, tuple(people), len(data))
-        finally:
-            kept.close()
+            return cls(kept.columns(), kept.acts(), conflicts, tuple(people), len(data))
 
     def to_json(self) -> dict[str, Any]:
         total = sum(self.settled.values())
@@ -324,23 +325,11 @@ def decided(path: Path, data: Dataset, verdict: Verdict) -> Verdict:
     """A verdict with the decisions of a run's folder, where there are any."""
     if not (path / FILE).exists():
         return verdict
-    kept = Decisions(path / FILE, data)
-    try:
+    with contextlib.closing(Decisions(path / FILE, data)) as kept:
         return kept.applied(verdict)
-    finally:
-        kept.close()
 
 
-def mark(path: Path) -> str:
-    """What tells the decisions of a run's folder from those of another moment; nothing where there
-    are none.
-    """
-    there = [path / FILE, path / f"{FILE}-wal"]
-    facts = [(each.stat().st_size, each.stat().st_mtime_ns) for each in there if each.exists()]
-    return repr(facts) if facts else ""
-
-
-def last(path: Path) -> int:
+def count(path: Path) -> int:
     """How many decisions a run's folder has."""
     if not (path / FILE).exists():
         return 0

@@ -53,8 +53,7 @@ class Run(Result):
         self.trust = trust
         self.recorder: Recorder | None = None
         self.epoch = 0
-        self.read: tuple[str, Verdict] | None = None
-        self.undecided: Verdict | None = None
+        self.read: tuple[str, tuple[Verdict, Verdict]] | None = None
 
     @classmethod
     def create(
@@ -297,28 +296,35 @@ class Run(Result):
     @property
     def verdict(self) -> Verdict | None:
         """What verdict.csv says, with what people decided in a review; None before the run is
-        judged. Parsed once as long as it does not change.
+        judged.
         """
-        path = self.path / "verdict.csv"
-        if not path.exists():
-            return None
-        mark = files.digest_of(path) + decisions.mark(self.path)
-        if self.read is None or self.read[0] != mark:
-            self.undecided = Verdict.read(path, self.data)
-            self.read = mark, decisions.decided(self.path, self.data, self.undecided)
-        return self.read[1]
+        return self._verdicts()[1] if (self.path / "verdict.csv").exists() else None
+
+    @property
+    def undecided(self) -> Verdict:
+        """What verdict.csv says by itself. Raises InputError before the run is judged."""
+        return self._verdicts()[0]
 
     @property
     def judged(self) -> Verdict:
         """`verdict`. Raises InputError before the run is judged."""
-        return self.verdict or Verdict.read(self.path / "verdict.csv", self.data)
+        return self._verdicts()[1]
+
+    def _verdicts(self) -> tuple[Verdict, Verdict]:
+        """(verdict.csv, the same with decisions), read once as long as neither changes."""
+        path = self.path / "verdict.csv"
+        mark = self.verdict_mark if path.exists() else ""
+        if self.read is None or self.read[0] != mark:
+            own = Verdict.read(path, self.data)
+            self.read = mark, (own, decisions.decided(self.path, self.data, own))
+        return self.read[1]
 
     @property
     def verdict_mark(self) -> str:
         """What tells the verdict that stands from others: the digest of verdict.csv, and how many
         decisions there are.
         """
-        count = decisions.last(self.path)
+        count = decisions.count(self.path)
         return files.digest_of(self.path / "verdict.csv") + (f"+{count}" if count else "")
 
     @property

@@ -62,10 +62,14 @@ class Evidence:
         """
         if not (has_heldout(self.run) and path_of(self.run).exists()):
             return []
-        p = np.array(heldout(self.run)[row], "float32")
+        p = np.array(self._heldout[row], "float32")
         best = np.argsort(-p, kind="stable")[:CLASSES].tolist()
         given = int(self.run.data.labels[row])
         return [(k, float(p[k])) for k in (best if given in best else [*best, given])]
+
+    @cached_property
+    def _heldout(self) -> np.ndarray:
+        return heldout(self.run)  # looks at every number
 
     def trace(self, row: int) -> dict[str, list[float]]:
         """Probabilities at each epoch: of the given label, and of the likeliest other class."""
@@ -86,7 +90,7 @@ class Evidence:
         known = said[said >= 0].astype(int)
         return np.bincount(known, minlength=len(self.run.data.classes)), len(known)
 
-    def neighbours(self, row: int, count: int = NEIGHBOURS) -> list[tuple[int, float]]:
+    def neighbours(self, row: int) -> list[tuple[int, float]]:
         """(row, cosine) of the nearest other examples, by the features that are kept; of a
         cross-fitted run among those that a model learned from together. Nothing where none are.
         """
@@ -97,7 +101,7 @@ class Evidence:
         own = features[int((rows == row).nonzero()[0])]
         near = features @ own
         near[rows == row] = -torch.inf
-        best = near.topk(min(count, len(near) - 1))
+        best = near.topk(min(NEIGHBOURS, len(near) - 1))
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return [(int(rows[place]), value) for place, value in pairs]
 
@@ -136,8 +140,8 @@ class Evidence:
     def _held(self) -> dict[int, Float[Tensor, "n D"]]:
         return {}
 
-    def reasons(self, row: int) -> list[str]:
-        """Why the label may be wrong, or right, a sentence each."""
+    def reasons(self, row: int, near: list[tuple[int, float]]) -> list[str]:
+        """Why the label may be wrong, or right, a sentence each; `near` are its neighbours."""
         classes, given = self.run.data.classes, int(self.run.data.labels[row])
         told = []
         if likely := self.likeliest(row):
@@ -156,7 +160,7 @@ class Evidence:
                 if best == given
                 else f"{said} epochs, and {classes[given]} {often}."
             )
-        if near := self.neighbours(row):
+        if near:
             labels = self.run.data.labels[[place for place, _ in near]]
             votes = labels.bincount(minlength=len(classes))
             best, same = int(votes.argmax()), int(votes[given])

@@ -140,9 +140,8 @@ def rankings(run: Run) -> dict[str, Scores]:
     know nothing of what people decided since.
     """
     every = {name: kept(run, name) for name in names(run)}
-    own = run.undecided if run.verdict is not None else None
-    if own is not None and own.p_wrong is not None:
-        every[P_WRONG] = Scores(P_WRONG, own.p_wrong)
+    if run.verdict is not None and run.undecided.p_wrong is not None:
+        every[P_WRONG] = Scores(P_WRONG, run.undecided.p_wrong)
     return every
 
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, features
@@ -218,18 +219,19 @@ def cut(image: Image.Image, place: Sequence[float]) -> bytes:
         low, room = round(start * by + (extent - side) / 2), end - side
         corner.append(min(max(low, 0), room) if room >= 0 else room // 2)
     left, top = corner
-    return png(image.crop((left, top, left + side, top + side)), compress_level=1)
+    return encoded(image.crop((left, top, left + side, top + side)), compress_level=1)
 
 
 def picture(pixels: np.ndarray) -> Image.Image:
     """uint8 `[C,H,W]` as a picture."""
-    return Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
+    plane = pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    return Image.fromarray(np.ascontiguousarray(plane))
 
 
-def png(image: Image.Image, compress_level: int = 6) -> bytes:
-    """A picture as a PNG file's bytes."""
+def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
+    """A picture as a file's bytes; `options` are Pillow's."""
     file = io.BytesIO()
-    image.save(file, "PNG", compress_level=compress_level)
+    image.save(file, kind, **({"quality": 90} if kind == "jpeg" else {}) | options)
     return file.getvalue()
 
 

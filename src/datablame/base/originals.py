@@ -197,3 +197,27 @@ def _group(path: str, group: int, column: str, changed: int) -> Any:
 
     cells = parquet.ParquetFile(path).read_row_group(group, [column])[column]
     return files.compute().struct_field(cells, "bytes") if pa.types.is_struct(cells.type) else cells
+
+
+def restored(kept: dict[str, Any], root: str | None, column: dict[str, Any]) -> Originals | None:
+    """Those of a kept set, by what their `to_json` said and by the set's columns `row`, `name` and
+    `box`. Raises KeyError, TypeError or ValueError where these are damaged.
+    """
+    if kept.get("kind") == "cells":
+        return Cells(tuple(map(str, kept["paths"])), str(kept["column"]))
+    home = kept.get("root") or root
+    if kept.get("kind") not in ("files", "boxes") or not home:
+        return None
+    rows, names = (column[name].to_pylist() for name in ("row", "name"))
+    known = dict(zip(rows, names, strict=True))
+    if kept["kind"] == "files":
+        return Files.under(Path(home), known)
+    places = dict(zip(rows, map(tuple, column["box"].to_pylist()), strict=True))
+    if not all(len(place) == 6 and min(place[4:]) > 0 for place in places.values()):
+        raise ValueError("a box of it has no place")
+    images = {row: name.rpartition("#")[0] for row, name in known.items()}
+    number = {image: k for k, image in enumerate(sorted(set(images.values())))}
+    homes = Files.under(Path(home), {k: image for image, k in number.items()}).paths
+    paths = {row: homes[number[image]] for row, image in images.items()}
+    told = {name: str(kept[name]) for name in ("where", "split", "ending")}
+    return Crops(paths, known, places, home, **told, images=kept.get("images"))

@@ -52,7 +52,6 @@ class Annotations(Protocol):
     was. `ending` is that of the path they are written to, nothing where it is a folder.
     """
 
-    kind: str
     ending: str
     root: Path
     classes: tuple[str, ...]

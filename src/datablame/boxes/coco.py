@@ -23,7 +23,7 @@ PARTS = ("images", "annotations", "categories")
 class Coco:
     """The boxes of a COCO file, but those of crowds. Names end in the annotation's id."""
 
-    kind, ending = "coco", ".json"
+    ending = ".json"
 
     def __init__(self, path: Path, images: Path | None = None):
         """Raises InputError where the file is none of this format, or its images are not there."""

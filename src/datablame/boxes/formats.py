@@ -30,8 +30,7 @@ def _kind(folder: Path) -> str | None:
     labels = folder / "labels"
     if (folder / "images").is_dir() and any([*labels.glob("*.txt"), *labels.glob("*/*.txt")]):
         return "yolo"
-    homes = [folder / name for name in (*voc.HOMES, ".", "train")]
-    return "voc" if any(any(home.glob("*.xml")) for home in homes) else None
+    return "voc" if voc.holds(folder) else None
 
 
 def opened(where: Path, split: str = "train", images: Path | None = None) -> Annotations | None:

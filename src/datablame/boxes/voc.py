@@ -22,7 +22,7 @@ CORNERS = ("xmin", "ymin", "xmax", "ymax")
 class Voc:
     """The boxes of a folder of XML files. Names end in the number of the object in its file."""
 
-    kind, ending = "voc", ""
+    ending = ""
 
     def __init__(self, root: Path, files: list[Path]):
         self.root, self.files = root.absolute(), files
@@ -107,6 +107,17 @@ def _real(element: ElementTree.Element | None, name: str, without: float = math.
         return float(_word(element, name)) if element is not None else without
     except ValueError:
         return without
+
+
+def holds(folder: Path) -> bool:
+    """Whether there are XML files in a folder of their own, or beside images of their names."""
+    if any(any((folder / name).glob("*.xml")) for name in HOMES):
+        return True
+    beside = (next((folder / name).glob("*.xml"), None) for name in (".", *SPLITS["train"]))
+    return any(
+        path is not None and any(path.with_suffix(end).is_file() for end in endings())
+        for path in beside
+    )
 
 
 def read(folder: Path, split: str) -> Voc | None:

@@ -26,7 +26,7 @@ class Yolo:
     the number of the line.
     """
 
-    kind, ending = "yolo", ""
+    ending = ""
 
     def __init__(self, root: Path, names: list[str], images: list[Path], where: Path):
         self.root, self.images, self.where = root.absolute(), images, where

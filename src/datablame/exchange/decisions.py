@@ -16,7 +16,7 @@ import pyarrow as pa
 from datablame.base import files, readers
 from datablame.base.errors import InputError
 from datablame.dataset import Dataset
-from datablame.decisions import ACTS, FILE, LEAVE, RIGHT, UNSURE, WRONG, Decision, Decisions
+from datablame.decisions import ACTS, LEAVE, RIGHT, UNSURE, WRONG, Decision, Decisions
 from datablame.run import Run
 
 CHOICE, PICTURE = "label", "image"
@@ -210,7 +210,3 @@ def _of_samples(path: Path, samples: list[Any], data: Dataset) -> Iterable[Decis
         found = places.decision(row, tags[0] if tags else str(word), "FiftyOne", plain=bool(tags))
         if tags or found.act == WRONG:
             yield found
-
-
-def opened(run: Run) -> Decisions:
-    return Decisions(run.path / FILE, run.data)

@@ -66,7 +66,7 @@ def of_arrays(
     if not larger or data.images is None:
         return data
     high, wide = np.median([picture.shape[1:] for picture in larger], 0).astype(int).tolist()
-    originals = Held(lambda row: decode.png(decode.picture(larger[row]), compress_level=1))
+    originals = Held(lambda row: decode.encoded(decode.picture(larger[row]), compress_level=1))
     return dataclasses.replace(data, images=data.images.of(originals, (wide, high)))
 
 

@@ -107,7 +107,7 @@ def png(data: Dataset, row: int) -> bytes:
     if not data.drawn and data.images is not None:
         raise InputError(f"{data.source} is a set of features: write it as a .parquet file")
     pixels = data.images.one(int(data.rows[row])) if data.images else np.zeros((1, 1, 1), "uint8")
-    return decode.png(decode.picture(pixels))
+    return decode.encoded(decode.picture(pixels))
 
 
 def original(data: Dataset, row: int) -> bytes | None:

@@ -12,7 +12,6 @@ from datablame.analyses.classes import NAMES, PICTURES, ClassView
 from datablame.base import files
 from datablame.base.shapes import Float, Int
 from datablame.dynamics.temperature_curves import relative_to_class
-from datablame.pages.contact_sheet import square
 from datablame.pages.figures import GREEN, GREY, INK, ORANGE, RED, encoded, thumbnail
 from datablame.verdict import ASK, DROP, KEEP
 
@@ -23,8 +22,6 @@ PICKED = 10
 """Images a row."""
 DOT = 28
 """Pixels of an image on a map."""
-SMALL, COLUMNS = 32, 40
-"""Pixels of an image of the interactive map's sheet, and images a line."""
 
 
 def _framed(each: ClassView, row: int, colour: str, side: int = SIDE) -> Image.Image:
@@ -118,18 +115,6 @@ def _map_page(each: ClassView, side: int = 1600) -> Image.Image:
             (DOT, DOT)
         )
         whole.paste(tile, (round(at[0] * (side - DOT)), round((1 - at[1]) * (side - DOT))))
-    return whole
-
-
-def atlas(each: ClassView, place: Int[np.ndarray, " p"]) -> Image.Image:
-    """Small pictures of these examples side by side, COLUMNS a line: what the interactive map
-    shows.
-    """
-    side = SMALL
-    whole = Image.new("RGB", (COLUMNS * side, -(-len(place) // COLUMNS) * side), "black")
-    for turn, which in enumerate(place.tolist()):
-        image = square(each.run.data, int(each.rows[which]), side)
-        whole.paste(image, (turn % COLUMNS * side, turn // COLUMNS * side))
     return whole
 
 

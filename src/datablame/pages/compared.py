@@ -11,10 +11,11 @@ import torch
 from datablame.base import files
 from datablame.base.errors import InputError
 from datablame.base.shapes import Bool
+from datablame.dataset import Dataset
 from datablame.pages.figures import Section, picture
 from datablame.pages.templating import policy, rendered, script
 from datablame.run import Run
-from datablame.verdict import DROP, FIX
+from datablame.verdict import DROP, FIX, Verdict
 
 SHOWN = 32
 """Images of each kind."""
@@ -94,17 +95,17 @@ def _pictures(names: Sequence[str], runs: Sequence[Run]) -> list[Section]:
     ]
     parts = []
     for place, (title, rows, of) in enumerate(kinds, 1):
-        order = runs[of].judged.suspicion.argsort(descending=True, stable=True)
+        verdict = runs[of].judged
+        order = verdict.suspicion.argsort(descending=True, stable=True)
         some = order[rows[order]]
-        tiles = [_tile(runs[of], row) for row in some[:SHOWN].tolist()]
+        tiles = [_tile(data, verdict, row) for row in some[:SHOWN].tolist()]
         if tiles:
             html = rendered("tiles", tiles=tiles, shown=len(tiles), total=len(some))
             parts.append(Section(title, html, place))
     return parts
 
 
-def _tile(run: Run, row: int) -> dict[str, Any]:
-    data, verdict = run.data, run.judged
+def _tile(data: Dataset, verdict: Verdict, row: int) -> dict[str, Any]:
     proposed = int(verdict.proposed[row])
     return {
         "picture": picture(data, row),

@@ -8,10 +8,12 @@ from typing import Any
 from PIL import Image, ImageDraw, ImageFont
 
 from datablame.dataset import Dataset
-from datablame.pages.figures import ORANGE, encoded, thumbnail
+from datablame.pages.figures import ORANGE, encoded, packed, thumbnail
 
 SIDE, GAP = 96, 8
 """Pixels of a picture, and between pictures."""
+SMALL, COLUMNS = 32, 40
+"""Pixels of an image of the interactive maps' sheet, and images a line."""
 LINE = 13
 """Pixels of a line of words."""
 Words = Sequence[tuple[str, str]]
@@ -57,6 +59,15 @@ class ContactSheet:
 def square(data: Dataset, row: int, side: int = SIDE) -> Image.Image:
     """An example's picture in colour, brought to a square."""
     return thumbnail(data, row, side).convert("RGB").resize((side, side))
+
+
+def atlas(data: Dataset, rows: Sequence[int]) -> Image.Image:
+    """Small pictures side by side, COLUMNS a line: what the interactive maps show."""
+    side = SMALL
+    whole = Image.new("RGB", (COLUMNS * side, -(-len(rows) // COLUMNS) * side), "black")
+    for turn, row in enumerate(rows):
+        whole.paste(packed(data, row, side), (turn % COLUMNS * side, turn // COLUMNS * side))
+    return whole
 
 
 def _clipped(text: str, width: int, font: Any) -> str:

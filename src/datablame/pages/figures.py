@@ -12,6 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from datablame.base import decode, files
+from datablame.base.decode import encoded
 from datablame.dataset import Dataset
 from datablame.exchange.sets import original
 from datablame.run import Run
@@ -51,36 +52,6 @@ def figure(
     """An `<img>` of what `draw(*axes)` paints; also written to figures/<name>.png, .svg and .pdf,
     fit for a paper.
     """
-    page = painted(draw, width, height, columns, rows, heights)
-    kept = {kind: _saved(page, kind) for kind in KINDS}
-    for kind, content in kept.items():
-        files.write_bytes(run.path / "figures" / f"{name}.{kind}", content)
-    return Markup('<img class="figure" alt="{}" src="{}">').format(name, as_data(kept["png"]))
-
-
-KINDS = ("png", "svg", "pdf")
-"""That figures are written as."""
-
-
-def _saved(page: Figure, kind: str) -> bytes:
-    import matplotlib as mpl
-
-    file = io.BytesIO()
-    nothing = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}
-    with mpl.rc_context({"svg.hashsalt": "datablame", "pdf.fonttype": 42}):
-        page.savefig(file, dpi=150, format=kind, metadata={nothing[kind]: None})
-    return file.getvalue()
-
-
-def painted(
-    draw: Callable[..., None],
-    width: float = 7.0,
-    height: float = 3.0,
-    columns: int = 1,
-    rows: int = 1,
-    heights: Sequence[float] | None = None,
-) -> Figure:
-    """A matplotlib figure of what `draw(*axes)` paints."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -93,7 +64,23 @@ def painted(
         axis.grid(axis="y", color="#e6e9ef", linewidth=0.8)
         axis.set_axisbelow(True)
     draw(*axes)
-    return page
+    kept = {kind: _saved(page, kind) for kind in DATED}
+    for kind, content in kept.items():
+        files.write_bytes(run.path / "figures" / f"{name}.{kind}", content)
+    return Markup('<img class="figure" alt="{}" src="{}">').format(name, as_data(kept["png"]))
+
+
+DATED = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}
+"""Kinds that figures are written as, and what is left out so that they are always the same."""
+
+
+def _saved(page: Figure, kind: str) -> bytes:
+    import matplotlib as mpl
+
+    file = io.BytesIO()
+    with mpl.rc_context({"svg.hashsalt": "datablame", "pdf.fonttype": 42}):
+        page.savefig(file, dpi=150, format=kind, metadata={DATED[kind]: None})
+    return file.getvalue()
 
 
 def as_data(image: bytes, kind: str = "png") -> str:
@@ -121,7 +108,7 @@ def packed(data: Dataset, row: int, side: int):  # noqa: ANN201 - a PIL image
     images = data.pixels
     place = int(data.rows[row])
     pixels = images.one(place) if images.noise else np.asarray(images.array[place])
-    drawn = decode.picture(np.ascontiguousarray(pixels)).convert("RGB")
+    drawn = decode.picture(pixels).convert("RGB")
     scale = side / max(drawn.size)
     wide, high = (max(1, round(scale * extent)) for extent in drawn.size)
     return drawn.resize((wide, high), Image.Resampling.BICUBIC)
@@ -152,18 +139,9 @@ def thumbnail(data: Dataset, row: int, side: int = 96):  # noqa: ANN201 - a PIL 
     from PIL import Image
 
     data.need_pictures("a picture")
-    pixels = data.pixels.one(int(data.rows[row]))
-    image = Image.fromarray(
-        np.ascontiguousarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0))
-    )
+    image = decode.picture(data.pixels.one(int(data.rows[row])))
     scale = max(1, round(side / max(image.size)))
     return image.resize(
         (image.width * scale, image.height * scale),
         Image.Resampling.NEAREST if scale > 4 else Image.Resampling.BICUBIC,
     )
-
-
-def encoded(image, kind: str = "png") -> bytes:  # noqa: ANN001 - a PIL image
-    file = io.BytesIO()
-    image.save(file, kind, **({"quality": 90} if kind == "jpeg" else {}))
-    return file.getvalue()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hmac
-import json
 import secrets
 import socket
 import threading
@@ -23,8 +22,9 @@ from datablame.pages.templating import TEMPLATES, rendered
 from datablame.review.session import Session, number
 
 TOKEN = "x-datablame-token"
-LARGEST, SIDES = 1 << 16, (96, 256, 1024)
-"""Bytes of a request, and sizes of pictures that can be had."""
+LARGEST, DEEP, SIDES = 1 << 16, 200, (96, 1024)
+"""Bytes of a request, brackets in it, and sizes of pictures that can be had."""
+PICTURE = {"cache-control": "private, max-age=3600"}
 LOCAL = ("127.0.0.1", "localhost", "[::1]")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -57,10 +57,8 @@ class Guard:
     origins: tuple[str, ...]
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            if scope["type"] == "lifespan":
-                await self.app(scope, receive, send)
-            return
+        from starlette.responses import JSONResponse
+
         known = {}
         for name, value in scope["headers"]:
             key = name.decode("latin-1").lower()
@@ -79,11 +77,7 @@ class Guard:
         left = LARGEST  # what is sent is read, so that the answer is, too
         while left > 0 and (part := await receive()).get("more_body"):
             left -= len(part.get("body", b""))
-        body = json.dumps({"error": why}).encode()
-        start = {"type": "http.response.start", "status": 403,
-                 "headers": [(b"content-type", b"application/json")]}  # fmt: skip
-        await sent(start)
-        await sent({"type": "http.response.body", "body": body})
+        await JSONResponse({"error": why}, 403)(scope, receive, sent)
 
     def refusal(self, method: str, path: str, known: dict[str, str]) -> str | None:
         """Why a request is refused; None where it is not."""
@@ -106,8 +100,24 @@ class Guard:
         return None
 
 
-def application(session: Session, token: str, hosts: tuple[str, ...], origins: tuple[str, ...],
-                done: Callable[[], None]) -> Any:  # fmt: skip
+Given = dict[str, Any]
+"""What a request asks: of its path and query, or its body."""
+GET: dict[str, Callable[[Session, Given, str], Any]] = {
+    "state": lambda session, given, by: session.state(),
+    "queue": lambda session, given, by: session.queue(given),
+    "certify": lambda session, given, by: session.certify(by),
+    "certificate": lambda session, given, by: session.certificate(by),
+    "example/{row:int}": lambda session, given, by: session.example(given["row"]),
+    "image/{row:int}": lambda session, given, by: _picture(session, given),
+}
+POST: dict[str, Callable[[Session, Given, str], Any]] = {
+    "decide": lambda session, given, by: session.decide(given, by),
+    "settle": lambda session, given, by: session.settle(given, by),
+    "undo": lambda session, given, by: session.undo(by),
+}
+
+
+def application(session: Session, done: Callable[[], None]) -> Any:
     """The Starlette application of a review; `done` is called when a reviewer ends it."""
     from starlette.applications import Starlette
     from starlette.concurrency import run_in_threadpool
@@ -115,19 +125,20 @@ def application(session: Session, token: str, hosts: tuple[str, ...], origins: t
     from starlette.responses import JSONResponse, Response
     from starlette.routing import Route
 
-    def answered(work: Callable[..., Any]) -> Callable[[Request], Any]:
-        """JSON of what a function returns; a sentence where it refuses."""
+    def answered(work: Callable[[Session, Given, str], Any]) -> Callable[[Request], Any]:
+        """What a function gives, a picture or JSON; a sentence where it refuses."""
 
         async def answer(request: Request) -> Response:
             try:
                 by = _by(request.query_params.get("by", ""))
-                given: Any = dict(request.query_params)
-                if request.method == "POST":
-                    given = await _body(request)
-                found = await run_in_threadpool(work, request, given, by)
+                body = await _body(request) if request.method == "POST" else {}
+                given = {**request.query_params, **body, **request.path_params}
+                found = await run_in_threadpool(work, session, given, by)
             except InputError as error:
                 return JSONResponse({"error": str(error)}, 400)
-            return found if isinstance(found, Response) else JSONResponse(found)
+            if isinstance(found, tuple):
+                return Response(found[0], 200, PICTURE, f"image/{found[1]}")
+            return JSONResponse(found)
 
         return answer
 
@@ -140,51 +151,29 @@ def application(session: Session, token: str, hosts: tuple[str, ...], origins: t
             return Response("not there", 404)
         return Response((TEMPLATES / name).read_bytes(), media_type=STATIC[name])
 
-    def image(request: Request, given: Any, by: str) -> Response:
-        row, side = request.path_params["row"], number(given.get("side", "256"), "side")
-        session.check(row)
-        if side not in SIDES:
-            raise InputError(f"pictures have {', '.join(map(str, SIDES))} pixels")
-        session.data.need_pictures("a picture")
-        return Response(*_picture(session, row, side))
-
-    def decide(request: Request, given: Any, by: str) -> dict[str, Any]:
-        kept = session.decide(given, by)
-        return {"number": kept.number, "row": kept.row, "act": kept.act}
-
-    def settle(request: Request, given: Any, by: str) -> dict[str, Any]:
-        """Several at once: a cell of the contact sheet."""
-        several = given.get("decisions")
-        if not isinstance(several, list) or len(several) > SIDES[0]:
-            raise InputError(f"decisions is a list of at most {SIDES[0]}")
-        if not all(isinstance(each, dict) for each in several):
-            raise InputError("each decision is an object")
-        return {"kept": [session.decide(each, by).number for each in several]}
-
-    def undo(request: Request, given: Any, by: str) -> dict[str, Any]:
-        last = session.undo(by)
-        return {"row": None if last is None else last.row,
-                "queue": None if last is None else last.queue}  # fmt: skip
-
-    def finish(request: Request, given: Any, by: str) -> dict[str, Any]:
+    def finish(session: Session, given: Given, by: str) -> Given:
         done()
         return {"done": True}
 
-    get = {
-        "state": lambda request, given, by: session.state(by),
-        "queue": lambda request, given, by: session.queue(given),
-        "certify": lambda request, given, by: session.certify(by),
-        "certificate": lambda request, given, by: session.certificate(by),
-        "example/{row:int}": lambda request, given, by: session.example(request.path_params["row"]),
-        "image/{row:int}": image,
-    }
-    post = {"decide": decide, "settle": settle, "undo": undo, "finish": finish}
+    posts = POST | {"finish": finish}
     routes = [Route("/", page), Route("/{name}", static)]
-    routes += [Route(f"/api/{path}", answered(work)) for path, work in get.items()]
+    routes += [Route(f"/api/{path}", answered(work)) for path, work in GET.items()]
     routes += [
-        Route(f"/api/{path}", answered(work), methods=["POST"]) for path, work in post.items()
+        Route(f"/api/{path}", answered(work), methods=["POST"]) for path, work in posts.items()
     ]
-    return Guard(Starlette(routes=routes), token, hosts, origins)
+    return Starlette(routes=routes)
+
+
+def _picture(session: Session, given: Given) -> tuple[bytes, str]:
+    """(a picture no larger than `side`, png or jpeg)."""
+    row, side = given["row"], number(given.get("side", str(SIDES[-1])), "side")
+    session.check(row)
+    if side not in SIDES:
+        raise InputError(f"pictures have {' or '.join(map(str, SIDES))} pixels")
+    session.data.need_pictures("a picture")
+    if side == SIDES[-1]:
+        return enlarged(session.data, row, side)
+    return encoded(thumbnail(session.data, row, side)), "png"
 
 
 def _by(name: str) -> str:
@@ -200,7 +189,7 @@ async def _body(request: Any) -> dict[str, Any]:
         content += part
         if len(content) > LARGEST:
             raise InputError(f"a request has at most {LARGEST:,} bytes")
-    if content.count(b"[") + content.count(b"{") > 2 * SIDES[0]:
+    if content.count(b"[") + content.count(b"{") > DEEP:
         raise InputError("this is not JSON of a decision")
     try:
         found = parse_json(content or b"{}", "the request")
@@ -209,15 +198,6 @@ async def _body(request: Any) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise InputError("an object is expected")
     return found
-
-
-def _picture(session: Session, row: int, side: int) -> tuple[bytes, int, dict[str, str], str]:
-    """(content, status, headers, type) of a picture, no larger than `side`."""
-    if side > SIDES[0]:
-        content, kind = enlarged(session.data, row, side)
-    else:
-        content, kind = encoded(thumbnail(session.data, row, side)), "png"
-    return content, 200, {"cache-control": "private, max-age=3600"}, f"image/{kind}"
 
 
 @dataclass
@@ -249,7 +229,7 @@ class Review:
         self.url = f"{scheme}://{names[-1]}:{self.port}/#{self.token}"
         origins = (*(f"{scheme}://{host}" for host in hosts), *self.origins)
         self.ended = threading.Event()
-        app = application(self.session, self.token, hosts, origins, self.ended.set)
+        app = Guard(application(self.session, self.ended.set), self.token, hosts, origins)
         config = uvicorn.Config(
             app,
             log_level="warning",

@@ -14,17 +14,17 @@ import numpy as np
 from datablame.analyses.certificate import Answer, Drawing, certificate, kept
 from datablame.analyses.evidence import Evidence
 from datablame.base.errors import InputError, unknown
-from datablame.decisions import FILE, LEAVE, RIGHT, UNSURE, WRONG, Decision, Decisions
+from datablame.decisions import FILE, RIGHT, UNSURE, Decision, Decisions
 from datablame.exchange.answers import asked
 from datablame.review import learning
 from datablame.run import Run
-from datablame.verdict import ACTS, P_WRONG, Verdict
+from datablame.verdict import ACTS, P_WRONG
 
 QUEUES = ("hunt", "learn", "certify", "conflicts")
 EVERY = 20
 """Decisions after which `learn` orders anew."""
-AT_ONCE = 200
-"""Examples that are told of together, at most."""
+AT_ONCE, SHEET, NEAR = 200, 96, 12
+"""Examples that are told of together, and that are settled together, at most; neighbours shown."""
 
 
 class Session:
@@ -36,8 +36,7 @@ class Session:
         """Raises InputError for a run that is not judged."""
         if run.verdict is None:
             raise InputError(f"{run.path} is not judged yet: datablame judge {run.path}")
-        self.run, self.data = run, run.data
-        self.verdict = Verdict.read(run.path / "verdict.csv", run.data)
+        self.run, self.data, self.verdict = run, run.data, run.undecided
         self.evidence = Evidence(run)
         self.decisions = Decisions(run.path / FILE, run.data)
         self.deciding, self.reading, self.learning, self.certifying = (
@@ -135,15 +134,17 @@ class Session:
         """An example with all evidence. Raises InputError where there is none of that number."""
         self.check(row)
         with self.reading:
-            near = self.evidence.neighbours(row, 12)
+            near = self.evidence.neighbours(row)
             facts = {
-                "reasons": self.evidence.reasons(row),
+                "reasons": self.evidence.reasons(row, near),
                 "likeliest": self.evidence.likeliest(row),
                 "trace": self.evidence.trace(row),
                 "ranks": self.evidence.ranks(row),
-                "neighbours": [{"row": each, "cosine": round(cosine, 3),
-                                "given": int(self.data.labels[each])} for each, cosine in near],
-            }  # fmt: skip
+                "neighbours": [
+                    {"row": each, "cosine": round(value, 3), "given": int(self.data.labels[each])}
+                    for each, value in near[:NEAR]
+                ],
+            }
         if self.data.texts is not None:
             facts["text"] = self.data.texts[row].as_py()
         return self.item(row) | facts
@@ -154,7 +155,7 @@ class Session:
 
     # --- decisions ---
 
-    def decide(self, said: Mapping[str, Any], by: str) -> Decision:
+    def decide(self, said: Mapping[str, Any], by: str) -> dict[str, Any]:
         """Keep what somebody said of an example: `{row, act, label?, note?, queue?, mark?}`.
 
         In the queue `certify` the example must be the one that is asked about next.
@@ -173,19 +174,29 @@ class Session:
         decision = Decision(row, words["act"], label, by, words["note"], queue=queue)
         decision = dataclasses.replace(decision, score=None if p is None else float(p[row]))
         with self.deciding:
-            if mark and mark in self.decisions.marks:
-                return self.decisions.every[self.decisions.marks[mark]]
+            if (known := self.decisions.marked(mark)) is not None:
+                return _kept(known)
             if queue == "certify":
                 wanted, again = self._asked(self.answers(by)) or (-1, False)
                 if wanted != row:
                     raise InputError(f"example {wanted} is asked about, not {row}: answer in order")
                 decision = dataclasses.replace(decision, chance=self._chance(row), again=again)
-            return self.decisions.add(decision, mark)
+            return _kept(self.decisions.add(decision, mark))
 
-    def undo(self, by: str) -> Decision | None:
+    def settle(self, said: Mapping[str, Any], by: str) -> dict[str, Any]:
+        """Keep several decisions at once: those of a cell of the contact sheet."""
+        several = said.get("decisions")
+        if not isinstance(several, list) or len(several) > SHEET:
+            raise InputError(f"decisions is a list of at most {SHEET}")
+        if not all(isinstance(each, dict) for each in several):
+            raise InputError("each decision is an object")
+        return {"kept": [self.decide(each, by)["number"] for each in several]}
+
+    def undo(self, by: str) -> dict[str, Any]:
         """Take back the last decision of somebody."""
         with self.deciding:
-            return self.decisions.undo(by)
+            last = self.decisions.undo(by)
+        return {"row": None, "queue": None} if last is None else _kept(last)
 
     # --- the certificate ---
 
@@ -236,30 +247,26 @@ class Session:
 
     # --- all ---
 
-    def state(self, by: str) -> dict[str, Any]:
+    def state(self) -> dict[str, Any]:
         """What the page shows around the example."""
-        settled = self.decisions.settled()
-        counts = {act: sum(each.act == act for each in settled.values())
-                  for act in (RIGHT, WRONG, LEAVE, UNSURE)}  # fmt: skip
-        pairs = self.verdict.confusions(self.data, 40)
-        number = {name: k for k, name in enumerate(self.data.classes)}
-        p = self.verdict.p_wrong
+        counts = self.decisions.acts()
         return {
             "title": self.data.source,
             "examples": len(self.data),
             "drawn": self.data.drawn,
             "classes": list(self.data.classes),
             "signals": ["verdict", *self.evidence.order],
-            "cells": [{"given": number[each["given"]], "proposed": number[each["right"]],
-                       "wrong": each["wrong"]} for each in pairs],
             "suspects": len(self.verdict.suspects),
-            "settled": len(settled),
+            "settled": sum(counts.values()),
             "counts": counts,
             "conflicts": len(self.decisions.conflicts()),
-            "mine": sum(each.by == by for each in self.decisions.standing()),
-            "can_certify": p is not None,
-            "by": by,
-        }  # fmt: skip
+            "can_certify": self.verdict.p_wrong is not None,
+        }
+
+
+def _kept(each: Decision) -> dict[str, Any]:
+    """What the page is told of a decision."""
+    return {"number": each.number, "row": each.row, "act": each.act, "queue": each.queue}
 
 
 def _answer(each: Decision, given: int) -> Answer:

@@ -68,13 +68,7 @@ def retrain(
             return Plan(run.recipe, len(run.data), tests, seeds, proof, first=False)
 
         if minutes is not None:
-            each = processes.agree(estimate(planned(1), run.data).minutes)
-            seeds = int(minutes / each)
-            if seeds < 1:
-                raise InputError(
-                    f"{minutes:g} minutes are too few: one seed needs about {each:.1f}"
-                )
-            seeds = min(seeds, 1000)
+            seeds = _seeds_in(minutes, processes.agree(estimate(planned(1), run.data).minutes))
             progress.say(f"{minutes:g} minutes: {seeds} seeds")
         if dry_run:
             return estimate(planned(seeds), run.data)
@@ -84,6 +78,13 @@ def retrain(
             verdict = run.judged
         with announced(planned(seeds), run.data):
             return retraining(run, verdict, seeds, proof)
+
+
+def _seeds_in(minutes: float, each: float) -> int:
+    """How many seeds fit. Raises InputError where none does."""
+    if minutes < each:
+        raise InputError(f"{minutes:g} minutes are too few: one seed needs about {each:.1f}")
+    return min(int(minutes / each), 1000)
 
 
 def ablate(

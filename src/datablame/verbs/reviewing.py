@@ -108,7 +108,7 @@ def decided(run: RunLike, *, out: Path | None = None, read: Path | None = None) 
         Studio; the samples.json of FiftyOne, whose changed labels count.
     """
     from datablame.base import progress
-    from datablame.decisions import Decided
+    from datablame.decisions import FILE, Decided, Decisions
     from datablame.exchange import decisions as exchange
 
     found = opened(run)
@@ -119,15 +119,16 @@ def decided(run: RunLike, *, out: Path | None = None, read: Path | None = None) 
     if found.verdict is None:
         raise InputError(f"{found.path} is not judged yet: datablame judge {found.path}")
     said = [] if read is None else exchange.read(read, found.data)
-    with contextlib.closing(exchange.opened(found)) as kept:
+    with contextlib.closing(Decisions(found.path / FILE, found.data)) as kept:
         if out is not None:
             return exchange.write(found, kept, out)
         with _alone(found):
             before = len(kept.every)
+            last = {(each.row, each.by): each.means for each in kept.standing()}
             for each in said:
-                known = [old for old in kept.by_row().get(each.row, []) if old.by == each.by]
-                if not known or known[-1].means != each.means:
+                if last.get((each.row, each.by)) != each.means:
                     kept.add(each)
+                    last[each.row, each.by] = each.means
             progress.say(f"{len(kept.every) - before:,} decisions are new")
     return Decided.of(found.path, found.data)
 

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 
 from datablame.analyses.classes import NAMES, ClassView, classes_of, summary
 from datablame.dynamics import temperature_curves
-from datablame.pages.classes import COLOURS, COLUMNS, SMALL, atlas, shown, spots
+from datablame.pages.classes import COLOURS, shown, spots
+from datablame.pages.contact_sheet import COLUMNS, SMALL, atlas
 from datablame.pages.figures import GREY, INK, Section, as_data, encoded, figure
 from datablame.pages.templating import rendered
 from datablame.run import Run
@@ -103,5 +104,5 @@ def view(each: ClassView) -> dict[str, Any]:
         "texts": texts,
     }
     pictures = [(name, as_data(each.picture(name).read_bytes())) for name in ("kinds", "groups")]
-    sheet = as_data(encoded(atlas(each, place), "jpeg"), "jpeg")
+    sheet = as_data(encoded(atlas(each.run.data, each.rows[place].tolist()), "jpeg"), "jpeg")
     return {"name": each.name, "pictures": pictures, "atlas": sheet, "facts": facts}

@@ -78,9 +78,9 @@ def _evidence(run: Run, tiles: list[dict[str, Any]]) -> dict[str, Any]:
     known, data = Evidence(run), run.data
     rows, thumbs = {}, {}
     for tile in tiles:
-        row = tile["row"]
-        near = []
-        for other, _ in known.neighbours(row, NEAR):
+        row, near = tile["row"], []
+        around = known.neighbours(row)
+        for other, _ in around[:NEAR]:
             label = int(data.labels[other])
             kind = {tile["given_number"]: "same", tile["proposed_number"]: "other"}.get(label, "")
             near.append((str(other), data.classes[label], kind))
@@ -88,7 +88,7 @@ def _evidence(run: Run, tiles: list[dict[str, Any]]) -> dict[str, Any]:
                 thumbs[str(other)] = small(data, other)
         rows[str(row)] = {
             "name": tile["name"],
-            "reasons": known.reasons(row),
+            "reasons": known.reasons(row, around),
             "trace": known.trace(row),
             "ranks": known.ranks(row),
             "near": near,
