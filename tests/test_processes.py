@@ -85,12 +85,10 @@ def test_two_processes_equal_one(tmp_path, model):
         assert np.corrcoef(values, others)[0, 1] > (0.999 if model == "mlp" else 0.99), path.name
         if model == "mlp":
             assert np.allclose(values, others, rtol=0.05, atol=0.05), path.name
-    acts = [
-        [line.split(",")[4] for line in sorted((run.path / "verdict.csv").read_text().splitlines())]
-        for run in (one, two)
-    ]
-    assert np.mean([a == b for a, b in zip(*acts, strict=True)]) > (
-        0.99 if model == "mlp" else 0.98
+    mine, theirs = one.verdict, two.verdict
+    assert np.corrcoef(mine.suspicion, theirs.suspicion)[0, 1] > 0.999
+    assert (mine.act == theirs.act).float().mean() > (0.99 if model == "mlp" else 0.95), (
+        "rows at a border may fall to either side of it"
     )
 
 
@@ -184,7 +182,8 @@ def test_influence_of_two_processes_equals_one(tmp_path):
             * codes[:, k:].copy().view("float32")[:, :, None]
         )
         products.append(np.einsum("nlk,mlk->lnm", layers, layers))
-    assert np.allclose(*products, rtol=0.01, atol=0.001 * np.abs(products[0]).max())
+    # half a step of an example's 254 may be rounded to either side
+    assert np.allclose(*products, rtol=0.01, atol=0.01 * np.abs(products[0]).max())
 
 
 def pair(out, *words):
