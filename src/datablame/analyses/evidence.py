@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from datablame.analyses import scoring
+from datablame.analyses import duplicates, scoring
+from datablame.analyses.duplicates import Duplicates
 from datablame.base.errors import InputError
 from datablame.base.readers import read_array
 from datablame.base.shapes import Float, Int
@@ -140,6 +141,14 @@ class Evidence:
     def _held(self) -> dict[int, Float[Tensor, "n D"]]:
         return {}
 
+    @cached_property
+    def _duplicates(self) -> Duplicates | None:
+        return duplicates.found(self.run)
+
+    def copies(self, row: int) -> list[int]:
+        """Other examples that are copies of one, where these were looked for."""
+        return [] if self._duplicates is None else self._duplicates.of(row)
+
     def reasons(self, row: int, near: list[tuple[int, float]]) -> list[str]:
         """Why the label may be wrong, or right, a sentence each; `near` are its neighbours."""
         classes, given = self.run.data.classes, int(self.run.data.labels[row])
@@ -160,6 +169,11 @@ class Evidence:
                 if best == given
                 else f"{said} epochs, and {classes[given]} {often}."
             )
+        if copies := self.copies(row):
+            votes = self.run.data.labels[copies].bincount(minlength=len(classes))
+            order = votes.argsort(descending=True, stable=True)[: int((votes > 0).sum())]
+            said = ", ".join(f"{classes[k]} {int(votes[k])}" for k in order.tolist()[:CLASSES])
+            told.append(f"Copies of it are labelled: {said}.")
         if near:
             labels = self.run.data.labels[[place for place, _ in near]]
             votes = labels.bincount(minlength=len(classes))

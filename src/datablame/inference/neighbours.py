@@ -89,17 +89,20 @@ def space(run: Run) -> np.ndarray | Encoded | None:
     return encoded(model, run.data) if is_frozen(model) else None
 
 
-def nearest(space: np.ndarray | Encoded, k: int) -> tuple[Float[Tensor, "N k"], Int[Tensor, "N k"]]:
-    """(cosines, rows) of the `k` nearest other examples, the nearest first; all, where these are
-    fewer. Each process looks up a part of them.
+def nearest(
+    space: np.ndarray | Encoded, k: int, count: int | None = None
+) -> tuple[Float[Tensor, "N k"], Int[Tensor, "N k"]]:
+    """(cosines, rows) of the `k` nearest other examples of each, or of the first `count`, the
+    nearest first; all, where these are fewer. Each process looks up a part of them.
     """
     with progress.stage("neighbours"):
         kept = torch.from_numpy(np.asarray(space[:], "float32"))
         held = normalize(kept.to(processes.device()))
         k = min(k, len(held) - 1)
-        mine = processes.shard(torch.arange(len(held), device=held.device))
+        count = len(held) if count is None else count
+        mine = processes.shard(torch.arange(count, device=held.device))
         found = (approximate.nearest if approximate.wanted(held) else _exact)(held, mine, k)
-        cosine, index = (processes.together(each, len(held)).cpu() for each in found)
+        cosine, index = (processes.together(each, count).cpu() for each in found)
         return cosine, index
 
 

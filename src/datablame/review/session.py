@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from datablame.analyses import duplicates
 from datablame.analyses.certificate import Answer, Drawing, certificate, kept
 from datablame.analyses.evidence import Evidence
 from datablame.base.errors import InputError, unknown
@@ -20,7 +21,7 @@ from datablame.review import learning
 from datablame.run import Run
 from datablame.verdict import ACTS, P_WRONG
 
-QUEUES = ("hunt", "learn", "certify", "conflicts")
+QUEUES = ("hunt", "learn", "copies", "certify", "conflicts")
 EVERY = 20
 """Decisions after which `learn` orders anew."""
 AT_ONCE, SHEET, NEAR = 200, 96, 12
@@ -39,9 +40,10 @@ class Session:
         self.run, self.data, self.verdict = run, run.data, run.undecided
         self.evidence = Evidence(run)
         self.decisions = Decisions(run.path / FILE, run.data)
-        self.deciding, self.reading, self.learning, self.certifying = (
-            threading.Lock() for _ in range(4)
+        self.deciding, self.reading, self.learning, self.certifying, self.searching = (
+            threading.Lock() for _ in range(5)
         )
+        self._copies = duplicates.found(run)
         self._learned: tuple[int, np.ndarray] = (-1, np.zeros(0))
         self._certified: tuple[str, int, dict[str, Any] | None] = ("", -1, None)
 
@@ -50,8 +52,9 @@ class Session:
     def queue(self, asked_for: Mapping[str, str]) -> dict[str, Any]:
         """Examples of a queue, in its order: `{total, left, items}`.
 
-        `queue` hunt, learn or conflicts; `signal` ranks; `given`, `proposed` are class numbers;
-        `search` a part of a name; `open=1` leaves out what is settled; `start` and `count`.
+        `queue` hunt, learn, copies or conflicts; `signal` ranks; `given`, `proposed` are class
+        numbers; `search` a part of a name; `cluster` is the first of some copies; `open=1` leaves
+        out what is settled; `start` and `count`.
         """
         name = asked_for.get("queue", "hunt")
         if name not in QUEUES:
@@ -61,6 +64,10 @@ class Session:
         for key, values in (("given", self.data.labels), ("proposed", self.verdict.proposed)):
             if asked_for.get(key, "") != "":
                 keep &= values.numpy() == number(asked_for[key], key)
+        if asked_for.get("cluster", "") != "":
+            first = number(asked_for["cluster"], "cluster")
+            self.check(first)
+            keep &= self.copies.first[: len(keep)].numpy() == int(self.copies.first[first])
         if words := asked_for.get("search", ""):
             found = self.data.names.to_pylist()
             keep &= np.fromiter((words.lower() in each.lower() for each in found), bool, len(keep))
@@ -79,6 +86,8 @@ class Session:
     def _order(self, queue: str, signal: str) -> np.ndarray:
         if queue == "conflicts":
             return np.array(self.decisions.conflicts(), dtype=int)
+        if queue == "copies":
+            return np.array([row for rows in self.copies.clusters for row in rows], dtype=int)
         if queue == "learn":
             return np.argsort(-self._learn(), kind="stable")
         if signal and signal != "verdict":
@@ -86,6 +95,14 @@ class Session:
                 raise unknown("scores", signal, self.evidence.order)
             return self.evidence.order[signal].argsort().numpy()
         return self.verdict.suspicion.argsort(descending=True, stable=True).numpy()
+
+    @property
+    def copies(self) -> duplicates.Duplicates:
+        """Copies among the images, looked for where nobody did."""
+        with self.searching:
+            if self._copies is None:
+                self._copies = duplicates.duplicates(self.run)
+            return self._copies
 
     def _learn(self) -> np.ndarray:
         """Log odds that labels are wrong, learned anew every EVERY decisions."""
@@ -126,6 +143,7 @@ class Session:
             "probability": round(float(self.verdict.probability[row]), 4),
             "p_wrong": None if p is None else round(float(p[row]), 4),
             "act": ACTS[int(self.verdict.act[row])],
+            "cluster": row if self._copies is None else int(self._copies.first[row]),
             "decided": [{"act": each.act, "label": each.label, "by": each.by, "note": each.note}
                         for each in several],
         }  # fmt: skip
@@ -260,6 +278,7 @@ class Session:
             "settled": sum(counts.values()),
             "counts": counts,
             "conflicts": len(self.decisions.conflicts()),
+            "can_copy": self.data.images is not None,
             "can_certify": self.verdict.p_wrong is not None,
         }
 

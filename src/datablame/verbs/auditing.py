@@ -90,7 +90,8 @@ def audit(
     dry_run
         Only say what it would take: minutes, memory, disk.
     """
-    from datablame.base import files, methods
+    from datablame.analyses.duplicates import duplicates
+    from datablame.base import files, methods, progress
     from datablame.evaluation.retraining import retraining
     from datablame.evaluation.test_labels import judged_apart
     from datablame.exchange.objects import predictions
@@ -135,6 +136,8 @@ def audit(
     if dry_run:
         return estimate(planned(settled), data)
     with announced(planned(settled), data), held(made(settled, data, test, out)) as run:
+        if data.images is not None:
+            progress.say(duplicates(run)["sentence"])
         by = score(run, *signals).name
         judged(run, judge, by)
         if run.data.votes is not None:

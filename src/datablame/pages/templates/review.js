@@ -6,6 +6,7 @@ if (location.hash) history.replaceState(null, "", location.pathname);
 
 const SHEET = 30, AHEAD = 4, KEPT = 400;
 let cell = false;  // was the cell of the sheet chosen by the page?
+let cluster = "";  // of copies, on the sheet
 let skipped = 0;  // of the sheet
 let about = null, items = [], place = 0, left = 0, total = 0, current = null, scale = 0, sheet = false, busy = false;
 const pictures = new Map(), examples = new Map();
@@ -70,6 +71,7 @@ function asked(start, count) {
     const k = number($(key).value);
     if (k >= 0) known.set(key, k);
   }
+  if (cluster !== "") known.set("cluster", cluster);
   return `queue?${known}`;
 }
 
@@ -79,7 +81,7 @@ async function state() {
     $("classes").replaceChildren(...about.classes.slice(0, 2000).map(each => { const option = element("option"); option.value = each; return option; }));
     $("signal").replaceChildren(...about.signals.map(each => element("option", each === "verdict" ? "the verdict" : each)));
     [...$("signal").options].forEach((option, i) => { option.value = about.signals[i]; });
-    [...$("queue").options].forEach(option => { if (option.value === "certify") option.disabled = !about.can_certify; });
+    [...$("queue").options].forEach(option => { if (option.value === "certify") option.disabled = !about.can_certify; if (option.value === "copies") option.disabled = !about.can_copy; });
   }
   const { counts } = about;
   $("progress").textContent = `${about.settled.toLocaleString()} of ${about.examples.toLocaleString()} settled: ${counts.wrong} wrong, ${counts.right} right, ${counts.drop} left out, ${counts.unsure} cannot be told`
@@ -299,8 +301,10 @@ const move = guarded(async by => {
 // --- the sheet ---
 
 function tiles() {
-  const first = items[0], same = items.every(each => each.given === first.given && each.proposed === first.proposed);
-  $("cell").textContent = same ? `given as ${name(first.given)}, proposed ${name(first.proposed)}: ${left.toLocaleString()} are open` : `${left.toLocaleString()} are open; choose a given and a proposed class to settle one cell at once`;
+  const copies = $("queue").value === "copies";
+  document.querySelector("[data-all=copies]").hidden = !copies;
+  const first = items[0], same = !copies && items.every(each => each.given === first.given && each.proposed === first.proposed);
+  $("cell").textContent = copies ? `${left.toLocaleString()} copies of one picture are open` : same ? `given as ${name(first.given)}, proposed ${name(first.proposed)}: ${left.toLocaleString()} are open` : `${left.toLocaleString()} are open; choose a given and a proposed class to settle one cell at once`;
   $("tiles").replaceChildren(...items.slice(0, SHEET).map(item => {
     const button = element("button");
     button.type = "button";
@@ -333,7 +337,10 @@ const settle = guarded(async act => {
     const some = items.filter(each => chosen.has(each.row));
     if (!some.length) return say("none is chosen");
     const queue = $("queue").value;
-    await told("settle", { decisions: some.map(item => ({ row: item.row, queue, mark: mark(), ...(act === "accept" ? proposal(item) : { act }) })) });
+    if (act === "copies") some.shift();
+    if (!some.length) return say("one alone is left");
+    const choice = item => act === "accept" ? proposal(item) : act === "copies" ? { act: "drop" } : typeof act === "number" ? sure(item, act) : { act };
+    await told("settle", { decisions: some.map(item => ({ row: item.row, queue, mark: mark(), ...choice(item) })) });
     some.forEach(item => examples.delete(item.row));
     say(`${some.length} settled`);
     await state();
@@ -353,8 +360,9 @@ document.addEventListener("keydown", event => {
   if (event.key === "z") return undo();
   if (event.key === "g") return turn();
   if (sheet) {
-    const all = { a: "accept", r: "right", d: "drop", ArrowRight: "more" }[event.key];
-    if (all) { event.preventDefault(); settle(all); }
+    const all = { a: "accept", r: "right", d: "drop", k: "copies", ArrowRight: "more" }[event.key];
+    if (event.key === "/") { event.preventDefault(); $("every-class").focus(); }
+    else if (all && !(all === "copies" && $("queue").value !== "copies")) { event.preventDefault(); settle(all); }
     return;
   }
   const onButton = event.target.tagName === "BUTTON" || event.target.tagName === "SUMMARY";
@@ -368,23 +376,26 @@ document.addEventListener("keydown", event => {
   else if (event.key === "-") zoom(1 / 1.4);
   else if (event.key === "0") zoom(0);
 });
-const chosen = k => current && decide(k === current.given ? { act: "right" } : { act: "wrong", label: k });
+const sure = (item, k) => k === item.given ? { act: "right" } : { act: "wrong", label: k };
+const chosen = k => current && decide(sure(current, k));
 $("acts").addEventListener("click", event => {
   const act = event.target.closest("button")?.dataset.act;
   if (act === "undo") undo(); else if (act && current) decide(act === "accept" ? proposal(current) : { act });
 });
 $("choices").addEventListener("click", event => { const button = event.target.closest("button"); if (button) chosen(Number(button.dataset.label)); });
-$("other").addEventListener("submit", event => {
-  event.preventDefault();
-  const k = number($("class").value);
-  if (k < 0) return say(`there is no class ${$("class").value.slice(0, 60)}`);
-  $("class").value = "";
-  $("main").focus();
-  chosen(k);
-});
-$("class").addEventListener("keydown", event => {  // a list of suggestions would swallow the first Enter
-  if (event.key === "Enter") { event.preventDefault(); $("other").requestSubmit(); }
-});
+for (const [form, field, work] of [["other", "class", chosen], ["all-class", "every-class", k => settle(k)]]) {
+  $(form).addEventListener("submit", event => {
+    event.preventDefault();
+    const k = number($(field).value);
+    if (k < 0) return say(`there is no class ${$(field).value.slice(0, 60)}`);
+    $(field).value = "";
+    $("main").focus();
+    work(k);
+  });
+  $(field).addEventListener("keydown", event => {  // a list of suggestions would swallow the first Enter
+    if (event.key === "Enter") { event.preventDefault(); $(form).requestSubmit(); }
+  });
+}
 $("all").addEventListener("click", event => { const act = event.target.closest("button")?.dataset.all; if (act) settle(act); });
 const turn = guarded(async () => {
   if ($("queue").value === "certify") return say("these are answered one by one");
@@ -396,12 +407,19 @@ const turn = guarded(async () => {
   }
   if (!sheet && cell) {
     cell = false;
-    $("given").value = $("proposed").value = "";
+    cluster = $("given").value = $("proposed").value = "";
     return load();
   }
   await show();
 });
-async function worst() {  // the cell of the most suspect that is open: it stays as long as there is something in it
+async function worst() {  // the cell, or the copies, of the most suspect that is open: it stays as long as there is something in it
+  if ($("queue").value === "copies") {
+    if (cluster !== "" && (await told(asked(0, 1))).items.length) return;
+    cluster = "";
+    const [next] = (await told(asked(0, 1))).items;
+    cluster = next ? next.cluster : "";
+    return;
+  }
   if ($("given").value && (await told(asked(0, 1))).items.length) return;
   $("given").value = $("proposed").value = "";
   const [first] = (await told(asked(0, 1))).items;
@@ -421,7 +439,14 @@ addEventListener("resize", () => { if (current && about.drawn) fit(); });
 for (const id of ["queue", "signal", "given", "proposed", "search"]) $(id).addEventListener("change", guarded(async () => {
   if ($("queue").value === "certify") sheet = false;
   if (id === "given" || id === "proposed") cell = false;
-  await load();
+  const slow = setTimeout(() => say("this is computed once, and takes up to a minute"), 1500);
+  try {
+    if (id === "queue") {
+      cluster = "";
+      if (sheet && (cell || $("queue").value === "copies")) { cell = true; $("given").value = $("proposed").value = ""; await worst(); }
+    }
+    await load();
+  } finally { clearTimeout(slow); }
   if (id === "queue") $("main").focus();
 }));
 $("by").value = localStorage.getItem("datablame-by") || "";

@@ -1,0 +1,154 @@
+"""Duplicates: copies among the images of a set, those that were labelled differently, and those
+that are in the test set too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from datablame.base import files
+from datablame.base.readers import Damaged
+from datablame.base.results import Result
+from datablame.base.shapes import Int
+from datablame.dataset import Dataset
+from datablame.inference.copies import copies
+from datablame.run import Run
+
+FILE = "duplicates.npy"
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Duplicates(Result):
+    """`first` is, of each training and then of each test image, the first image that it is a copy
+    of: itself where there is none.
+    """
+
+    data: Dataset
+    test: Dataset | None
+    first: Int[Tensor, " n"]
+
+    @cached_property
+    def clusters(self) -> list[list[int]]:
+        """Training images that are copies of each other, two and more: those with different labels
+        first, then the largest.
+        """
+        found = self._together(torch.arange(len(self.data)))
+        return sorted((rows for rows in found if len(rows) > 1), key=self._order)
+
+    @property
+    def conflicts(self) -> list[list[int]]:
+        """The clusters whose labels differ."""
+        return [rows for rows in self.clusters if self._differ(rows)]
+
+    @cached_property
+    def leaks(self) -> list[tuple[int, int]]:
+        """(test image, the first training image that it is a copy of)."""
+        n = len(self.data)
+        inner = torch.arange(n, len(self.first))
+        start = torch.full((len(self.first),), -1)
+        start[self.first[:n].flip(0)] = torch.arange(n).flip(0)  # the lowest is written last
+        found = start[self.first[inner]]
+        return [(row, int(found[row])) for row in (found >= 0).nonzero()[:, 0].tolist()]
+
+    def of(self, row: int) -> list[int]:
+        """The other training images that one is a copy of."""
+        same = (self.first[: len(self.data)] == self.first[row]).nonzero()[:, 0].tolist()
+        return [other for other in same if other != row]
+
+    def equal(self, rows: Sequence[int]) -> bool:
+        """Whether these training images have the same pixels."""
+        first, *others = (self.data.pixels.array[int(self.data.rows[row])] for row in rows)
+        return all(np.array_equal(first, other) for other in others)
+
+    def _differ(self, rows: list[int]) -> bool:
+        return len(self.data.labels[rows].unique()) > 1
+
+    def _order(self, rows: list[int]) -> tuple[bool, int, int]:
+        return not self._differ(rows), -len(rows), rows[0]
+
+    def _together(self, rows: Int[Tensor, " m"]) -> list[list[int]]:
+        """Images by what they are copies of."""
+        some = self.first[rows]
+        order = some.argsort(stable=True)
+        _, counts = some[order].unique_consecutive(return_counts=True)
+        return [part.tolist() for part in rows[order].split(counts.tolist())]
+
+    def to_json(self) -> dict[str, Any]:
+        """Counts, and a sentence."""
+        copied = sum(len(rows) - 1 for rows in self.clusters)
+        conflicts = self.conflicts
+        said = f"{copied:,} of {len(self.data):,} images are copies of others"
+        if copied:
+            said += f", {len(conflicts):,} groups of them with different labels"
+        if self.test is not None:
+            leaks = f"{len(self.leaks):,} of {len(self.test):,}"
+            said += f"; {leaks} test images are copies of training images"
+        return {
+            "sentence": said,
+            "images": len(self.data),
+            "clusters": len(self.clusters),
+            "copies": copied,
+            "conflicts": len(conflicts),
+            "test_images": len(self.test or ()),
+            "leaks": len(self.leaks),
+        }
+
+    def columns(self) -> dict[str, Any]:
+        """A row for each image that has a copy: the number of the first image of its cluster, its
+        name, label and split, cluster by cluster.
+        """
+        several = self.first.bincount(minlength=len(self.first))[self.first] > 1
+        rows = several.nonzero()[:, 0]
+        rows = rows[self.first[rows].argsort(stable=True)]
+        table: dict[str, list[Any]] = {"cluster": self.first[rows].tolist()}
+        places = [self._place(row) for row in rows.tolist()]
+        table["name"] = [data.name(row) for data, row in places]
+        table["label"] = [data.classes[int(data.labels[row])] for data, row in places]
+        table["split"] = [data.split for data, _ in places]
+        return table
+
+    def _place(self, row: int) -> tuple[Dataset, int]:
+        """(the set of an image, its row there)."""
+        inner = row - len(self.data)
+        return (self.data, row) if self.test is None or inner < 0 else (self.test, inner)
+
+
+def duplicates(run: Run) -> Duplicates:
+    """Copies among the images of a run, found once and kept in its folder."""
+    data, test = run.data, run.test
+    parts = [data, *([] if test is None else [test])]
+    total = sum(map(len, parts))
+    first = files.keep(
+        run.path / FILE, lambda: copies(_reader(parts), total, data.drawn).numpy(), (total,), "i"
+    )
+    if total and not 0 <= first.min() <= first.max() < total:
+        raise Damaged(run.path / FILE, "images that there are not")
+    return Duplicates(data, test, torch.from_numpy(first.astype("int64")))
+
+
+def found(run: Run) -> Duplicates | None:
+    """As `duplicates`, where these were looked for already."""
+    return duplicates(run) if (run.path / FILE).exists() else None
+
+
+def _reader(parts: list[Dataset]) -> Any:
+    """What reads some of all images, numbered through."""
+    ends = np.cumsum([0, *map(len, parts)])
+
+    def read(rows: Int[Tensor, " b"]) -> np.ndarray:
+        which = np.searchsorted(ends, rows.numpy(), "right") - 1
+        first = parts[0].pixels.array
+        found = np.empty((len(rows), *first.shape[1:]), first.dtype)
+        for number, part in enumerate(parts):
+            mine = np.flatnonzero(which == number)
+            found[mine] = part.pixels.array[part.rows[rows[mine] - int(ends[number])].numpy()]
+        return found
+
+    return read

@@ -1,0 +1,243 @@
+"""Copies among images: found where they are, not where images are merely alike; what follows."""
+
+import dataclasses
+import io
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, blobs
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from datablame import Dataset, InputError, Run, audit, verbs
+from datablame.analyses import duplicates
+from datablame.analyses.duplicates import Duplicates
+from datablame.analyses.evidence import Evidence
+from datablame.inference.copies import _laid, _moved, copies, likeness
+from datablame.review.session import Session
+
+SIDE = 48
+
+
+def pictures(count, seed=0):
+    """Smooth pictures in colour, each unlike all others."""
+    rng = np.random.default_rng(seed)
+    found = []
+    for _ in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (7, 7, 3), dtype="uint8"))
+        found.append(np.asarray(coarse.resize((SIDE, SIDE), Image.Resampling.BICUBIC)))
+    return np.array(found, "uint8").reshape(-1, SIDE, SIDE, 3).transpose(0, 3, 1, 2).copy()
+
+
+def changed(image, kind):
+    picture = Image.fromarray(image.transpose(1, 2, 0))
+    if kind == "halved":
+        picture = picture.resize((SIDE // 2,) * 2).resize((SIDE,) * 2)
+    elif kind == "cropped":
+        cut = 0.05 * SIDE
+        picture = picture.resize((SIDE,) * 2, box=(0, cut, SIDE - cut, SIDE))
+    elif kind == "mirrored":
+        picture = picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    elif kind == "compressed":
+        file = io.BytesIO()
+        picture.save(file, "JPEG", quality=50)
+        picture = Image.open(file)
+    elif kind == "darkened":
+        picture = picture.point(lambda value: value * 0.7 + 10)
+    return np.asarray(picture).transpose(2, 0, 1)
+
+
+KINDS = ("same", "halved", "cropped", "mirrored", "compressed", "darkened")
+
+
+def of(images, drawn=True):
+    return copies(lambda rows: images[rows.numpy()], len(images), drawn).tolist()
+
+
+def test_copies_of_each_kind_are_found_and_no_others():
+    images = pictures(200)
+    made = [changed(images[20 * k + i], kind) for k, kind in enumerate(KINDS) for i in range(20)]
+    found = of(np.concatenate([images, np.stack(made)]))
+    assert found[:200] == list(range(200))
+    for k, kind in enumerate(KINDS):
+        assert found[200 + 20 * k :][:20] == list(range(20 * k, 20 * k + 20)), kind
+
+
+def test_copies_of_copies_are_one_group():
+    images = pictures(30)
+    twice = changed(changed(images[4], "mirrored"), "cropped")
+    found = of(np.stack([*images, twice, changed(twice, "compressed"), images[4]]))
+    assert found[30:] == [4, 4, 4]
+
+
+def test_digits_that_are_merely_alike_are_no_copies():
+    images = (load_digits().images * 16).clip(0, 255).astype("uint8")[:, None]
+    assert len(np.unique(images.reshape(len(images), -1), axis=0)) == len(images)
+    assert of(images) == list(range(len(images)))
+    mirrored = np.concatenate([images[:300], images[:10, :, :, ::-1]])
+    assert of(mirrored)[300:] == list(range(10))
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 3])
+def test_few_images_and_blank_ones(count):
+    assert of(np.zeros((count, 3, 8, 8), "uint8")) == [0] * count
+    assert of(pictures(count)) == list(range(count))
+    grey = np.arange(count, dtype="uint8")[:, None, None, None] * np.ones((1, 1, 8, 8), "uint8")
+    assert of(grey) == list(range(count)), "one grey alone is no picture that could be a copy"
+
+
+def test_of_features_only_equal_rows_are_copies():
+    rows = np.random.default_rng(0).normal(size=(20, 1, 1, 16)).astype("f2")
+    rows[7], rows[9] = rows[2], rows[2] * 1.001
+    found = of(rows, drawn=False)
+    assert found[7] == 2
+    assert found[9] == 9
+
+
+def test_one_image_is_laid_over_another():
+    """By the stretch and shift that it was moved by; what is left agrees."""
+    one = torch.from_numpy(pictures(4)).float()
+    place = torch.tensor([[0.0, 0, 0, 0], [0.06, 0, 0, 0], [0, -0.05, 0.05, 0], [0.04, 0.04, -0.04, 0.06]])  # fmt: skip
+    moved, inside = _moved(one, place)
+    assert inside[0].all()
+    assert not inside[1].all()
+    found, agreed = _laid(moved.mean(1, keepdim=True), one.mean(1, keepdim=True), torch.zeros(4, 4), 12)  # fmt: skip
+    assert torch.allclose(found, place, atol=0.01)
+    assert (agreed > 0.995).all()
+    coarse, fine = likeness(moved, one)
+    assert (fine > 0.99).all()
+    coarse, fine = likeness(one, one.flip(0))
+    assert (coarse < 0.88).all()
+    assert (fine == 0).all(), "no second look at images that are not alike"
+
+
+def known(test=3):
+    data = blobs(10)
+    data = dataclasses.replace(data, labels=torch.tensor([0, 0, 1, 1, 0, 1, 0, 1, 0, 1]))
+    first = torch.tensor([0, 0, 2, 0, 4, 2, 6, 7, 8, 9, 7, 2, 12][: 10 + test])
+    return Duplicates(data, data.take(range(test)) if test else None, first)
+
+
+def test_clusters_conflicts_and_leaks():
+    found = known()
+    assert found.clusters == [[0, 1, 3], [2, 5]]  # the first has labels 0, 0, 1; the second 1, 1
+    assert found.conflicts == [[0, 1, 3]]
+    assert found.leaks == [(0, 7), (1, 2)]
+    assert found.of(3) == [0, 1]
+    assert found.of(4) == []
+    facts = found.to_json()
+    assert (facts["copies"], facts["clusters"], facts["conflicts"], facts["leaks"]) == (3, 2, 1, 2)
+    assert facts["sentence"] == (
+        "3 of 10 images are copies of others, 1 groups of them with different labels; "
+        "2 of 3 test images are copies of training images"
+    )
+    table = found.columns()
+    assert table["cluster"] == [0, 0, 0, 2, 2, 2, 7, 7]
+    assert table["name"][5] == found.test.name(1)
+    assert len({len(column) for column in table.values()}) == 1
+    alone = known(0)
+    assert alone.leaks == []
+    assert "test" not in alone["sentence"]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A judged run on 60 pictures, of which 4 are there twice (one with another label), and a test
+    set with two of them.
+    """
+    images = pictures(60)
+    labels = (images[:, 0].mean((1, 2)) > 128).astype("int64")
+    copied = np.stack([changed(images[k], "mirrored") for k in range(3)] + [images[3]])
+    again = labels[:4].copy()
+    again[0] = 1 - again[0]
+    data = Dataset.from_arrays(np.concatenate([images, copied]), np.concatenate([labels, again]), ("low", "high"))  # fmt: skip
+    test = Dataset.from_arrays(np.concatenate([pictures(8, 1), np.stack([changed(images[k], "compressed") for k in (30, 31)])]),
+                               [0, 1] * 5, ("low", "high"), split="test")  # fmt: skip
+    out = tmp_path_factory.mktemp("runs")
+    return audit(data, test=test, recipe=TINY, out=out, retrain=False).path
+
+
+@pytest.fixture
+def run(whole, tmp_path):
+    return Run(shutil.copytree(whole, tmp_path / whole.name))
+
+
+def test_an_audit_looks_for_copies_and_says_what_it_found(run, capsys):
+    found = duplicates.found(run)
+    assert found.clusters == [[0, 60], [1, 61], [2, 62], [3, 63]]
+    assert found.conflicts == [[0, 60]]
+    assert found.leaks == [(8, 30), (9, 31)]
+    assert found.equal([3, 63])
+    assert not found.equal([1, 61])
+    said = Evidence(run).reasons(0, [])
+    other = run.data.classes[int(run.data.labels[60])]
+    assert f"Copies of it are labelled: {other} 1." in said
+    assert Evidence(run).copies(1) == [61]
+    page = (run.path / "report.html").read_text()
+    assert "4 of 64 images are copies of others, 1 groups of them with different labels" in page
+    assert "Copies with different labels" in page
+    assert "Test images that are training images too" in page
+    assert run.test.name(8) in page
+
+
+def test_what_was_found_is_kept(run, monkeypatch):
+    path = run.path / duplicates.FILE
+    before = path.read_bytes()
+    monkeypatch.setattr(duplicates, "copies", lambda *given: pytest.fail("looked for again"))
+    assert len(duplicates.duplicates(run).clusters) == 4
+    monkeypatch.undo()
+    path.write_bytes(before[:-40])
+    assert len(duplicates.duplicates(run).clusters) == 4
+    assert path.read_bytes() == before
+    np.save(path, np.full(74, 99))
+    with pytest.raises(InputError, match="images that there are not"):
+        duplicates.duplicates(run)
+    path.unlink()
+    assert duplicates.found(run) is None
+    assert Evidence(run).copies(0) == []
+
+
+def test_copies_are_settled_together(run):
+    session = Session(run)
+    try:
+        asked = session.queue({"queue": "copies"})
+        assert [item["row"] for item in asked["items"]] == [0, 60, 1, 61, 2, 62, 3, 63]
+        assert [item["cluster"] for item in asked["items"][:3]] == [0, 0, 1]
+        one = session.queue({"queue": "copies", "cluster": "61"})
+        assert [item["row"] for item in one["items"]] == [1, 61]
+        session.settle({"decisions": [{"row": row, "act": "drop", "queue": "copies"} for row in (60, 61)]}, "anna")  # fmt: skip
+        assert session.queue({"queue": "copies"})["left"] == 6
+        with pytest.raises(InputError, match="no example 99"):
+            session.queue({"queue": "copies", "cluster": "99"})
+        assert session.state()["can_copy"]
+    finally:
+        session.decisions.close()
+
+
+def test_copies_are_looked_for_when_they_are_asked_for(run):
+    (run.path / duplicates.FILE).unlink()
+    session = Session(run)
+    try:
+        assert session.item(60)["cluster"] == 60
+        assert session.queue({"queue": "copies"})["total"] == 8
+        assert session.item(60)["cluster"] == 0
+    finally:
+        session.decisions.close()
+    assert json.loads(json.dumps(duplicates.found(run).to_json()))["copies"] == 4
+
+
+def test_copies_of_texts_by_their_features(tmp_path):
+    features = np.random.default_rng(0).normal(size=(80, 8)).astype("float32")
+    features[50] = features[3]
+    texts = [f"sentence {k}" for k in range(80)]
+    labels = (features[:, 0] > 0).astype("int64")
+    labels[50] = 1 - labels[3]
+    data = Dataset.from_features(features, labels, texts=texts)
+    made = audit(data, out=tmp_path, retrain=False)
+    assert duplicates.found(made).conflicts == [[3, 50]]
+    page = verbs.report(made).read_text()
+    assert "sentence 50" in page
+    assert "Copies with different labels" in page
