@@ -3,10 +3,11 @@
 import os
 import shutil
 
+import numpy as np
 import pytest
 from conftest import TINY, blobs
 
-from datablame import verbs
+from datablame import Dataset, verbs
 from datablame.decisions import FILE, Decisions
 
 CHROMIUM = next(
@@ -252,3 +253,52 @@ def test_a_line_on_the_map_lists_what_lies_in_it(browser, judged):
     page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
     assert faults == []
     page.close()
+
+
+def test_copies_and_what_is_behind_on_the_page(browser, tmp_path):
+    data = blobs(60, wrong=(7,))
+    images, labels = data.pixels.array, data.labels.numpy().copy()
+    some = [0, 1, 2, 0]
+    again = labels[some].copy()
+    again[0] = (again[0] + 1) % 3
+    every = np.concatenate([images, images[some]])
+    data = Dataset.from_arrays(every, np.concatenate([labels, again]), data.classes)
+    recipe = TINY.but(head="memory_wrap,size=12", folds=0, checkpoints=0)
+    run = verbs.train(data, recipe=recipe, out=tmp_path, holdout=0)
+    verbs.judge(run, verbs.score(run, "aum"))
+    verbs.index(run, block=8)
+    review = verbs.review(run, port=9600 + os.getpid() % 300, wait=False)
+    page, faults = opened(browser, review.url)
+    ready(page)
+    page.select_option("#queue", "copies")
+    until(page, "document.body.dataset.shown === '0'")
+    assert "Copies of it are labelled" in page.inner_text("#reasons")
+    page.click("#behind summary")
+    until(page, "document.querySelectorAll('#behind-it .near img').length > 3")
+    until(page, "document.querySelector('#behind-it .heat')?.naturalWidth > 100")
+    assert "pushed towards" in page.inner_text("#behind-it")
+    assert "examples: they get the same answer" in page.inner_text("#behind-it")
+    assert violations(page) == []
+    page.keyboard.press("Escape")
+    page.evaluate("document.activeElement.blur()")
+    page.keyboard.press("g")
+    until(page, "document.querySelectorAll('#tiles button').length === 3")
+    assert page.inner_text("#cell") == "3 copies of one picture are open"
+    assert violations(page) == []
+    page.keyboard.press("k")  # all but the first
+    until(page, "document.querySelectorAll('#tiles button').length === 1")
+    page.keyboard.press("r")
+    until(page, "document.querySelectorAll('#tiles button').length === 2")
+    page.keyboard.press("/")
+    page.keyboard.type(data.classes[2])
+    page.keyboard.press("Enter")
+    until(page, "document.querySelector('#progress').textContent.startsWith('5 of')")
+    kept = Decisions(run.path / FILE, run.data).settled()
+    assert {row: each.act for row, each in kept.items()} == {
+        0: "right", 60: "drop", 63: "drop", 1: "wrong", 61: "wrong"}  # fmt: skip
+    assert kept[1].label == 2
+    page.select_option("#queue", "hunt")  # the sheet goes on with a cell
+    until(page, "document.querySelector('#cell').textContent.startsWith('given as')")
+    assert faults == []
+    page.close()
+    review.close()

@@ -19,12 +19,15 @@ import pytest
 import torch
 from conftest import TINY, blobs
 
-from datablame import Dataset, InputError, Run, verbs
+from datablame import Dataset, InputError, Run, audit, verbs
+from datablame.analyses import attribute, memory
+from datablame.analyses.behind import Behind
 from datablame.analyses.certificate import Drawing
 from datablame.analyses.evidence import Evidence
 from datablame.cli import main
 from datablame.decisions import FILE, Decision, Decisions, count
 from datablame.exchange.answers import asked
+from datablame.inference.folds import trained
 from datablame.review import learning
 from datablame.review.server import LARGEST
 from datablame.review.session import Session
@@ -849,3 +852,71 @@ def test_the_report_says_how_scores_agree(judged):
     most = len(judged.verdict.suspects)
     common = float(((a <= most) & (b <= most)).sum()) / most
     assert f"<td>{correlation:.2f}<br>{common:.0%}</td>" in text
+
+
+# --- what is behind it ---
+
+
+def test_influential_images_are_those_of_the_exact_scores(tmp_path):
+    data = blobs(90, wrong=(7, 20, 33))
+    run = verbs.train(data, recipe=TINY.but(folds=0), out=tmp_path, holdout=0)
+    verbs.judge(run, verbs.score(run, "aum"))
+    verbs.index(run, block=8)
+    session = Session(run)
+    try:
+        assert session.state()["behind"]
+        assert not session.state()["heat"]
+        found = session.behind_it(7)
+        assert set(found) == {"towards", "away"}
+        exact = attribute.attributed(run, run.data.take([7]), "influence").values[0].copy()
+        exact[7] = 0
+        order = np.argsort(-exact, kind="stable")
+        assert [each["row"] for each in found["towards"]] == order[:6].tolist()
+        assert [each["row"] for each in found["away"]] == order[::-1][:6].tolist()
+        assert found["towards"][0]["value"] == pytest.approx(exact[order[0]], rel=0.01)
+        assert found["towards"][0]["given"] == int(run.data.labels[order[0]])
+        with pytest.raises(InputError, match="no memory"):
+            session.heat(7)
+    finally:
+        session.decisions.close()
+    page = verbs.report(run).read_text()
+    assert "pushed away from the given label" in page
+
+
+def test_images_behind_a_cross_fitted_run_are_of_its_first_fold(tmp_path):
+    run = audit(blobs(90, wrong=(7, 20, 33)), recipe=TINY, out=tmp_path, retrain=False)
+    assert run.cross_fitted
+    behind = Behind(run)
+    assert behind.index is None
+    with pytest.raises(InputError, match="datablame index"):
+        behind.pushed([7])
+    verbs.index(run.with_model, block=8)
+    towards, away = Behind(run).pushed([7])[0]
+    fold = trained(run)[0]
+    exact = attribute.attributed(fold.run, run.data.take([7]), "influence").values[0]
+    best = fold.rest[torch.from_numpy(np.argsort(-exact, kind="stable").copy())].tolist()
+    assert [row for row, _ in towards] == [row for row in best if row != 7][:6]
+    assert 7 not in [row for row, _ in towards + away]
+
+
+def test_a_model_with_a_memory_shows_what_it_recalls(tmp_path):
+    wrap = TINY.but(head="memory_wrap,size=12", folds=0, checkpoints=0)
+    run = verbs.train(blobs(90, wrong=(7, 20, 33)), recipe=wrap, out=tmp_path, holdout=0)
+    verbs.judge(run, verbs.score(run, "aum"))
+    session = Session(run)
+    try:
+        assert session.state()["heat"]
+        found = session.behind_it(7)
+        assert set(found) == {"answer", "examples", "counterfactuals"}
+        view = memory.view(run, run.data.take([7]))
+        assert found["answer"][0] == int(view.answers[0])
+        recalled = [each["row"] for each in found["examples"] + found["counterfactuals"]]
+        assert set(recalled) <= set(view.rows[0].tolist())
+        assert found["examples"][0]["row"] == int(view.rows[0][view.first(0, True)])
+        content, kind = session.heat(7)
+        assert (content[:4], kind) == (b"\x89PNG", "png")
+        with pytest.raises(InputError, match="no example 90"):
+            session.behind_it(90)
+    finally:
+        session.decisions.close()
+    assert "examples: the same answer" in verbs.report(run).read_text()

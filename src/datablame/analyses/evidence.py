@@ -141,13 +141,21 @@ class Evidence:
     def _held(self) -> dict[int, Float[Tensor, "n D"]]:
         return {}
 
+    def duplicates(self, look: bool = False) -> Duplicates | None:
+        """Copies among the examples; None where these were not looked for, and need not be."""
+        if not self._copies:
+            found = duplicates.duplicates(self.run) if look else duplicates.found(self.run)
+            self._copies.extend([] if found is None else [found])
+        return self._copies[0] if self._copies else None
+
     @cached_property
-    def _duplicates(self) -> Duplicates | None:
-        return duplicates.found(self.run)
+    def _copies(self) -> list[Duplicates]:
+        return []
 
     def copies(self, row: int) -> list[int]:
         """Other examples that are copies of one, where these were looked for."""
-        return [] if self._duplicates is None else self._duplicates.of(row)
+        found = self.duplicates()
+        return [] if found is None else found.of(row)
 
     def reasons(self, row: int, near: list[tuple[int, float]]) -> list[str]:
         """Why the label may be wrong, or right, a sentence each; `near` are its neighbours."""

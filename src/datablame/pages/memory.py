@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +30,14 @@ def draw(found: MemoryView, baseline: str | None = "white") -> float | None:
     files.write_bytes(found.picture(), encoded(_sheet(found, count)))
     if baseline is None:
         return None
-    heats = [heatmaps(found, query, baseline) for query in range(count)]
+    heats = {query: heatmaps(found, query, baseline) for query in range(count)}
     files.write_bytes(path, encoded(_heated(found, heats, baseline)))
-    return max(error for _, error in heats)
+    return max(error for _, error in heats.values())
+
+
+def heated(found: MemoryView, query: int, baseline: str = "white") -> Image.Image:
+    """The heatmaps of one query: it, its best example and its best counterfactual."""
+    return _heated(found, {query: heatmaps(found, query, baseline)}, baseline)
 
 
 def _asked(found: MemoryView, query: int) -> tuple[Image.Image, list[tuple[str, str]]]:
@@ -86,7 +91,7 @@ def _sheet(found: MemoryView, count: int) -> Image.Image:
 
 
 def _heated(
-    found: MemoryView, heats: Sequence[tuple[list[Heat], float]], baseline: str
+    found: MemoryView, heats: Mapping[int, tuple[list[Heat], float]], baseline: str
 ) -> Image.Image:
     """A line a query: it, its best example and its best counterfactual, each with what its pixels
     add to the answer.
@@ -100,7 +105,7 @@ def _heated(
     page = ContactSheet(3 * wide + GAP, len(heats), head=HEAD)
     for x, text, colour in heads:
         page.title(x, text, colour)
-    for query, (each, error) in enumerate(heats):
+    for line, (query, (each, error)) in enumerate(heats.items()):
         for heat in each:
             image, texts = _asked(found, query)
             column = 0
@@ -113,7 +118,7 @@ def _heated(
                     (f"{found.weights[query][place]:.1%}", GREY),
                 ]
             x = GAP + column * wide
-            page.put(image, x, query, texts)
+            page.put(image, x, line, texts)
             note = [(f"sum off by {error:.1%}", GREY)] if column == 0 else []
-            page.put(over(image, spread(heat.cells)), x + SIDE + GAP, query, note)
+            page.put(over(image, spread(heat.cells)), x + SIDE + GAP, line, note)
     return page.image

@@ -108,6 +108,8 @@ GET: dict[str, Callable[[Session, Given, str], Any]] = {
     "certify": lambda session, given, by: session.certify(by),
     "certificate": lambda session, given, by: session.certificate(by),
     "example/{row:int}": lambda session, given, by: session.example(given["row"]),
+    "behind/{row:int}": lambda session, given, by: session.behind_it(given["row"]),
+    "heat/{row:int}": lambda session, given, by: session.heat(given["row"]),
     "image/{row:int}": lambda session, given, by: _picture(session, given),
 }
 POST: dict[str, Callable[[Session, Given, str], Any]] = {

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from datablame.analyses import duplicates
+from datablame.analyses.behind import Behind, Pushed
 from datablame.analyses.certificate import Answer, Drawing, certificate, kept
+from datablame.analyses.duplicates import Duplicates
 from datablame.analyses.evidence import Evidence
 from datablame.base.errors import InputError, unknown
 from datablame.decisions import FILE, RIGHT, UNSURE, Decision, Decisions
 from datablame.exchange.answers import asked
+from datablame.pages.figures import encoded
+from datablame.pages.memory import heated
 from datablame.review import learning
 from datablame.run import Run
 from datablame.verdict import ACTS, P_WRONG
@@ -38,12 +41,11 @@ class Session:
         if run.verdict is None:
             raise InputError(f"{run.path} is not judged yet: datablame judge {run.path}")
         self.run, self.data, self.verdict = run, run.data, run.undecided
-        self.evidence = Evidence(run)
+        self.evidence, self.behind = Evidence(run), Behind(run)
         self.decisions = Decisions(run.path / FILE, run.data)
         self.deciding, self.reading, self.learning, self.certifying, self.searching = (
             threading.Lock() for _ in range(5)
         )
-        self._copies = duplicates.found(run)
         self._learned: tuple[int, np.ndarray] = (-1, np.zeros(0))
         self._certified: tuple[str, int, dict[str, Any] | None] = ("", -1, None)
 
@@ -97,12 +99,12 @@ class Session:
         return self.verdict.suspicion.argsort(descending=True, stable=True).numpy()
 
     @property
-    def copies(self) -> duplicates.Duplicates:
+    def copies(self) -> Duplicates:
         """Copies among the images, looked for where nobody did."""
         with self.searching:
-            if self._copies is None:
-                self._copies = duplicates.duplicates(self.run)
-            return self._copies
+            found = self.evidence.duplicates(look=True)
+        assert found is not None
+        return found
 
     def _learn(self) -> np.ndarray:
         """Log odds that labels are wrong, learned anew every EVERY decisions."""
@@ -134,6 +136,7 @@ class Session:
     def item(self, row: int, known: Mapping[int, list[Decision]] | None = None) -> dict[str, Any]:
         """An example, in a word: as a contact sheet shows it."""
         proposed, p = int(self.verdict.proposed[row]), self.verdict.p_wrong
+        copies = self.evidence.duplicates()
         several = (self.decisions.by_row() if known is None else known).get(row, [])
         return {
             "row": row,
@@ -143,7 +146,7 @@ class Session:
             "probability": round(float(self.verdict.probability[row]), 4),
             "p_wrong": None if p is None else round(float(p[row]), 4),
             "act": ACTS[int(self.verdict.act[row])],
-            "cluster": row if self._copies is None else int(self._copies.first[row]),
+            "cluster": row if copies is None else int(copies.first[row]),
             "decided": [{"act": each.act, "label": each.label, "by": each.by, "note": each.note}
                         for each in several],
         }  # fmt: skip
@@ -166,6 +169,35 @@ class Session:
         if self.data.texts is not None:
             facts["text"] = self.data.texts[row].as_py()
         return self.item(row) | facts
+
+    def behind_it(self, row: int) -> dict[str, Any]:
+        """Training images behind a label and the model's answer, as far as the run knows these."""
+        self.check(row)
+        facts: dict[str, Any] = {}
+        with self.reading:
+            if self.behind.index is not None:
+                facts["towards"], facts["away"] = map(self._told, self.behind.pushed([row])[0])
+            if self.behind.remembers:
+                view = self.behind.recalled([row])
+                facts["answer"] = [int(view.answers[0]), round(float(view.probabilities[0]), 4)]
+                same, other = self.behind.kinds(view, 0)
+                facts["examples"], facts["counterfactuals"] = self._told(same), self._told(other)
+        return facts
+
+    def _told(self, pairs: list[Pushed]) -> list[dict[str, Any]]:
+        return [{"row": row, "given": int(self.data.labels[row]), "value": float(f"{value:.3g}")}
+                for row, value in pairs]  # fmt: skip
+
+    def heat(self, row: int) -> tuple[bytes, str]:
+        """(heatmaps of an image and what it is recalled by, png). Raises InputError where the model
+        has no memory.
+        """
+        self.check(row)
+        if not self.behind.remembers:
+            raise InputError(f"{self.run.path} has no memory to answer by")
+        self.data.need_pictures("a heatmap")
+        with self.reading:
+            return encoded(heated(self.behind.recalled([row]), 0)), "png"
 
     def check(self, row: int) -> None:
         if not 0 <= row < len(self.data):
@@ -278,6 +310,8 @@ class Session:
             "settled": sum(counts.values()),
             "counts": counts,
             "conflicts": len(self.decisions.conflicts()),
+            "behind": self.behind.index is not None or self.behind.remembers,
+            "heat": self.behind.remembers and self.data.drawn,
             "can_copy": self.data.images is not None,
             "can_certify": self.verdict.p_wrong is not None,
         }

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from datablame.analyses.behind import Behind
 from datablame.analyses.evidence import Evidence
 from datablame.base import files, methods
 from datablame.base.shapes import Int
@@ -21,6 +22,8 @@ CELLS, EACH = 16, 6
 """Pairs of given and proposed classes of which some more are kept, and how many."""
 NEAR = 8
 """Neighbours that are shown beside an image."""
+ASKED = 24
+"""Images of which it is said what is behind them: this takes gradients of a model."""
 HARD = "Hard, not clearly wrong", "They may be wrong, though not surely enough to be changed."
 REVIEW = (
     "Need review",
@@ -77,24 +80,52 @@ def _evidence(run: Run, tiles: list[dict[str, Any]]) -> dict[str, Any]:
     """What opens with each of the images: `rows`, and pictures of their neighbours, `thumbs`."""
     known, data = Evidence(run), run.data
     rows, thumbs = {}, {}
+    behind = _behind(run, [tile["row"] for tile in tiles[:ASKED]])
+
+    def beside(tile: dict[str, Any], other: int) -> tuple[str, str, str]:
+        """Another image, as it is shown beside one: its number, its label, and whose that is."""
+        label = int(data.labels[other])
+        kind = {tile["given_number"]: "same", tile["proposed_number"]: "other"}.get(label, "")
+        if data.drawn and str(other) not in thumbs:
+            thumbs[str(other)] = small(data, other)
+        return str(other), data.classes[label], kind
+
     for tile in tiles:
-        row, near = tile["row"], []
+        row = tile["row"]
         around = known.neighbours(row)
-        for other, _ in around[:NEAR]:
-            label = int(data.labels[other])
-            kind = {tile["given_number"]: "same", tile["proposed_number"]: "other"}.get(label, "")
-            near.append((str(other), data.classes[label], kind))
-            if data.drawn and str(other) not in thumbs:
-                thumbs[str(other)] = small(data, other)
+        lines = {"nearest neighbours": [other for other, _ in around[:NEAR]]} | behind.get(row, {})
         rows[str(row)] = {
             "name": tile["name"],
             "reasons": known.reasons(row, around),
             "trace": known.trace(row),
             "ranks": known.ranks(row),
-            "near": near,
+            "near": [
+                (title, [beside(tile, other) for other in others])
+                for title, others in lines.items()
+                if others
+            ],
             "large": tile["large"] if tile.get("more") else None,
         }
     return {"rows": rows, "thumbs": thumbs}
+
+
+def _behind(run: Run, asked: list[int]) -> dict[int, dict[str, list[int]]]:
+    """Of images, titles of what is behind their labels and the model's answers, and which training
+    images these are; nothing where the run does not know.
+    """
+    found: dict[int, dict[str, list[int]]] = {row: {} for row in asked}
+    behind = Behind(run)
+    if asked and behind.index is not None:
+        for row, sides in zip(asked, behind.pushed(asked), strict=True):
+            for title, side in zip(("pushed towards", "pushed away from"), sides, strict=True):
+                found[row][f"{title} the given label"] = [other for other, _ in side]
+    if asked and behind.remembers:
+        view = behind.recalled(asked)
+        for query, row in enumerate(asked):
+            titles = "examples: the same answer", "counterfactuals: another answer"
+            for title, side in zip(titles, behind.kinds(view, query), strict=True):
+                found[row][f"of its memory, {title}"] = [other for other, _ in side]
+    return found
 
 
 def _tile(run: Run, verdict: Verdict, row: int) -> dict[str, Any]:

@@ -104,11 +104,15 @@ function enlarge(place) {
   dialog.querySelector("ul").replaceChildren(...facts.reasons.map(each => make("li", each)));
   const curves = dialog.querySelector(".curves");
   curves.replaceChildren(...(Object.keys(facts.trace).length ? [trace(facts.trace), make("p", "Red: the given label; green: the likeliest other class; by epoch, 0 to 100 %.", "soft")] : []));
-  dialog.querySelector(".near").replaceChildren(...facts.near.map(([row, label, same]) => {
-    const box = make("span", undefined, same), small = evidence.thumbs[row];
-    if (small) { const drawn = make("img"); drawn.src = small; drawn.alt = ""; box.append(drawn); }
-    box.append(make("bdi", label));
-    return box;
+  dialog.querySelector(".nears").replaceChildren(...facts.near.flatMap(([title, several]) => {
+    const line = make("div", undefined, "near");
+    line.append(...several.map(([row, label, same]) => {
+      const box = make("span", undefined, same), small = evidence.thumbs[row];
+      if (small) { const drawn = make("img"); drawn.src = small; drawn.alt = ""; box.append(drawn); }
+      box.append(make("bdi", label));
+      return box;
+    }));
+    return [make("p", title, "soft"), line];
   }));
   dialog.querySelector("table").replaceChildren(...Object.entries(facts.ranks).map(([signal, rank]) => { const line = make("tr"); line.append(make("th", signal), make("td", rank.toLocaleString("en"))); return line; }));
   if (!dialog.open) dialog.showModal();

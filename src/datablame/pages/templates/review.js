@@ -9,7 +9,7 @@ let cell = false;  // was the cell of the sheet chosen by the page?
 let cluster = "";  // of copies, on the sheet
 let skipped = 0;  // of the sheet
 let about = null, items = [], place = 0, left = 0, total = 0, current = null, scale = 0, sheet = false, busy = false;
-const pictures = new Map(), examples = new Map();
+const pictures = new Map(), examples = new Map(), reasons = new Map();
 
 async function ask(path, body) {
   const options = { headers: { "x-datablame-token": token } };
@@ -171,18 +171,9 @@ function draw(item, facts) {
   $("reasons").replaceChildren(...facts.reasons.map(each => element("li", each)));
   $("before").textContent = item.decided.map(each => `${each.by || "somebody"} said: ${each.act === "wrong" && each.label >= 0 ? `it is ${name(each.label)}` : each.act}${each.note ? ` (${each.note})` : ""}`).join("; ");
   $("near-title").hidden = $("near").hidden = !facts.neighbours.length;
-  $("near").replaceChildren(...facts.neighbours.map(each => {
-    const box = element("div", undefined, each.given === item.given ? "same" : each.given === item.proposed ? "other" : "");
-    if (about.drawn) {
-      const small = element("img");
-      small.alt = "";
-      picture(each.row, 96).then(url => { small.src = url; }, () => {});
-      box.append(small);
-    }
-    box.append(element("bdi", name(each.given)));
-    box.title = `${name(each.given)}, cosine ${each.cosine}`;
-    return box;
-  }));
+  $("near").replaceChildren(...facts.neighbours.map(each => others(item, each, `cosine ${each.cosine}`)));
+  $("behind").hidden = !about.behind;
+  behind(item);
   trace(facts.trace);
   $("ranks").replaceChildren(...Object.entries(facts.ranks).map(([signal, rank]) => {
     const line = element("tr"), head = element("th", signal);
@@ -191,6 +182,47 @@ function draw(item, facts) {
     return line;
   }));
 }
+
+function others(item, each, told) {  // another training image, beside this one
+  const box = element("div", undefined, each.given === item.given ? "same" : each.given === item.proposed ? "other" : "");
+  if (about.drawn) {
+    const small = element("img");
+    small.alt = "";
+    picture(each.row, 96).then(url => { small.src = url; }, () => {});
+    box.append(small);
+  }
+  box.append(element("bdi", name(each.given)));
+  box.title = `${name(each.given)}, ${told}`;
+  return box;
+}
+
+const behind = guarded(async item => {  // asked for only while it is open: it takes a model
+  const box = $("behind-it");
+  box.replaceChildren();
+  if (!about.behind || !$("behind").open) return;
+  box.replaceChildren(element("p", "asking the model ...", "soft"));
+  const facts = await kept(reasons, item.row, () => told(`behind/${item.row}`));
+  if (current !== item) return;
+  const parts = [];
+  const line = (title, several) => {
+    if (!several?.length) return;
+    const near = element("div", undefined, "near");
+    near.append(...several.map(each => others(item, each, each.value)));
+    parts.push(element("h3", title), near);
+  };
+  line(`pushed towards ${name(item.given)}`, facts.towards);
+  line(`pushed away from ${name(item.given)}`, facts.away);
+  if (facts.answer) parts.push(element("p", `By its memory the model says ${name(facts.answer[0])} (${percent(facts.answer[1])}).`));
+  line("of its memory, examples: they get the same answer", facts.examples);
+  line("of its memory, counterfactuals: they get another", facts.counterfactuals);
+  if (about.heat) {
+    const image = element("img", undefined, "heat");
+    image.alt = "what the pixels of this image, of its best example and of its best counterfactual add to the answer";
+    parts.push(image);
+    kept(pictures, `heat/${item.row}`, async () => URL.createObjectURL(await (await ask(`heat/${item.row}`)).blob())).then(url => { image.src = url; }, error => say(error.message));
+  }
+  box.replaceChildren(...(parts.length ? parts : [element("p", "nothing stands out")]));
+});
 
 function trace(known) {
   const all = Object.entries(known).filter(([, values]) => values.length > 1);
@@ -428,6 +460,7 @@ async function worst() {  // the cell, or the copies, of the most suspect that i
   $("proposed").value = first.proposed >= 0 ? name(first.proposed) : "";
 }
 $("sheet").addEventListener("click", turn);
+$("behind").addEventListener("toggle", () => { if (current) behind(current); });
 $("help").addEventListener("click", () => $("keys").showModal());
 $("finish").addEventListener("click", guarded(async () => {
   await sending;  // what was decided is kept before
@@ -443,6 +476,7 @@ for (const id of ["queue", "signal", "given", "proposed", "search"]) $(id).addEv
   try {
     if (id === "queue") {
       cluster = "";
+      if ($("queue").value === "copies") examples.clear();  // they tell of copies from now on
       if (sheet && (cell || $("queue").value === "copies")) { cell = true; $("given").value = $("proposed").value = ""; await worst(); }
     }
     await load();
