@@ -19,11 +19,12 @@ import pytest
 import torch
 from conftest import TINY, blobs
 
-from datablame import Dataset, InputError, Run, audit, verbs
+from datablame import Dataset, InputError, Run, audit, figures, verbs
 from datablame.analyses import attribute, memory
 from datablame.analyses.behind import Behind
 from datablame.analyses.certificate import Drawing
 from datablame.analyses.evidence import Evidence
+from datablame.base import progress
 from datablame.cli import main
 from datablame.decisions import FILE, Decision, Decisions, count
 from datablame.exchange.answers import asked
@@ -920,3 +921,36 @@ def test_a_model_with_a_memory_shows_what_it_recalls(tmp_path):
     finally:
         session.decisions.close()
     assert "examples: the same answer" in verbs.report(run).read_text()
+
+
+def test_figures_are_handed_over_as_the_report_draws_them(judged):
+    verbs.measure(judged)
+    page = verbs.report(judged)
+    written = {path.stem for path in (page.parent / "figures").glob("*.pdf")}
+    before = {path: path.read_bytes() for path in (page.parent / "figures").iterdir()}
+    found = figures(judged)
+    assert set(found) == written, "a section's FIGURES name all that it draws"
+    assert {"found", "ranking", "dynamics", "distribution", "training"} <= written
+    assert found["training"].axes[1].get_title() == "training error, %"
+    assert set(figures(judged.path, "dynamics", "found")) == {"dynamics", "found"}
+    assert {path: path.read_bytes() for path in (page.parent / "figures").iterdir()} == before
+    with pytest.raises(InputError, match="no figure 'trainin'; "):
+        figures(judged, "trainin")
+    with pytest.raises(InputError, match=r"no figure 'retraining'; it has: .*training"):
+        figures(judged, "retraining")
+    assert verbs.report(judged).read_text().count('class="figure"') >= 4, "asked for no longer"
+
+
+def test_memory_by_stage_and_earlier_commands_stand_in_the_report(judged):
+    verbs.score(judged, "knn,k=7")
+    text = verbs.report(judged).read_text()
+    assert "peak memory by then, MiB" in text
+    assert "Commands before this one" in verbs.report(Run(judged.path)).read_text()
+    profile = progress._Profile()
+    with profile.stage("one"):
+        held = np.ones(40 << 20, "uint8")
+    with profile.stage("two"):
+        del held
+    rows = {name: peak for name, *_, peak in profile.rows()}
+    assert rows["two"] >= rows["one"] > 40
+    assert f"{rows['one']:,}" in str(profile)

@@ -1,5 +1,5 @@
-"""Seconds by stage; messages, by `logging.getLogger("datablame")`; and progress, a line on a
-terminal or in a log.
+"""Seconds and memory by stage; messages, by `logging.getLogger("datablame")`; and progress, a line
+on a terminal or in a log.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ T = TypeVar("T")
 
 @dataclass
 class _Profile:
-    """Calls and seconds of each stage.
+    """Calls and seconds of each stage, and the most memory that the program had held by its end.
 
     Stages nest; a stage's own time leaves out the stages inside it.
     """
 
     seconds: dict[str, float] = field(default_factory=dict)
     calls: dict[str, int] = field(default_factory=dict)
+    peak: dict[str, int] = field(default_factory=dict)
     inside: list[float] = field(default_factory=list)
     began: str = field(default_factory=lambda: time.strftime("%Y-%m-%d %H:%M:%S"))
 
@@ -41,20 +42,17 @@ class _Profile:
                 self.inside[-1] += spent
             self.seconds[name] = self.seconds.get(name, 0.0) + own
             self.calls[name] = self.calls.get(name, 0) + 1
+            self.peak[name] = peak()
 
-    def rows(self) -> list[tuple[str, float, int, float, float]]:
-        """(stage, mean seconds, calls, total seconds, share), the longest first."""
+    def rows(self) -> list[tuple[str, float, int, float, float, int]]:
+        """(stage, mean seconds, calls, total seconds, share, peak memory of the program by its end
+        in MiB), the longest first.
+        """
         whole = sum(self.seconds.values()) or 1.0
-        order = sorted(self.seconds, key=lambda name: -self.seconds[name])
+        order = sorted(self.seconds.items(), key=lambda item: -item[1])
         return [
-            (
-                n,
-                self.seconds[n] / self.calls[n],
-                self.calls[n],
-                self.seconds[n],
-                self.seconds[n] / whole,
-            )
-            for n in order
+            (name, s / self.calls[name], self.calls[name], s, s / whole, self.peak[name] >> 20)
+            for name, s in order
         ]
 
     def after(self, blocks: str) -> str:
@@ -63,19 +61,26 @@ class _Profile:
         return blocks.partition(head)[0] + f"{head}{self}\n"
 
     def __str__(self) -> str:
-        head = f"{'stage':<24}{'mean s':>10}{'calls':>8}{'total s':>10}{'share':>8}"
-        return (
-            "\n".join(
-                [
-                    head,
-                    *(
-                        f"{n:<24}{m:>10.3f}{c:>8}{t:>10.2f}{s:>8.1%}"
-                        for n, m, c, t, s in self.rows()
-                    ),
-                ]
-            )
-            + "\n"
-        )
+        head = f"{'stage':<24}{'mean s':>10}{'calls':>8}{'total s':>10}{'share':>8}{'peak MiB':>10}"
+        lines = [
+            f"{name:<24}{mean:>10.3f}{calls:>8}{total:>10.2f}{share:>8.1%}{peak:>10,}"
+            for name, mean, calls, total, share, peak in self.rows()
+        ]
+        return "\n".join([head, *lines]) + "\n"
+
+
+def peak() -> int:
+    """Bytes that this program has held at most so far; with a GPU, those of its tensors there where
+    they are more.
+    """
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        held = max(held, torch.cuda.max_memory_allocated())
+    return held
 
 
 class _Current:

@@ -1,12 +1,13 @@
-"""Figures: drawn once, kept as PNG in the run's `figures/`, and put into pages as data."""
+"""Figures: drawn once, kept in the run's `figures/`, and put into pages as data; or handed over."""
 
 from __future__ import annotations
 
 import base64
 import io
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -30,6 +31,10 @@ INK, GREY, BLUE, RED, GREEN, ORANGE = (
 )
 
 
+ASKED: ContextVar[dict[str, Any] | None] = ContextVar("asked", default=None)
+"""Where matplotlib figures go by name, while somebody asks for them."""
+
+
 @dataclass(frozen=True)
 class Section:
     """A part of the report: what it is called, its HTML, and where it stands."""
@@ -50,7 +55,7 @@ def figure(
     heights: Sequence[float] | None = None,
 ) -> Markup:
     """An `<img>` of what `draw(*axes)` paints; also written to figures/<name>.png, .svg and .pdf,
-    fit for a paper.
+    fit for a paper. Where figures are asked for (`ASKED`), it goes there alone.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -64,6 +69,9 @@ def figure(
         axis.grid(axis="y", color="#e6e9ef", linewidth=0.8)
         axis.set_axisbelow(True)
     draw(*axes)
+    if (asked := ASKED.get()) is not None:
+        asked[name] = page
+        return Markup("")
     kept = {kind: _saved(page, kind) for kind in DATED}
     for kind, content in kept.items():
         files.write_bytes(run.path / "figures" / f"{name}.{kind}", content)

@@ -11,7 +11,7 @@ from datablame.verbs.datasets import clean, corrupt, export, load
 from datablame.verbs.encoding import encoders, fetch
 from datablame.verbs.explaining import agree, annotators, classes, explain, index, memorization
 from datablame.verbs.judging import find, judge, measure, score
-from datablame.verbs.reporting import report
+from datablame.verbs.reporting import figures, report
 from datablame.verbs.retraining import ablate, compare, retrain
 from datablame.verbs.reviewing import decided, review
 from datablame.verbs.training import import_dynamics, train
@@ -32,6 +32,7 @@ __all__ = [
     "explain",
     "export",
     "fetch",
+    "figures",
     "find",
     "import_dynamics",
     "index",

@@ -1,10 +1,16 @@
-"""The verb that shows a run on one page."""
+"""Showing a run: on one page, or a figure at a time."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from datablame.verbs.opening import RunLike, held, opened
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+else:
+    Figure = Any
 
 
 def report(run: RunLike, *others: RunLike) -> Path:
@@ -28,3 +34,21 @@ def report(run: RunLike, *others: RunLike) -> Path:
         if others:
             return compared.write([run, *map(opened, others)])
         return page.write(run)
+
+
+def figures(run: RunLike, *names: str) -> dict[str, Figure]:
+    """The figures of the report as matplotlib figures, by name, for a paper or a notebook: of
+    Python alone, as the report writes them to figures/ as PNG, SVG and PDF.
+
+    Nothing is written. Raises InputError for a figure that there is not.
+
+    Parameters
+    ----------
+    run
+        Folder of a run.
+    names
+        Which; all that the run has without.
+    """
+    from datablame.pages import report as page
+
+    return page.figures(opened(run), names)

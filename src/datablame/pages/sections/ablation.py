@@ -8,6 +8,8 @@ from datablame.pages.figures import Section
 from datablame.pages.templating import rendered
 from datablame.run import Run
 
+FIGURES = ("ablation",)
+
 
 def ablation(run: Run) -> Section | None:
     """Test accuracy against the share left out, by each signal and at random."""

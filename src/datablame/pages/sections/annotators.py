@@ -7,6 +7,8 @@ from datablame.pages.figures import Section, as_data
 from datablame.pages.templating import rendered
 from datablame.run import Run
 
+FIGURES = ("annotators",)
+
 
 def annotators(run: Run) -> Section | None:
     """How often each annotator is right, and the images that another label would help most."""

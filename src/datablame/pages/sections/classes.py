@@ -19,6 +19,8 @@ from datablame.pages.figures import GREY, INK, Section, as_data, encoded, figure
 from datablame.pages.templating import rendered
 from datablame.run import Run
 
+FIGURES = ("temperatures",)
+
 SHOWN = 12
 """Classes whose pictures are on the page; all are in figures/."""
 POINTS = 32

@@ -22,6 +22,8 @@ from datablame.pages.templating import rendered
 from datablame.run import Run
 from datablame.verdict import DROP, FIX
 
+FIGURES = ("dynamics", "traces")
+
 SAMPLE = 20_000
 """Examples whose traces make the bands."""
 SHOWN = 6

@@ -8,6 +8,8 @@ from datablame.pages.memorization import check
 from datablame.pages.templating import rendered
 from datablame.run import Run
 
+FIGURES = ("memorization",)
+
 
 def memorization(run: Run) -> Section | None:
     """The first page of the maps, and the check that what they mark carries the score."""

@@ -9,6 +9,8 @@ from datablame.pages.figures import BLUE, GREEN, GREY, INK, Section, figure
 from datablame.pages.templating import rendered
 from datablame.run import Run
 
+FIGURES = ("retraining",)
+
 
 def retraining(run: Run) -> Section | None:
     """Test accuracy before, after, and after removing an equal number at random, a point a seed."""

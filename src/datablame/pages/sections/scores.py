@@ -13,6 +13,8 @@ from datablame.pages.templating import rendered
 from datablame.run import Run
 from datablame.verdict import DROP, FIX, Verdict
 
+FIGURES = ("distribution",)
+
 
 def scores(run: Run) -> Section | None:
     """A histogram of suspicion; right and wrong apart where the truth is known, suspects and others

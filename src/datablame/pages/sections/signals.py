@@ -14,6 +14,8 @@ from datablame.pages.figures import GREY, Section, figure
 from datablame.pages.templating import rendered
 from datablame.run import Run
 
+FIGURES = ("found", "ranking")
+
 HEADS = {
     "roc_auc": "ROC-AUC",
     "average_precision": "average precision",

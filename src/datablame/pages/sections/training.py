@@ -7,6 +7,8 @@ from matplotlib.axes import Axes
 from datablame.pages.figures import BLUE, GREY, RED, Section, figure
 from datablame.run import Run
 
+FIGURES = ("training",)
+
 
 def training(run: Run) -> Section | None:
     """Training loss and error by epoch, and the mean probability of the given label: suspects and
