@@ -29,6 +29,8 @@ from datablame.cli import main
 from datablame.decisions import FILE, Decision, Decisions, count
 from datablame.exchange.answers import asked
 from datablame.inference.folds import trained
+from datablame.pages import gallery
+from datablame.pages.sections import suspects
 from datablame.review import learning
 from datablame.review.server import LARGEST
 from datablame.review.session import Session
@@ -954,3 +956,28 @@ def test_memory_by_stage_and_earlier_commands_stand_in_the_report(judged):
     rows = {name: peak for name, *_, peak in profile.rows()}
     assert rows["two"] >= rows["one"] > 40
     assert f"{rows['one']:,}" in str(profile)
+
+
+def test_suspects_beyond_those_of_the_report_lie_in_a_gallery(judged, monkeypatch):
+    names = [judged.data.name(row) for row in judged.judged.suspects.tolist()]
+    assert len(names) >= 3
+    page = verbs.report(judged)
+    assert not (judged.path / "gallery").exists(), "the report shows them all"
+    monkeypatch.setattr(suspects, "SHOWN", 1)
+    monkeypatch.setattr(gallery, "EACH", 2)
+    assert '<a href="gallery/1.html">all</a>' in verbs.report(judged).read_text()
+    pages = sorted(path.name for path in (judged.path / "gallery").iterdir())
+    assert pages == [f"{k}.html" for k in range(1, 1 + -(-len(names) // 2))]
+    texts = [(judged.path / "gallery" / name).read_text() for name in pages]
+    assert [name for name in names if f">{name}<" in texts[0]] == names[:2]
+    assert "default-src &#39;none&#39;" in texts[0]
+    assert f"Suspects 1 to 2 of {len(names)}" in texts[0]
+    assert '<a href="2.html">the next page</a>' in texts[0]
+    assert "the page before" not in texts[0]
+    monkeypatch.setattr(gallery, "PAGES", 1)
+    assert "the first 2</a>" in verbs.report(judged).read_text()
+    assert [path.name for path in (judged.path / "gallery").iterdir()] == ["1.html"]
+    monkeypatch.undo()
+    assert "gallery/1.html" not in verbs.report(judged).read_text()
+    assert list((judged.path / "gallery").iterdir()) == []
+    assert page.exists()

@@ -11,11 +11,11 @@ import torch
 from datablame.base import files
 from datablame.base.errors import InputError
 from datablame.base.shapes import Bool
-from datablame.dataset import Dataset
-from datablame.pages.figures import Section, picture
+from datablame.pages.figures import Section
+from datablame.pages.gallery import tile
 from datablame.pages.templating import policy, rendered, script
 from datablame.run import Run
-from datablame.verdict import DROP, FIX, Verdict
+from datablame.verdict import DROP, FIX
 
 SHOWN = 32
 """Images of each kind."""
@@ -98,18 +98,8 @@ def _pictures(names: Sequence[str], runs: Sequence[Run]) -> list[Section]:
         verdict = runs[of].judged
         order = verdict.suspicion.argsort(descending=True, stable=True)
         some = order[rows[order]]
-        tiles = [_tile(data, verdict, row) for row in some[:SHOWN].tolist()]
+        tiles = [tile(data, verdict, row) for row in some[:SHOWN].tolist()]
         if tiles:
-            html = rendered("tiles", tiles=tiles, shown=len(tiles), total=len(some))
-            parts.append(Section(title, html, place))
+            said = f"{title}: {len(tiles):,} of {len(some):,}"
+            parts.append(Section(said, rendered("tiles", tiles=tiles), place))
     return parts
-
-
-def _tile(data: Dataset, verdict: Verdict, row: int) -> dict[str, Any]:
-    proposed = int(verdict.proposed[row])
-    return {
-        "picture": picture(data, row),
-        "name": data.name(row),
-        "given": data.classes[int(data.labels[row])],
-        "proposed": data.classes[proposed] if proposed >= 0 else None,
-    }

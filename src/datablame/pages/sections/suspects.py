@@ -11,6 +11,7 @@ from datablame.analyses.behind import Behind
 from datablame.analyses.evidence import Evidence
 from datablame.base import files, methods
 from datablame.base.shapes import Int
+from datablame.pages import gallery
 from datablame.pages.contact_sheet import GAP, SIDE, ContactSheet, square
 from datablame.pages.figures import GREEN, RED, Section, large, picture, small
 from datablame.pages.templating import rendered
@@ -49,6 +50,8 @@ def suspects(run: Run) -> Section | None:
     more = _of_cells(run, verdict, worst.tolist())
     tiles = [_tile(run, verdict, row) for row in worst.tolist()]
     tiles += [_tile(run, verdict, row) | {"more": True} for row in more]
+    beyond = verdict.suspects[: len(verdict.suspects) * (len(verdict.suspects) > SHOWN)]
+    paged = gallery.write(run, verdict, beyond) if run.data.drawn else 0
     counts = run.data.labels[verdict.suspects].bincount(minlength=len(run.data.classes)).tolist()
     html = rendered(
         "suspects",
@@ -58,6 +61,7 @@ def suspects(run: Run) -> Section | None:
         why=why,
         shown=len(worst),
         suspects=len(verdict.suspects),
+        paged=paged,
         path=run.path.name,
         classes=[(k, run.data.classes[k], count) for k, count in enumerate(counts) if count],
         evidence=_evidence(run, tiles),
