@@ -1,5 +1,6 @@
 """The review: decisions that stay, queues, a server that nobody else can use, a page for keys alone."""
 
+import contextlib
 import json
 import os
 import re
@@ -601,7 +602,9 @@ def test_one_server_a_run_and_a_free_port(page, judged, capsys):
         assert f"port {port} is in use: this is port {second.port}" in capsys.readouterr().err
         assert said(second, "api/state")["examples"] == 60
         second.close()
+    progress.quiet()
     third = verbs.review(other, wait=False)  # the first was let go
+    assert third.url in capsys.readouterr().err, "nobody could open it else"
     third.close()
 
 
@@ -740,6 +743,39 @@ def test_labels_changed_in_fiftyone_are_decisions(judged, tmp_path):
     assert found.to_json()["decided"] == 3
     act = judged.verdict.act
     assert [int(act[row]) for row in (1, 2, 3)] == [FIX, KEEP, DROP]
+
+
+def test_decisions_go_to_fiftyone_and_come_back(judged, kept, whole, tmp_path, capsys):
+    data = judged.data
+    kept.add(Decision(7, "wrong", int(data.truth[7]), "anna", "blurred"))
+    kept.add(Decision(20, "right", by="anna"))
+    kept.add(Decision(1, "drop", by="ben"))
+    kept.add(Decision(2, "unsure", by="ben"))
+    kept.add(Decision(3, "wrong", by="ben"))
+    path = verbs.decided(judged, out=str(tmp_path / "fiftyone" / "samples.json"))
+    samples = {each["filepath"]: each for each in json.loads(path.read_text())["samples"]}
+    own = {row: samples[data.name(row)] for row in (7, 20, 1, 2, 3, 33)}
+    assert [each["tags"] for each in own.values()] == [[], ["right"], ["drop"], ["unsure"], ["wrong"], []]  # fmt: skip
+    assert own[7]["ground_truth"]["label"] == data.classes[int(data.truth[7])]
+    assert own[7]["given"]["label"] == data.classes[int(data.labels[7])]
+    assert (own[7]["by"], own[7]["note"]) == ("anna", "blurred")
+    assert own[33]["proposed"] == {
+        "_cls": "Classification",
+        "label": data.classes[int(judged.undecided.proposed[33])],
+        "confidence": round(float(judged.undecided.probability[33]), 4),
+        "tags": [],
+    }
+    assert 0 < own[33]["p_wrong"] <= 1
+    own[3]["ground_truth"]["label"] = data.classes[(int(data.labels[3]) + 1) % 3]  # named there
+    path.write_text(json.dumps({"samples": list(samples.values())}))
+    again = Run(shutil.copytree(whole, tmp_path / "again" / whole.name))
+    verbs.decided(again, read=str(path))
+    with contextlib.closing(Decisions(again.path / FILE, again.data)) as read:
+        found = {row: (each.act, each.label) for row, each in read.settled().items()}
+    assert found == {
+        7: ("wrong", int(data.truth[7])), 20: ("right", -1), 1: ("drop", -1), 2: ("unsure", -1),
+        3: ("wrong", (int(data.labels[3]) + 1) % 3),
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,12 @@ def say(line: str) -> None:
         LOG.info(line)
 
 
+def tell(line: str) -> None:
+    """One line that a person must see, quiet or not, since nothing goes on without."""
+    _heard()
+    LOG.warning(line)
+
+
 class Clock:
     """One line for a whole command: which of its trainings it is at, and the time left."""
 

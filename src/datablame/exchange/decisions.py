@@ -16,16 +16,18 @@ import pyarrow as pa
 from datablame.base import files, readers
 from datablame.base.errors import InputError
 from datablame.dataset import Dataset
-from datablame.decisions import ACTS, LEAVE, RIGHT, UNSURE, WRONG, Decision, Decisions
+from datablame.decisions import ACTS, RIGHT, UNSURE, WRONG, Decision, Decisions
 from datablame.run import Run
 
+SAMPLES = "samples.json"
 CHOICE, PICTURE = "label", "image"
 """What they are called in Label Studio's labelling configuration."""
 COLUMNS = ("name", "act", "label", "by", "note")
 
 
 def write(run: Run, kept: Decisions, path: Path) -> Path:
-    """All decisions as CSV, or the suspects and what was decided of them as Label Studio's tasks.
+    """All decisions as CSV; or the suspects and what was decided of them: as tasks of Label Studio,
+    as samples of FiftyOne where the file is called samples.json.
 
     Raises InputError for another ending, and for a path that is taken.
     """
@@ -36,17 +38,52 @@ def write(run: Run, kept: Decisions, path: Path) -> Path:
         return files.write_csv(
             path, {name: pa.array(each) for name, each in kept.columns().items()}
         )
+    if path.name == SAMPLES:
+        return files.write_json(path, {"samples": list(_samples(run, kept))})
     return files.write_json(path, list(_tasks(run, kept)))
+
+
+def _shown(run: Run, kept: Decisions) -> list[int]:
+    """The suspects, and what else was decided on."""
+    return list(dict.fromkeys([*run.judged.suspects.tolist(), *kept.by_row()]))
+
+
+def _where(data: Dataset, row: int) -> str:
+    """The file of an example, as far as there is one."""
+    return f"{data.root}/{data.name(row)}" if data.root else data.name(row)
+
+
+def _samples(run: Run, kept: Decisions) -> Iterable[dict[str, Any]]:
+    """A sample each, with the label that stands in `ground_truth`."""
+    data, verdict = run.data, run.undecided
+    settled = kept.settled()
+    for row in _shown(run, kept):
+        given, proposed = data.classes[int(data.labels[row])], int(verdict.proposed[row])
+        each = settled.get(row)
+        label = given if each is None or each.label < 0 else data.classes[each.label]
+        p = None if proposed < 0 else float(verdict.probability[row])
+        yield {
+            "filepath": _where(data, row),
+            "tags": [each.act] if each is not None and each.label < 0 else [],
+            "ground_truth": _classified(label),
+            "given": _classified(given),
+            "proposed": None if p is None else _classified(data.classes[proposed], round(p, 4)),
+            "p_wrong": None if verdict.p_wrong is None else round(float(verdict.p_wrong[row]), 4),
+            "by": each.by if each is not None else None,
+            "note": each.note if each is not None else None,
+        }
+
+
+def _classified(label: str, confidence: float | None = None) -> dict[str, Any]:
+    return {"_cls": "Classification", "label": label, "confidence": confidence, "tags": []}
 
 
 def _tasks(run: Run, kept: Decisions) -> Iterable[dict[str, Any]]:
     """The suspects and what was decided on, a task each."""
     data, verdict = run.data, run.judged
     known = kept.by_row()
-    rows = [*verdict.suspects.tolist(), *known]
-    for row in dict.fromkeys(rows):
-        proposed, name = int(verdict.proposed[row]), data.name(row)
-        where = f"{data.root}/{name}" if data.root else name
+    for row in _shown(run, kept):
+        proposed, name, where = int(verdict.proposed[row]), data.name(row), _where(data, row)
         given = data.classes[int(data.labels[row])]
         task: dict[str, Any] = {"data": {PICTURE: where, "name": name, "given": given}}
         if proposed >= 0:
@@ -196,17 +233,20 @@ def _unquoted(where: Any) -> str:
 
 
 def _of_samples(path: Path, samples: list[Any], data: Dataset) -> Iterable[Decision]:
-    """Samples with another label than was given, or with the tag right, drop or unsure."""
+    """Samples with another label than was given, or with one of ACTS as a tag."""
     places = _Places(path, data)
     for sample in samples:
         if not isinstance(sample, dict) or not isinstance(sample.get("filepath"), str):
             raise InputError(f"{path}: one of its samples has no filepath")
-        tags = [tag for tag in sample.get("tags") or [] if tag in (RIGHT, LEAVE, UNSURE)]
+        tags = [tag for tag in sample.get("tags") or [] if tag in ACTS]
         truth = sample.get("ground_truth")
         word = truth.get("label") if isinstance(truth, dict) else None
         if not tags and not isinstance(word, str):
             continue
         row = places.row(sample["filepath"])
+        given = data.classes[int(data.labels[row])]
+        if tags == [WRONG] and isinstance(word, str) and word != given:
+            tags = []  # the right class was named since
         found = places.decision(row, tags[0] if tags else str(word), "FiftyOne", plain=bool(tags))
         if tags or found.act == WRONG:
             yield found

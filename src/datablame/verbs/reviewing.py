@@ -83,7 +83,7 @@ def review(
         lock.enter_context(_alone(found))
         page = Review(Session(found), host, port, origins, certificate, key)
         page.lock = lock.pop_all()
-    progress.say(f"review: {page.url}\nits button 'finish', or Ctrl-C, ends it")
+    progress.tell(f"review: {page.url}\nits button 'finish', or Ctrl-C, ends it")
     if not wait:
         return page
     page.wait()
@@ -102,7 +102,8 @@ def decided(run: RunLike, *, out: Path | None = None, read: Path | None = None) 
         Folder of a run that has been judged.
     out
         decisions.csv, a row a decision; or tasks.json, the suspects and what was decided of them,
-        for Label Studio.
+        for Label Studio; or, where the file is called samples.json, for FiftyOne: a folder with it
+        is a FiftyOneDataset.
     read
         Decisions to add: a CSV with the columns name, act or label, and by; the JSON of Label
         Studio; the samples.json of FiftyOne, whose changed labels count.
@@ -118,10 +119,10 @@ def decided(run: RunLike, *, out: Path | None = None, read: Path | None = None) 
         return Decided.of(found.path, found.data)
     if found.verdict is None:
         raise InputError(f"{found.path} is not judged yet: datablame judge {found.path}")
-    said = [] if read is None else exchange.read(read, found.data)
+    said = [] if read is None else exchange.read(Path(read), found.data)
     with contextlib.closing(Decisions(found.path / FILE, found.data)) as kept:
         if out is not None:
-            return exchange.write(found, kept, out)
+            return exchange.write(found, kept, Path(out))
         with _alone(found):
             before = len(kept.every)
             last = {(each.row, each.by): each.means for each in kept.standing()}
