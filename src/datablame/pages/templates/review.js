@@ -152,7 +152,7 @@ function draw(item, facts) {
   accept.replaceChildren(element("bdi", called(proposal(item))), " ", element("kbd", "Enter"));
   const p = item.p_wrong === null ? [] : [["small", ` wrong with probability ${percent(item.p_wrong)}`]];
   const to = item.proposed >= 0 && item.proposed !== item.given ? [["b", name(item.proposed)]] : [];
-  const parts = between(["s", name(item.given)], ...to, ...p);
+  const parts = between([to.length || item.act === "drop" ? "s" : "b", name(item.given)], ...to, ...p);
   if (to.length) parts.splice(1, 0, document.createTextNode(" → "));
   $("labels").replaceChildren(...parts);
   $("name").textContent = item.name + (item.again ? " (asked about a second time)" : "");
@@ -349,7 +349,7 @@ function tiles() {
       button.append(small);
     }
     const line = element("span");
-    line.append(...between(["s", name(item.given)]), item.proposed >= 0 ? " → " : "", ...(item.proposed >= 0 ? between(["b", name(item.proposed)]) : []));
+    line.append(...between([item.act === "fix" || item.act === "drop" ? "s" : "span", name(item.given)]), item.proposed >= 0 ? " → " : "", ...(item.proposed >= 0 ? between(["b", name(item.proposed)]) : []));
     button.append(line);
     button.addEventListener("click", () => button.setAttribute("aria-pressed", button.getAttribute("aria-pressed") !== "true"));
     return button;
@@ -387,7 +387,7 @@ const typing = target => ["INPUT", "SELECT", "TEXTAREA"].includes(target.tagName
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || $("keys").open) return;
   if (event.repeat && !event.key.startsWith("Arrow")) return;  // a key that is held decides once
-  if (typing(event.target)) { if (event.key === "Escape") { event.target.blur(); $("main").focus(); } return; }
+  if (typing(event.target)) { if (event.key === "Escape") { event.target.blur(); $("main").focus({ preventScroll: true }); } return; }
   if (event.key === "?") return $("keys").showModal();
   if (event.key === "z") return undo();
   if (event.key === "g") return turn();
@@ -421,7 +421,7 @@ for (const [form, field, work] of [["other", "class", chosen], ["all-class", "ev
     const k = number($(field).value);
     if (k < 0) return say(`there is no class ${$(field).value.slice(0, 60)}`);
     $(field).value = "";
-    $("main").focus();
+    $("main").focus({ preventScroll: true });
     work(k);
   });
   $(field).addEventListener("keydown", event => {  // a list of suggestions would swallow the first Enter
@@ -481,7 +481,7 @@ for (const id of ["queue", "signal", "given", "proposed", "search"]) $(id).addEv
     }
     await load();
   } finally { clearTimeout(slow); }
-  if (id === "queue") $("main").focus();
+  if (id === "queue") $("main").focus({ preventScroll: true });
 }));
 $("by").value = localStorage.getItem("datablame-by") || "";
 $("by").addEventListener("change", guarded(async () => { localStorage.setItem("datablame-by", $("by").value); await state(); await load(); }));
