@@ -68,7 +68,11 @@ def planted(count: int, each: int) -> str:
     stray = sum(int(every[count + k]) != count + k for k in range(len(rows))) - right
     precision = right / max(1, right + joined + stray)
     natural = int((own != torch.arange(count)).sum())
-    digits = (load_digits(return_X_y=True)[0].reshape(-1, 8, 8) * 16).clip(0, 255).astype("uint8")[:, None]
+    digits = (
+        (load_digits(return_X_y=True)[0].reshape(-1, 8, 8) * 16)
+        .clip(0, 255)
+        .astype("uint8")[:, None]
+    )
     alike = int((groups(digits) != torch.arange(len(digits))).sum())
     return (
         f"Of {count:,} images of CIFAR-10, {each:,} of each kind copied; the borders were chosen on "

@@ -35,10 +35,32 @@ EASY = [
 ]  # fmt: skip
 """A few classes that are told apart easily: nets that are nearly always right leave other
 traces."""
+FITTED = [
+    ("mlp", "uniform", 0.2, 30, (0, 1, 6)), ("mlp", "pair", 0.2, 30, (1, 6, 7)), ("mlp", "instance", 0.2, 30, (1, 4, 8)),
+    ("mlp", "uniform", 0.1, 20, (0, 6, 7, 9)), ("mlp", "pair", 0.1, 24, (2, 8, 9)), ("mlp", "uniform", 0.4, 40, (0, 1, 6, 7, 8)),
+    ("mlp", "instance", 0.1, 24, (0, 1, 4, 5, 6)), ("mlp", "pair", 0.3, 40, (0, 1, 6, 7, 9)),
+    ("resnet9,width=0.25", "uniform", 0.2, 30, ()), ("resnet9,width=0.25", "pair", 0.2, 30, ()), ("resnet9,width=0.25", "instance", 0.2, 30, ()),
+    ("resnet9,width=0.25", "uniform", 0.1, 24, (0, 1, 6)), ("resnet9,width=0.25", "pair", 0.1, 40, ()), ("resnet9,width=0.25", "uniform", 0.4, 40, ()),
+    ("resnet9,width=0.25", "instance", 0.3, 40, ()), ("resnet9,width=0.25", "pair", 0.15, 24, (1, 6, 7, 8)),
+    ("resnet9,width=0.25", "asym_cifar10", 0.3, 30, ()), ("resnet9,width=0.25", "instance", 0.1, 24, (0, 1, 4, 5, 6)),
+]  # fmt: skip
+"""Runs on half a slice without random changes of the images, long enough that nets have learned the
+wrong labels by heart."""
+HUMAN = [
+    ("aggre_label", 16, False), ("worse_label", 20, False), ("random_label1", 12, False),
+    ("aggre_label", 30, True), ("worse_label", 40, True), ("random_label2", 24, True),
+]  # fmt: skip
+"""Labels that people gave, seen before nets have fitted them, and after."""
 MANY = [
     ("uniform", 0.3, 20), ("instance", 0.3, 24), ("pair", 0.3, 20), ("uniform", 0.4, 24), ("instance", 0.4, 16),
     ("pair", 0.2, 16), ("uniform", 0.2, 30), ("instance", 0.2, 20),
 ]  # fmt: skip
+GRID = {
+    "digits": [("uniform", 0.2), ("pair", 0.15), ("instance", 0.2)],
+    "cifar": [("uniform", 0.2), ("pair", 0.15), ("instance", 0.2), ("aggre_label", 0.0), ("worse_label", 0.0)],
+}  # fmt: skip
+"""Sets and noises of runs that taught no detector and chose nothing, each before nets have fitted
+the noise and after."""
 TARGETS = ["uniform", "pair", "aggre", "random1", "worse", "digits"]
 
 
@@ -85,6 +107,14 @@ def slice_of(data: db.Dataset, turn: int) -> db.Dataset:
     return data.take(torch.arange(start, start + SLICE))
 
 
+def by_heart(model: str, epochs: int, seed: int) -> db.Recipe:
+    """Of a run that fits wrong labels too: no random changes, a rate that drops."""
+    return db.Recipe(
+        model=model, epochs=epochs, batch_size=64, folds=0, seed=seed, top_k=5, augment="none",
+        lr=0.1, schedule="step,at=0.5,by=0.1",
+    )  # fmt: skip
+
+
 def recipe(epochs: int, width: float, seed: int) -> db.Recipe:
     return db.Recipe(
         model=f"resnet9,width={width}", epochs=epochs, batch_size=128, folds=0, seed=seed, top_k=5
@@ -98,7 +128,7 @@ def trained(
     from datablame.verbs.reading import planted
 
     data = planted(data, noise, amount, how.seed) if noise else data
-    return db.train(data, recipe=how, test=data.take(torch.arange(64)), out=out)
+    return db.train(data, recipe=how, holdout=0.0, out=out)
 
 
 def teaching(
@@ -122,6 +152,45 @@ def teaching(
     return runs
 
 
+def by_heart_too(out: Path) -> list[db.Run]:
+    """Runs in which wrong labels were learned by heart, and runs on human labels."""
+    whole, runs = cifar(), []
+    for turn, (model, noise, amount, epochs, classes) in enumerate(FITTED):
+        data = between(whole, classes) if classes else slice_of(whole, turn)
+        data = data.take(torch.arange(SLICE // 2))
+        runs.append(trained(data, by_heart(model, epochs, turn), out, noise, amount))
+    for turn, (column, epochs, fitted) in enumerate(HUMAN):
+        data = slice_of(cifar(column), turn + 1)
+        if fitted:
+            data = data.take(torch.arange(SLICE // 2))
+        how = by_heart("resnet9,width=0.25", epochs, turn) if fitted else recipe(epochs, 0.25, turn)
+        runs.append(trained(data, how, out))
+    return runs
+
+
+def grid(out: Path, seeds: int, sets: Sequence[str] = tuple(GRID)) -> dict[str, list[db.Run]]:
+    """By name, such as "digits pair fitted", the runs of all seeds."""
+    found: dict[str, list[db.Run]] = {}
+    for name in sets:
+        for noise, amount in GRID[name]:
+            for fitted in (False, True):
+                title = f"{name} {noise.removesuffix('_label')} {'fitted' if fitted else 'early'}"
+                found[title] = [
+                    _tried(name, noise, amount, fitted, seed, out) for seed in range(seeds)
+                ]
+    return found
+
+
+def _tried(name: str, noise: str, amount: float, fitted: bool, seed: int, out: Path) -> db.Run:
+    if name == "digits":
+        how = by_heart("mlp", 20, seed) if fitted else db.Recipe(folds=0, seed=seed, top_k=5)
+        return trained(db.load("digits"), how, out, noise, amount)
+    column = "label" if amount else noise
+    data = cifar(column).take(torch.arange(4000 * seed, 4000 * (seed + 1)))
+    how = by_heart("resnet9,width=0.25", 30, seed) if fitted else recipe(12, 0.25, seed)
+    return trained(data, how, out, noise if amount else None, amount)
+
+
 def target(name: str, seed: int, out: Path, width: float, epochs: int) -> db.Run:
     """One run that detectors are tried on."""
     if name == "digits":
@@ -141,7 +210,9 @@ def target(name: str, seed: int, out: Path, width: float, epochs: int) -> db.Run
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("what", nargs="?", default="teach", choices=["teach", "try"])
+    parser.add_argument(
+        "what", nargs="?", default="teach", choices=["teach", "heart", "grid", "try"]
+    )
     parser.add_argument("--out", type=Path, default=results.OUT)
     parser.add_argument("--width", type=float, default=0.5)
     parser.add_argument("--epochs", type=int, default=12)
@@ -150,6 +221,12 @@ def main() -> None:
     options = parser.parse_args()
     if options.what == "teach":
         teaching(options.out, None, options.taught)
+        return
+    if options.what == "heart":
+        by_heart_too(options.out)
+        return
+    if options.what == "grid":
+        grid(options.out, options.seeds)
         return
     for seed in range(options.seeds):
         for name in TARGETS:

@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import sqlite3
 import threading
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,6 +89,12 @@ class Decisions:
         self.every: dict[int, Decision] = {}
         self.undone: set[int] = set()
         self.marks: dict[str, int] = {}
+        self.said: dict[int, list[Decision]] = {}
+        """Of each example all that stand, in their order."""
+        self.last: dict[int, list[Decision]] = {}
+        """Of each example the last of each person."""
+        self.agreed: dict[int, Decision] = {}
+        """Of each example the last, where all who looked at it say the same."""
         with self._sound(), contextlib.ExitStack() as undo:
             self.db = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             undo.callback(self.db.close)
@@ -150,9 +156,24 @@ class Decisions:
         decision = Decision(**facts)
         self.every[decision.number] = decision
         self.marks[mark] = decision.number
-        if decision.undoes is not None:
+        said = self.said.setdefault(decision.row, [])
+        if decision.undoes is None:
+            said.append(decision)
+        else:
             self.undone |= {decision.undoes, decision.number}
+            said[:] = [each for each in said if each.number != decision.undoes]
+        self._settle(decision.row, said)
         return decision
+
+    def _settle(self, row: int, said: list[Decision]) -> None:
+        """What all that was said of an example comes to."""
+        self.last[row] = several = list({each.by: each for each in said}.values())
+        if not several:
+            del self.last[row]
+        if len({each.means for each in several}) == 1:
+            self.agreed[row] = several[-1]
+        else:
+            self.agreed.pop(row, None)
 
     def add(self, decision: Decision, mark: str = "") -> Decision:
         """Keep a decision. `mark` is the caller's own: what comes with the same one a second time
@@ -208,27 +229,23 @@ class Decisions:
 
     def by_row(self) -> dict[int, list[Decision]]:
         """The last decision of each person on each example."""
-        last: dict[int, dict[str, Decision]] = defaultdict(dict)
-        for each in self.standing():
-            last[each.row][each.by] = each
-        return {row: list(several.values()) for row, several in last.items()}
+        with self.lock:
+            return dict(self.last)
 
     def settled(self) -> dict[int, Decision]:
         """The last decision on each example of which all who looked at it say the same."""
-        rows = self.by_row().items()
-        return {
-            row: several[-1] for row, several in rows if len({each.means for each in several}) == 1
-        }
+        with self.lock:
+            return dict(self.agreed)
 
     def acts(self) -> dict[str, int]:
         """How many examples are settled by each act."""
-        found = [each.act for each in self.settled().values()]
-        return {act: found.count(act) for act in ACTS}
+        found = Counter(each.act for each in self.settled().values())
+        return {act: found[act] for act in ACTS}
 
     def conflicts(self) -> list[int]:
         """Examples of which people say different things."""
-        settled = self.settled()
-        return [row for row in self.by_row() if row not in settled]
+        with self.lock:
+            return [row for row in self.last if row not in self.agreed]
 
     def applied(self, verdict: Verdict) -> Verdict:
         """A verdict in which what people decided stands: fixed to the class that they named,

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -107,6 +108,11 @@ class Drawing:
         return drawing
 
     @cached_property
+    def by_stratum(self) -> np.ndarray:
+        """The images, stratum by stratum."""
+        return np.argsort(self.stratum, kind="stable")
+
+    @cached_property
     def stratum(self) -> np.ndarray:
         """Of each image."""
         return strata(self.p_wrong.astype("float64"))
@@ -126,10 +132,9 @@ class Drawing:
         where, which = (hashing.uniform(turn, "certify", self.seed, k).numpy() for k in range(2))
         ends = np.cumsum(self.share)
         chosen = np.minimum(np.searchsorted(ends, where, side="right"), len(ends) - 1)
-        order = np.argsort(self.stratum, kind="stable")
         first = np.cumsum(self.sizes) - self.sizes
         place = np.minimum(which * self.sizes[chosen], self.sizes[chosen] - 1)
-        return order[(first[chosen] + np.floor(place)).astype(int)]
+        return self.by_stratum[(first[chosen] + np.floor(place)).astype(int)]
 
     def images(self, count: int) -> np.ndarray:
         """The first `count` different images that are drawn, in their order; all where that is
@@ -339,9 +344,8 @@ def _more(left: Callable[[float], float], answers: int) -> int | None:
     """How many answers like these would halve the bound on what is left; None for more than a
     thousand times as many.
     """
-    aim, times = left(1.0) / 2, 1.0
-    while left(times) > aim:
-        times *= 1.1
-        if times > 1000:
-            return None
-    return math.ceil((times - 1) * answers)
+    aim, times = left(1.0) / 2, [1.0]
+    while times[-1] * 1.1 <= 1000:
+        times.append(times[-1] * 1.1)
+    place = bisect.bisect_left(times, True, key=lambda each: left(each) <= aim)
+    return math.ceil((times[place] - 1) * answers) if place < len(times) else None

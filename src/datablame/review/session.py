@@ -47,6 +47,7 @@ class Session:
             threading.Lock() for _ in range(5)
         )
         self._learned: tuple[int, np.ndarray] = (-1, np.zeros(0))
+        self._suspects, self._drawn = len(self.verdict.suspects), list[int]()
         self._certified: tuple[str, int, dict[str, Any] | None] = ("", -1, None)
 
     # --- what is next ---
@@ -74,14 +75,12 @@ class Session:
             found = self.data.names.to_pylist()
             keep &= np.fromiter((words.lower() in each.lower() for each in found), bool, len(keep))
         order = order[keep[order]]
-        settled = self.decisions.settled()
-        still = [row for row in order.tolist() if row not in settled]
-        rows = (
-            still if asked_for.get("open", "1") == "1" and name != "conflicts" else order.tolist()
-        )
+        keep[list(self.decisions.settled())] = False
+        still = order[keep[order]]
+        rows = still if asked_for.get("open", "1") == "1" and name != "conflicts" else order
         start, count = (number(asked_for.get(key, str(usual)), key) for key, usual in
                         (("start", 0), ("count", 30)))  # fmt: skip
-        some, known = rows[start : start + min(count, AT_ONCE)], self.decisions.by_row()
+        some, known = rows[start : start + min(count, AT_ONCE)].tolist(), self.decisions.by_row()
         items = [self.item(row, known) for row in some]
         return {"total": len(order), "left": len(still), "items": items}
 
@@ -91,11 +90,16 @@ class Session:
         if queue == "copies":
             return np.array([row for rows in self.copies.clusters for row in rows], dtype=int)
         if queue == "learn":
-            return np.argsort(-self._learn(), kind="stable")
+            return self._learn()
         if signal and signal != "verdict":
             if signal not in self.evidence.order:
                 raise unknown("scores", signal, self.evidence.order)
             return self.evidence.order[signal].argsort().numpy()
+        return self._hunted
+
+    @cached_property
+    def _hunted(self) -> np.ndarray:
+        """All examples, the most suspect first."""
         return self.verdict.suspicion.argsort(descending=True, stable=True).numpy()
 
     @property
@@ -107,7 +111,7 @@ class Session:
         return found
 
     def _learn(self) -> np.ndarray:
-        """Log odds that labels are wrong, learned anew every EVERY decisions."""
+        """All examples, the likeliest to be wrong first, learned anew every EVERY decisions."""
         with self.learning:
             done = {row: each for row, each in self.decisions.settled().items()
                     if each.act != UNSURE}  # fmt: skip
@@ -116,7 +120,7 @@ class Session:
                 rows = np.array(list(done)[: turn * EVERY], dtype=int)
                 wrong = np.array([done[row].act != RIGHT for row in rows.tolist()], bool)
                 odds = learning.reordered(*self._known, rows, wrong)
-                self._learned = turn, odds
+                self._learned = turn, np.argsort(-odds, kind="stable")
             return self._learned[1]
 
     @cached_property
@@ -265,14 +269,20 @@ class Session:
         another drawing asked about.
         """
         mine = [each for each in self.decisions.standing("certify") if each.by == by]
-        order = asked(self.drawing.images(len(mine)))
+        order = self._lot(len(mine))
         pairs = zip(mine, order, strict=False)
         same = itertools.takewhile(lambda pair: pair[0].row == pair[1], pairs)
         return [_answer(each, int(self.data.labels[each.row])) for each, _ in same]
 
+    def _lot(self, count: int) -> list[int]:
+        """The examples that are asked about, in their order: so many, or more."""
+        if len(self._drawn) < count:
+            self._drawn = asked(self.drawing.images(2 * count + 64))
+        return self._drawn
+
     def _asked(self, done: list[Answer]) -> tuple[int, bool] | None:
         """(the example that is asked about next, is it for a second time); None where all were."""
-        order = asked(self.drawing.images(len(done) + 1))
+        order = self._lot(len(done) + 1)
         if len(done) >= len(order):
             return None
         row = order[len(done)]
@@ -306,7 +316,7 @@ class Session:
             "drawn": self.data.drawn,
             "classes": list(self.data.classes),
             "signals": ["verdict", *self.evidence.order],
-            "suspects": len(self.verdict.suspects),
+            "suspects": self._suspects,
             "settled": sum(counts.values()),
             "counts": counts,
             "conflicts": len(self.decisions.conflicts()),
