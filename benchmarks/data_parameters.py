@@ -28,7 +28,7 @@ from datablame.data.subset import Subset
 from datablame.dynamics.groups import flat_map
 from datablame.network.classifier import build
 from datablame.optimization.data_parameters import DataParameters, Temperatures
-from datablame.optimization.sgd import SGD
+from datablame.optimization.optimizers import SGD
 from datablame.verbs.reading import planted
 
 UNIFORM = "uniform 40 %"

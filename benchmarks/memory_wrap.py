@@ -22,7 +22,7 @@ import datablame as db
 from datablame.base import hashing
 from datablame.inference.memory import MemoryBank
 from datablame.network.classifier import build
-from datablame.optimization.sgd import SGD
+from datablame.optimization.optimizers import SGD
 from datablame.verbs.reading import planted
 
 HEADS = {"plain": "linear", "memory": "memory", "Memory Wrap": "memory_wrap"}

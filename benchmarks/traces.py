@@ -128,7 +128,7 @@ def trained(
     from datablame.verbs.reading import planted
 
     data = planted(data, noise, amount, how.seed) if noise else data
-    return db.train(data, recipe=how, holdout=0.0, out=out)
+    return db.train(data, recipe=how, reading=db.Reading(holdout=0.0), out=out)
 
 
 def teaching(

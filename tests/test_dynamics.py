@@ -311,9 +311,21 @@ def test_the_papers_detector(whole, tmp_path):
     theirs = Detector.load(tmp_path / "cifar10_0.2_lstm_detector.pth.tar")
     seen = torch.rand(5, 9, 1)
     assert torch.equal(theirs(seen), detector(seen))
-    facts = verbs.detector.teach(whole, out=tmp_path / "paper.safetensors", paper=True)
-    assert Detector.load(tmp_path / "paper.safetensors").config == PAPER[0]
+    path = tmp_path / "paper.safetensors"
+    wild = DetectorTraining(lr=1000.0)
+    with pytest.raises(InputError, match=r"learned nothing: .* lower rate than 1000 \(--lr\)"):
+        verbs.detector.teach(whole, out=path, paper=True, training=wild)
+    assert not path.exists(), "nothing is written of what learned nothing"
+    gentle = DetectorTraining(lr=0.01, seed=3)
+    facts = verbs.detector.teach(whole, out=path, paper=True, training=gentle)
+    assert Detector.load(path).config == PAPER[0]
+    assert Detector.load(path).about["training"]["lr"] == 0.01
+    assert Detector.load(path).about["training"]["batch_size"] == 64
     assert facts["accuracy"] > 0.8
+    further = tmp_path / "further.safetensors"
+    start = str(tmp_path / "cifar10_0.2_lstm_detector.pth.tar")
+    verbs.detector.teach(whole, out=further, paper=True, start=start, training=gentle)
+    assert Detector.load(further).about["training"]["select"] == "accuracy"
 
 
 def test_detectors_from_elsewhere_are_checked(whole, tmp_path):
@@ -368,7 +380,9 @@ def test_teaching_needs_the_truth(tmp_path):
         verbs.detector.teach(clean, out=out)
     with pytest.raises(InputError, match="one run or more"):
         verbs.detector.teach(out=out)
-    with pytest.raises(InputError, match="--paper sets all other options"):
+    with pytest.raises(
+        InputError, match="--paper sets all options of teaching but --lr and --seed"
+    ):
         verbs.detector.teach(clean, out=out, paper=True, config=QUICK)
     with pytest.raises(InputError, match="keeps its configuration"):
         verbs.detector.teach(clean, out=out, start="few", config=QUICK)
@@ -444,7 +458,7 @@ def test_strong_augmentation_is_of_the_descent_alone(tmp_path):
 def test_random_changes_are_drawn_by_row():
     images = torch.randint(0, 256, (40, 3, 16, 16), dtype=torch.uint8)
     rows = torch.arange(40)
-    for what in ("zoom", "randaugment", "zoom+flip+randaugment"):
+    for what in ("zoom", "randaugment", "zoom+flip+randaugment", "autoaugment", "autoaugment_svhn"):
         one, again = augment(images, rows, what, 1), augment(images, rows, what, 1)
         assert torch.equal(one, again)
         assert not torch.equal(one, augment(images, rows, what, 2))

@@ -289,7 +289,7 @@ def test_the_report_shows_whole_names_a_legend_and_large_pictures(tmp_path, png)
     verdict = verbs.judge(run, np.arange(140.0), judge="remove,share=0.5")
     assert len(verdict.suspects) == 70
     page = verbs.report(run).read_text()
-    assert "60 of 70, the most suspect; the others are in" in page
+    assert '60 of 70, the most suspect; <a href="gallery/1.html">all</a> are in' in page
     name = run.data.name(int(verdict.suspects[0]))
     assert f'title="{name}"' in page
     assert f'alt="{name}, given as' in page

@@ -18,8 +18,9 @@ from datablame.inference import predictions
 from datablame.label_quality.out_of_sample import heldout
 from datablame.optimization import loop, state
 from datablame.optimization.augment import augment
+from datablame.optimization.autoaugment import autoaugmented
+from datablame.optimization.optimizers import SGD, optimizer
 from datablame.optimization.schedules import SCHEDULES, schedule
-from datablame.optimization.sgd import SGD
 from datablame.training import auto, plan
 from datablame.training.cross_validation import parts
 from datablame.training.fit import fit
@@ -50,6 +51,7 @@ def interrupt_after(epoch, monkeypatch):
         {"record": "eval"},
         {"precision": "bf16"},
         {"precision": "fp16"},
+        {"optimizer": "adamw", "lr": 0.01, "warmup": 0.3, "decays": "all"},
     ],
 )
 def test_resumed_equals_uninterrupted(tmp_path, monkeypatch, changes):
@@ -190,46 +192,125 @@ def test_weight_decay_spares_biases_and_norms():
     assert all(p.ndim == 1 for p in free["params"])
 
 
-@pytest.mark.parametrize("momentum", [0.9, 0.0])
-def test_steps_are_those_of_torchs_optimizer(momentum):
-    """Five steps at changing rates, beside torch.optim.SGD, to the bit."""
+PEERS = {
+    "sgd": (torch.optim.SGD, {"momentum": 0.9, "nesterov": True}),
+    "sgd,nesterov=no": (torch.optim.SGD, {"momentum": 0.9}),
+    "adam": (torch.optim.Adam, {"betas": (0.9, 0.999)}),
+    "adamw,beta2=0.95": (torch.optim.AdamW, {"betas": (0.9, 0.95)}),
+}
+
+
+@pytest.mark.parametrize("decays", ["matrices", "all"])
+@pytest.mark.parametrize("spec", [*PEERS, "no momentum"])
+def test_steps_are_those_of_torchs_optimizer(spec, decays):
+    """Five steps at changing rates, beside torch's own class, to the bit."""
+    kind, options = PEERS.get(spec, (torch.optim.SGD, {}))
     ours = torch.nn.Sequential(torch.nn.Linear(5, 4), torch.nn.BatchNorm1d(4))
     theirs = copy.deepcopy(ours)
-    recipe = Recipe(lr=0.1, momentum=momentum, weight_decay=0.01)
-    mine = SGD(ours, recipe)
-    peer = torch.optim.SGD(
+    recipe = Recipe(lr=0.1, weight_decay=0.01, decays=decays)
+    recipe = recipe.but(momentum=0.0) if spec not in PEERS else recipe.but(optimizer=spec)
+    mine, plain = optimizer(ours, recipe), 0.01 if decays == "all" else 0.0
+    peer = kind(
         [
             {"params": [theirs[0].weight], "weight_decay": 0.01},
-            {"params": [theirs[0].bias, theirs[1].weight, theirs[1].bias], "weight_decay": 0.0},
+            {"params": [theirs[0].bias, theirs[1].weight, theirs[1].bias], "weight_decay": plain},
         ],
         lr=0.1,
-        momentum=momentum,
-        nesterov=momentum > 0,
         fused=True,
+        **options,
     )
     for step in range(5):
         x = torch.randn(8, 5, generator=torch.Generator().manual_seed(step))
         mine.lr = 0.1 / (1 + step)
         for group in peer.param_groups:
             group["lr"] = mine.lr
-        for net, optimizer in ((ours, mine), (theirs, peer)):
-            optimizer.zero_grad()
+        for net, each in ((ours, mine), (theirs, peer)):
+            each.zero_grad()
             net(x).square().mean().backward()
-            optimizer.step()
+            each.step()
     for a, b in zip(ours.parameters(), theirs.parameters(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_optimizers_and_rates_that_there_are_not():
+    for spec, message in (
+        ("lion", "no optimizer 'lion'; there is: adam, adamw, sgd"),
+        ("adam,nesterov=yes", "no option of 'adam' 'nesterov'"),
+        ("sgd,nesterov=perhaps", "nesterov"),
+    ):
+        with pytest.raises(InputError, match=message):
+            auto.settle(TINY.but(optimizer=spec), blobs())
+    with pytest.raises(InputError, match="no decays 'none'; there is: all, matrices"):
+        Recipe(decays="none")
+    for name in ("warmup", "label_smoothing"):
+        with pytest.raises(InputError, match=f"{name} is a share below 1; got 1.5"):
+            Recipe(**{name: 1.5})
+    with pytest.raises(InputError, match=r"dividemix has no use for label_smoothing \(0.1\)"):
+        auto.settle(TINY.but(trainer="dividemix", label_smoothing=0.1), blobs())
+    assert auto.settle(TINY.but(lr=0.0), blobs()).lr == 0.1
+    assert auto.settle(TINY.but(lr=0.0, optimizer="adamw"), blobs()).lr == 1e-3
+
+
+def test_a_warm_up_rises_from_nothing():
+    rate, plain = schedule("cosine", 0.2), schedule("cosine")
+    assert rate(0.0) == 0
+    assert rate(0.1) == pytest.approx(plain(0.1) / 2)
+    assert [rate(done) for done in (0.2, 0.5, 0.9)] == [plain(done) for done in (0.2, 0.5, 0.9)]
+
+
+def test_smoothed_labels_are_descended_and_plain_ones_recorded(tmp_path, monkeypatch):
+    seen = []
+
+    def spied(logits, labels, **options):
+        seen.append(options["label_smoothing"])
+        return torch.nn.functional.cross_entropy(logits, labels, **options)
+
+    monkeypatch.setattr(loop, "cross_entropy", spied)
+    recipe = TINY.but(folds=0, epochs=2, label_smoothing=0.2, record="eval")
+    run = verbs.train(blobs(60), recipe=recipe, out=tmp_path, holdout=0)
+    assert set(seen) == {0.2}
+    with torch.inference_mode():
+        images, labels = run.data.batch(torch.arange(60))
+        loss = torch.nn.functional.cross_entropy(run.model(images), labels, reduction="none")
+    assert np.allclose(run.trace["loss"][-1], loss.numpy(), atol=5e-3)
 
 
 def test_training_imports_no_compiler():
     """torch._dynamo takes a second or two of every command that pulls it in."""
     code = (
-        "import sys, datablame as db; from datablame.optimization.sgd import SGD; import torch;"
-        "net = torch.nn.Linear(2, 2); s = SGD(net, db.Recipe(lr=0.1)); net(torch.ones(1, 2)).sum()"
-        ".backward(); s.step(); s.zero_grad(); import datablame.pages.report, datablame.analyses.memory;"
+        "import sys, datablame as db; from datablame.optimization.optimizers import SGD, optimizer; import torch;"
+        "net = torch.nn.Linear(2, 2); net(torch.ones(1, 2)).sum().backward();"
+        "[optimizer(net, db.Recipe(lr=0.1, optimizer=o)).step() for o in ('sgd', 'adamw')]; import datablame.pages.report, datablame.analyses.memory;"
         "print([n for n in ('torch._dynamo', 'torchvision', 'sympy') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_autoaugment_does_what_torchvision_does(monkeypatch):
+    """Each image undergoes the pair of its policy, with its probabilities; each change is
+    torchvision's.
+    """
+    import torchvision.transforms.autoaugment as peer
+
+    asked = []
+    real = peer._apply_op
+    monkeypatch.setattr(peer, "_apply_op", lambda image, *how: asked.append((len(image), *how[:2])) or real(image, *how))  # fmt: skip
+    images = torch.randint(0, 255, (4000, 3, 8, 8), dtype=torch.uint8)
+    seen = autoaugmented(images, torch.arange(4000), "autoaugment", 0)
+    policies = peer.AutoAugment(peer.AutoAugmentPolicy.CIFAR10).policies
+    wanted: dict[str, float] = {}
+    for pair in policies:
+        for change, probability, _ in pair:
+            wanted[change] = wanted.get(change, 0) + probability * 4000 / len(policies)
+    done = {change: sum(count for count, of, _ in asked if of == change) for change in wanted}
+    for change, expected in wanted.items():
+        assert abs(done[change] - expected) < 5 * expected**0.5 + 1, change
+    turned = {sign: sum(n for n, of, size in asked if of == "Rotate" and size * sign > 0) for sign in (1, -1)}  # fmt: skip
+    assert 0.8 < turned[1] / turned[-1] < 1.25
+    assert 0.5 < (seen != images).flatten(1).any(1).float().mean() < 0.95
+    grey = autoaugmented(images[:50, :1], torch.arange(50), "autoaugment_imagenet", 1)
+    assert grey.shape == (50, 1, 8, 8)
 
 
 def test_augmentation_is_drawn_by_row():

@@ -61,15 +61,25 @@ class Recipe:
     """Examples a step, over all processes; 0 chooses by the size of the set."""
     lr: Real = 0.0
     """Peak learning rate; 0 chooses by the model."""
+    optimizer: Text = "sgd"
+    """sgd, with Nesterov momentum; sgd,nesterov=no; adam or adamw."""
     momentum: Real = 0.9
-    """Nesterov momentum of SGD."""
+    """Momentum of SGD; of Adam, that of the mean gradient."""
     weight_decay: Real = 5e-4
-    """Weight decay, on matrices and filters only."""
+    """Weight decay."""
+    decays: Text = "matrices"
+    """What decays: matrices and filters only, or all weights."""
     schedule: Text = "onecycle"
     """Learning rate over time: onecycle, triangular, cosine, step,at=0.5+0.75,by=0.1 or
     constant."""
+    warmup: Real = 0.0
+    """Share of training in which the learning rate rises from nothing, on top of the schedule."""
+    label_smoothing: Real = 0.0
+    """Share of the label that is spread evenly over all classes in the loss that is descended;
+    what is recorded is of the label itself."""
     augment: Text = "auto"
-    """Random changes of the training images, joined by +: crop, flip, zoom, randaugment; none; or
+    """Random changes of the training images, joined by +: crop, flip, zoom, randaugment,
+    autoaugment (found on CIFAR-10; autoaugment_svhn, autoaugment_imagenet); none; or
     auto (crop+flip for colour, crop for grey)."""
     precision: Text = "auto"
     """fp32, bf16 or fp16; auto is bf16 on GPUs and CPUs that have it, else fp32."""
@@ -99,11 +109,14 @@ class Recipe:
             lr=self.lr,
             momentum=self.momentum,
             weight_decay=self.weight_decay,
+            warmup=self.warmup,
+            label_smoothing=self.label_smoothing,
         )
         at_least(0, top_k=self.top_k, validate=self.validate)
         at_least(-1, 10_000, folds=self.folds)
-        if self.momentum >= 1:
-            raise InputError(f"momentum is a share below 1; got {self.momentum}")
+        for name in ("momentum", "warmup", "label_smoothing"):
+            if (share := getattr(self, name)) >= 1:
+                raise InputError(f"{name} is a share below 1; got {share}")
         if self.batch_size == 1:
             raise InputError(
                 "a batch of one image cannot be normalised; use --batch-size 2 or more"
@@ -115,6 +128,7 @@ class Recipe:
         for name, allowed in (
             ("precision", ("auto", "fp32", "bf16", "fp16")),
             ("record", ("train", "eval")),
+            ("decays", ("matrices", "all")),
         ):
             if getattr(self, name) not in allowed:
                 raise unknown(name, getattr(self, name), allowed)

@@ -81,8 +81,8 @@ class DetectorTraining:
     """Passes over the traces."""
     batch_size: int = 512
     """Examples a step, all of one run: a ranking is within a set."""
-    lr: float = 0.005
-    """Peak rate of AdamW."""
+    lr: float = 0.0
+    """Peak rate of AdamW; 0 is 0.005, or with --paper the paper's 0.1."""
     one_cycle: bool = True
     """Let the rate rise for a tenth of the time and fall to nothing by a cosine; else it is
     constant."""
@@ -103,8 +103,8 @@ class DetectorTraining:
                 raise unknown(name, getattr(self, name), allowed)
         at_least(1, 100_000, epochs=self.epochs)
         at_least(1, batch_size=self.batch_size)
-        if not 0 < self.lr < math.inf:
-            raise InputError(f"lr must be more than 0; got {self.lr}")
+        if not 0 <= self.lr < math.inf:
+            raise InputError(f"lr must be 0 or more; got {self.lr}")
 
 
 PAPER = (

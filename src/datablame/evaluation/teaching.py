@@ -24,6 +24,9 @@ from datablame.run import Run
 
 SOFT = 0.1
 """Sigmoid temperature of the smooth rank."""
+LR, LEARNED = 0.005, 1.2
+"""Peak rate where none is named; and how many times the share of wrong labels the average precision
+on what was held out must be, for anything to have been learned."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +64,9 @@ def teach(runs: Sequence[Run], detector: Detector, training: DetectorTraining) -
     on a tenth held out.
 
     `about` says afterwards what it was taught on and how well it did on the held-out tenth. Raises
-    InputError for no runs.
+    InputError for no runs, and where nothing was learned.
     """
+    training = dataclasses.replace(training, lr=training.lr or LR)
     if not runs:
         raise InputError("a detector is taught on one run or more")
     with progress.stage("look at traces"):
@@ -102,6 +106,13 @@ def teach(runs: Sequence[Run], detector: Detector, training: DetectorTraining) -
                 )
     ticker.close()
     net.load_state_dict(weights)
+    usual = measures.pop("wrong", 0.0)
+    if measures.get("average_precision", 1.0) <= LEARNED * usual:
+        raise InputError(
+            f"the detector learned nothing: on the tenth that was held out its average precision "
+            f"is {measures['average_precision']:.3f}, and {usual:.3f} of the labels are wrong; "
+            f"teach at a lower rate than {training.lr:g} (--lr), for more epochs, or on more runs"
+        )
     detector.about = {
         "taught_on": [_facts(run) for run in runs],
         "epochs": sorted({run.trace.epochs for run in runs}),
@@ -147,22 +158,25 @@ def misjudged(
 
 @torch.inference_mode()
 def _examined(net: Detector, taught: Sequence[_TaughtRun]) -> dict[str, float]:
-    """Average precision and accuracy on the held-out examples, the mean over the runs."""
+    """Average precision, accuracy and the share of wrong labels on the held-out examples, the mean
+    over the runs that have any.
+    """
     from sklearn.metrics import average_precision_score
 
     net.eval()
-    found: dict[str, list[float]] = {"average_precision": [], "accuracy": []}
+    found: dict[str, list[float]] = {"average_precision": [], "accuracy": [], "wrong": []}
     for one in taught:
         wrong, seen = one.wrong[one.held], one.seen[one.held]
         parts = [
             net(part.to(processes.device()))[:, -1].softmax(1)[:, 1].cpu()
             for part in seen.split(1 << 14)
         ]
-        probability = torch.cat(parts)
+        probability = torch.cat(parts).nan_to_num(0.5)  # of weights that ran away
         if wrong.any():
             found["average_precision"].append(
                 float(average_precision_score(wrong.numpy(), probability.numpy()))
             )
+            found["wrong"].append(float(wrong.float().mean()))
         found["accuracy"].append(float(((probability > 0.5) == wrong).float().mean()))
     return {name: sum(values) / max(1, len(values)) for name, values in found.items()}
 

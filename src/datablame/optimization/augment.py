@@ -11,8 +11,9 @@ from torch.nn.functional import affine_grid, avg_pool2d, grid_sample
 from datablame.base import hashing
 from datablame.base.errors import unknown
 from datablame.base.shapes import Float, Int, Shaped, UInt8
+from datablame.optimization.autoaugment import POLICIES, autoaugmented
 
-KINDS = ("none", "crop", "flip", "zoom", "randaugment")
+KINDS = ("none", "crop", "flip", "zoom", "randaugment", *POLICIES)
 STRENGTH = 0.5
 """How far randaugment goes, of its reach: half, the usual magnitude for small images."""
 
@@ -31,12 +32,17 @@ def augment(
 ) -> Shaped[Tensor, "B C H W"]:
     """Shift by up to an eighth of the side, mirrored at the border (`crop`); mirror left and right
     (`flip`); a part of 8 to 100 % of the area, brought to full size (`zoom`); two changes of colour
-    or shape an image (`randaugment`)."""
+    or shape an image (`randaugment`); two of a table that was found by search (`autoaugment`,
+    `autoaugment_svhn`, `autoaugment_imagenet`).
+    """
     words = kinds(what)
     if "zoom" in words:
         images = _zoomed(images, rows, *seed)
     if words & {"crop", "flip"}:
         images = _moved(images, rows, words, *seed)
+    for name in POLICIES:
+        if name in words:
+            images = autoaugmented(images, rows, name, *seed)
     for turn in range(2 if "randaugment" in words else 0):
         images = _changed(images, rows, *seed, turn)
     return images

@@ -27,7 +27,7 @@ def checkpoints(run: Run) -> list[tuple[float, Classifier]]:
     epochs = kept_epochs(recipe.checkpoints, recipe.epochs)
     if not epochs:
         raise InputError(f"{run.path} kept no checkpoints; train with --checkpoints 5")
-    rate_at = schedule(recipe.schedule)
+    rate_at = schedule(recipe.schedule, recipe.warmup)
     rates = [recipe.lr * rate_at((epoch + 0.5) / recipe.epochs) for epoch in range(recipe.epochs)]
     found = []
     for before, epoch in zip([-1, *epochs], epochs, strict=False):

@@ -19,8 +19,8 @@ from datablame.base.hashing import batches, permutation, seed_of
 from datablame.base.shapes import Float, Int
 from datablame.network.classifier import Classifier, build, joined
 from datablame.optimization.augment import augment
+from datablame.optimization.optimizers import optimizer
 from datablame.optimization.schedules import schedule
-from datablame.optimization.sgd import SGD
 from datablame.optimization.state import TrainingState
 from datablame.run import Run
 
@@ -76,7 +76,7 @@ class Pair:
         self.nets = [
             build(alone.but(seed=seed_of("net", recipe.seed, k) % 2**31), data) for k in range(2)
         ]
-        self.optimizers = [SGD(net, recipe) for net in self.nets]
+        self.optimizers = [optimizer(net, recipe) for net in self.nets]
         self.losses = torch.zeros(2, mix.smooth, len(data), device=processes.device())
         self.probability = torch.ones(2, len(data), device=processes.device())
         self.state = TrainingState(
@@ -85,7 +85,7 @@ class Pair:
             ("clean",),
             {"losses": self.losses, "probability": self.probability},
         )
-        self.rate_at = schedule(recipe.schedule)
+        self.rate_at = schedule(recipe.schedule, recipe.warmup)
         self.ticker = progress.Ticker(
             2 * (recipe.epochs - self.state.done), "dividemix", "epochs of a net"
         )

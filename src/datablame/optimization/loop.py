@@ -17,8 +17,8 @@ from datablame.inference.features import encoded, is_frozen
 from datablame.network.classifier import Classifier, build
 from datablame.optimization.augment import augment
 from datablame.optimization.data_parameters import Temperatures
+from datablame.optimization.optimizers import optimizer
 from datablame.optimization.schedules import schedule
-from datablame.optimization.sgd import SGD
 from datablame.optimization.state import TrainingState, look
 from datablame.recipe import Recipe
 from datablame.run import Run
@@ -33,11 +33,11 @@ def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
     """
     data, recipe = run.data, run.recipe
     model = build(recipe, data)
-    optimizer = SGD(model, recipe)
+    descent = optimizer(model, recipe)
     channels, tensors = (temperatures.channels, temperatures.tensors) if temperatures else ((), {})
-    state = TrainingState(run, [(model, optimizer)], channels, tensors)
+    state = TrainingState(run, [(model, descent)], channels, tensors)
     says = _spoken(run, model)
-    rate_at = schedule(recipe.schedule)
+    rate_at = schedule(recipe.schedule, recipe.warmup)
     each = len(hashing.batches(torch.arange(len(data)), recipe.batch_size))
     ticker = progress.Ticker((recipe.epochs - state.done) * each, "training", "steps")
 
@@ -54,8 +54,11 @@ def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
             with processes.autocast(recipe.precision):
                 logits, labels = says(mine, epoch, step)
             cooled = logits / temperatures.at(mine)[:, None] if temperatures else logits
-            loss = cross_entropy(cooled, labels, reduction="sum") / len(index)
-            state.step(model, optimizer, loss)
+            loss = cross_entropy(
+                cooled, labels, reduction="sum", label_smoothing=recipe.label_smoothing
+            )
+            loss = loss / len(index)
+            state.step(model, descent, loss)
             if temperatures:
                 temperatures.step(index, logits.detach(), labels)
             losses[step] = loss.detach()

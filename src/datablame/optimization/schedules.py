@@ -27,9 +27,9 @@ def triangular(done: float, peak: float = 0.2) -> float:
     return done / peak if done < peak else (1 - done) / (1 - peak)
 
 
-def cosine(done: float) -> float:
-    """Half a cosine from the peak to nothing. Loshchilov, Hutter, 2017. arXiv:1608.03983"""
-    return (1 + math.cos(math.pi * done)) / 2
+def cosine(done: float, end: float = 0.0) -> float:
+    """Half a cosine from the peak to a share of it. Loshchilov, Hutter, 2017. arXiv:1608.03983"""
+    return end + (1 - end) * (1 + math.cos(math.pi * done)) / 2
 
 
 def step(done: float, at: str = "0.5+0.75", by: float = 0.1) -> float:
@@ -55,9 +55,13 @@ SCHEDULES: dict[str, Callable[..., float]] = {
 }
 
 
-def schedule(spec: str) -> Callable[[float], float]:
-    """The schedule that a spec names (`step,at=0.5+0.75`). Raises InputError for an unknown one."""
+def schedule(spec: str, warmup: float = 0.0) -> Callable[[float], float]:
+    """The schedule that a spec names (`step,at=0.5+0.75`), rising from nothing in the first share
+    `warmup` of training (Goyal et al., 2017. arXiv:1706.02677). Raises InputError for an unknown
+    one.
+    """
     name, options = parse(spec)
     if name not in SCHEDULES:
         raise unknown("schedule", name, SCHEDULES)
-    return partial(SCHEDULES[name], **cast(SCHEDULES[name], name, options))
+    rate = partial(SCHEDULES[name], **cast(SCHEDULES[name], name, options))
+    return (lambda done: min(1.0, done / warmup) * rate(done)) if warmup else rate

@@ -18,7 +18,7 @@ from datablame.dataset import Dataset
 from datablame.inference.features import answers
 from datablame.network.classifier import Classifier
 from datablame.optimization.checkpoints import kept_epochs
-from datablame.optimization.sgd import SGD
+from datablame.optimization.optimizers import Optimizer
 from datablame.run import Run
 from datablame.trace import Recorder
 
@@ -28,7 +28,7 @@ PAUSE = 5.0
 
 class TrainingState:
     """What a trainer keeps as it goes: the trace, a line of the log, and after each epoch the
-    weights and momenta of its nets.
+    weights and what their optimizers keep of its nets.
 
     `more`: channels of the trainer's own in the trace; `tensors`: what else it must find again when
     it is resumed.
@@ -37,7 +37,7 @@ class TrainingState:
     def __init__(
         self,
         run: Run,
-        nets: Sequence[tuple[nn.Module, SGD]],
+        nets: Sequence[tuple[nn.Module, Optimizer]],
         more: Sequence[str] = (),
         tensors: dict[str, Tensor] | None = None,
     ):
@@ -57,7 +57,7 @@ class TrainingState:
         for _, optimizer in self.nets:
             optimizer.lr = rate
 
-    def step(self, model: nn.Module, optimizer: SGD, loss: Tensor) -> None:
+    def step(self, model: nn.Module, optimizer: Optimizer, loss: Tensor) -> None:
         """One step down the loss, of which this process holds its part."""
         optimizer.zero_grad()
         self.scaler.scale(loss).backward()
@@ -89,16 +89,17 @@ class TrainingState:
         self.began = time.perf_counter()
 
     def save(self, epoch: int) -> None:
-        """Weights, momenta and the trainer's own tensors after an epoch, in one safetensors
-        file.
+        """Weights, what optimizers keep, and the trainer's own tensors after an epoch, in one
+        safetensors file.
         """
         kept = {f"own/{name}": tensor for name, tensor in self.tensors.items()}
         for turn, (model, optimizer) in enumerate(self.nets):
             kept |= {f"{turn}/model/{name}": tensor for name, tensor in model.state_dict().items()}
             kept |= {
-                f"{turn}/momentum/{i}": optimizer.momenta[weight]
+                f"{turn}/{name}/{i}": home[weight]
+                for name, home in optimizer.kept.items()
                 for i, weight in enumerate(optimizer.weights)
-                if weight in optimizer.momenta
+                if weight in home
             }
         facts = {
             "epoch": str(epoch + 1),
@@ -125,12 +126,21 @@ class TrainingState:
             self.tensors[name].copy_(tensor)
         for turn, (model, optimizer) in enumerate(self.nets):
             model.load_state_dict(_under(kept, f"{turn}/model/"))
-            for i, momentum in _under(kept, f"{turn}/momentum/").items():
-                weight = optimizer.weights[int(i)]  # a fused step wants both in one memory format
-                optimizer.momenta[weight] = torch.empty_like(weight).copy_(momentum)
+            for name in {key.split("/")[1] for key in kept if key.startswith(f"{turn}/")}:
+                if name != "model":
+                    _recall(optimizer, name, _under(kept, f"{turn}/{name}/"))
         self.scaler.load_state_dict(readers.parse_json(facts["scaler"], path))
         progress.say(f"resuming {run.path} after epoch {facts['epoch']} of {run.recipe.epochs}")
         return int(facts["epoch"])
+
+
+def _recall(optimizer: Optimizer, name: str, kept: dict[str, Tensor]) -> None:
+    """What an optimizer kept of its weights under a name."""
+    home = optimizer.kept.setdefault(name, {})
+    for i, tensor in kept.items():
+        weight = optimizer.weights[int(i)]
+        like = weight if tensor.shape == weight.shape else tensor.to(weight.device)
+        home[weight] = torch.empty_like(like).copy_(tensor)  # in the weight's memory format
 
 
 def _under(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -19,6 +19,8 @@ class Trainer(ABC):
 
     cost: ClassVar[float] = 1.0
     """Forward and backward passes that one image of one epoch takes."""
+    leaves: ClassVar[tuple[str, ...]] = ()
+    """Fields of a recipe that mean nothing to it: another value than the usual one is refused."""
 
     def suits(self, recipe: Recipe, data: Dataset, model: Classifier) -> None:  # noqa: B027 - most suit everything
         """Check, before a run is made, that this trainer can train `model` on `data`.

@@ -13,6 +13,7 @@ from datablame.dataset import Dataset
 from datablame.network.classifier import FROZEN, GIVEN, build
 from datablame.network.encoders import here
 from datablame.optimization.augment import kinds
+from datablame.optimization.optimizers import kind_of
 from datablame.optimization.schedules import schedule
 from datablame.recipe import Recipe
 from datablame.training.fit import trainer_of
@@ -25,8 +26,8 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
     """The recipe with every `auto` and 0 replaced by what it stands for here; `tests`: there are
     test images besides.
 
-    Raises InputError for an unknown model, head, schedule or augmentation, and where the trainer
-    does not suit them, before anything is written.
+    Raises InputError for an unknown model, head, optimizer, schedule or augmentation, and where the
+    trainer does not suit them, before anything is written.
     """
     fast = processes.device().type == "cuda"
     recipe = recipe.but(**_chosen(recipe, data, fast)) if recipe.model == "auto" else recipe
@@ -43,6 +44,7 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
     kinds(aug)
     if data.images is not None and not data.drawn and aug != "none":
         raise InputError(f"features cannot be changed as images are: leave out --augment {aug}")
+    usual = kind_of(recipe)[0].usual * (0.1 if "weights=" in model else 1)
     seen = 1_000_000 if fast else 160_000
     settled = recipe.but(
         model=model,
@@ -50,7 +52,7 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
         epochs=recipe.epochs or min(max(seen // len(data), 10), 25),
         batch_size=recipe.batch_size
         or (64 if len(data) < 5_000 else 128 if len(data) < 50_000 or not fast else 512),
-        lr=recipe.lr or (0.01 if "weights=" in model else 0.1),
+        lr=recipe.lr or usual,
         precision=_precision(model) if recipe.precision == "auto" else recipe.precision,
         folds=recipe.folds if recipe.folds >= 0 else _folds(data, tests),
     )
@@ -107,7 +109,7 @@ def try_out(recipe: Recipe, data: Dataset) -> None:
     Raises InputError where something does not fit.
     """
     try:
-        rate_at = schedule(recipe.schedule)
+        rate_at = schedule(recipe.schedule, recipe.warmup)
         for done in (0.0, 0.99):
             rate_at(done)
     except (ValueError, ZeroDivisionError) as error:
@@ -118,7 +120,11 @@ def try_out(recipe: Recipe, data: Dataset) -> None:
             model(torch.zeros(2, *data.shape, dtype=torch.uint8, device=processes.device()))
         if head := attentive(model):
             head.how.fits(len(data) - (-(-len(data) // recipe.folds) if recipe.folds > 1 else 0))
-        trainer_of(recipe).suits(recipe, data, model)
+        trainer = trainer_of(recipe)
+        for name in trainer.leaves:
+            if (value := getattr(recipe, name)) != getattr(Recipe(), name):
+                raise InputError(f"{recipe.trainer} has no use for {name} ({value}); leave it out")
+        trainer.suits(recipe, data, model)
     except InputError:
         raise
     except (RuntimeError, ValueError, ZeroDivisionError, TypeError) as error:

@@ -13,7 +13,7 @@ from datablame.base import hashing, processes, progress
 from datablame.dataset import Dataset
 from datablame.network.classifier import FROZEN, build
 from datablame.optimization.augment import augment
-from datablame.optimization.sgd import SGD
+from datablame.optimization.optimizers import optimizer
 from datablame.recipe import Recipe
 from datablame.run import Run
 from datablame.trace import observe
@@ -29,7 +29,7 @@ def step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[fl
     since another program beside them makes some of them long.
     """
     model = build(recipe, data).train()
-    optimizer = SGD(model, recipe)
+    descent = optimizer(model, recipe)
     head, times = attentive(model), []
     memory = None
     if head:  # of which each process encodes its part
@@ -44,9 +44,9 @@ def step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[fl
         images, labels = data.batch(index)
         with processes.autocast(recipe.precision):
             logits = model(augment(images, index, recipe.augment, "calibration"), memory)
-        optimizer.zero_grad()
+        descent.zero_grad()
         cross_entropy(logits.float(), labels).backward()
-        optimizer.step()
+        descent.step()
         observe(logits, labels)
         if processes.device().type == "cuda":
             torch.cuda.synchronize()

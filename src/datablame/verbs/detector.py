@@ -30,7 +30,8 @@ def teach(
     """Teach a detector what a wrong label looks like, on runs whose truth is known;
     `lstm,detector=FILE` uses it.
 
-    Returns the detector. Raises InputError where the truth of a run is not known.
+    Returns the detector. Raises InputError where the truth of a run is not known, and for
+    a detector that learned nothing, which is not written.
 
     Parameters
     ----------
@@ -43,22 +44,27 @@ def teach(
         .pth.tar.
     paper
         Teach as Jia et al. (2023) do: the probability of the given label, AdamW at learning rate
-        0.1, batches of 64, the best accuracy kept.
+        0.1 (which often ends in a constant: --lr 0.001 does not), batches of 64, the best accuracy
+        kept. With --start, go on from a detector as they do.
     """
     from datablame.base import files, hashing
     from datablame.dynamics.detector import Detector
     from datablame.evaluation import teaching
 
-    if paper and (config, training) != (DetectorConfig(), DetectorTraining()):
-        raise InputError("--paper sets all other options of teaching; leave them out")
-    if start is not None and (paper or config != DetectorConfig()):
+    own = dataclasses.replace(DetectorTraining(), lr=training.lr, seed=training.seed)
+    if paper and (config, training) != (DetectorConfig(), own):
+        raise InputError("--paper sets all options of teaching but --lr and --seed; leave them out")
+    if start is not None and config != DetectorConfig():
         options = ", ".join(f"--{field.name}" for field in dataclasses.fields(DetectorConfig))
         raise InputError(
-            "a detector that is taught further keeps its configuration; leave out "
-            f"--paper, {options}"
+            f"a detector that is taught further keeps its configuration; leave out {options}"
         )
     files.refuse_foreign(Path(out))
-    config, training = PAPER if paper else (config, training)
+    if paper:
+        config, as_theirs = PAPER
+        training = dataclasses.replace(
+            as_theirs, lr=training.lr or as_theirs.lr, seed=training.seed
+        )
     with hashing.seeded("detector", training.seed):
         detector = Detector.load(start) if start is not None else Detector(config)
     detector = teaching.teach([opened(run) for run in runs], detector, training)

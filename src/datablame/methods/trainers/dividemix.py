@@ -27,7 +27,7 @@ class dividemix(Mix, Trainer):
     that a label is right. Several processes mix each their own part of a batch.
     """
 
-    cost = 5.0
+    cost, leaves = 5.0, ("label_smoothing",)
 
     def suits(self, recipe: Recipe, data: Dataset, model: Classifier) -> None:
         if recipe.head != "linear":

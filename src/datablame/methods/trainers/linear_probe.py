@@ -16,7 +16,7 @@ from datablame.dataset import Dataset
 from datablame.inference.features import encoded, is_frozen
 from datablame.linear_probe.optimum import Basis, Problem, optimum, theta_of, through
 from datablame.network.classifier import Classifier, build
-from datablame.optimization.sgd import SGD
+from datablame.optimization.optimizers import optimizer
 from datablame.optimization.state import TrainingState
 from datablame.optimization.trainer import Trainer
 from datablame.recipe import Recipe
@@ -29,6 +29,8 @@ class linear_probe(Trainer):
 
     Each epoch is a weight decay, from one that leaves little but the biases down to the recipe's.
     """
+
+    leaves = ("optimizer", "decays", "warmup", "label_smoothing")
 
     def suits(self, recipe: Recipe, data: Dataset, model: Classifier) -> None:
         if not is_frozen(model) or not isinstance(model.head, torch.nn.Linear):
@@ -45,7 +47,7 @@ class linear_probe(Trainer):
     def fit(self, run: Run) -> Classifier:
         recipe, data = run.recipe, run.data
         model = build(recipe, data)
-        state = TrainingState(run, [(model, SGD(model, recipe))])
+        state = TrainingState(run, [(model, optimizer(model, recipe))])
         problem = Problem.of(run, encoded(model, data))
         with progress.stage("basis"):
             basis = Basis.of(problem)
