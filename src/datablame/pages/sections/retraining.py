@@ -48,6 +48,6 @@ def retraining(run: Run) -> Section | None:
         folds=len(facts["runs"]["before"]) // len(facts["before"]) if run.cross_fitted else 0,
         tested=facts["test_images"],
         planted=run.data.noise is not None,
-        figure=figure(run, "retraining", draw, 6, 2.8),
+        figure=figure(run, "retraining", draw, 5.2, 2.2),
     )
     return Section("Did cleaning help?", html, 5)
