@@ -470,6 +470,9 @@ def test_lower_precision_agrees_with_full(run):
         run, "influence", "influence,scores=bf16", "influence,kind=identity", rows=50
     ).to_json()
     assert pairs["influence,scores=bf16"]["pearson"] > 0.99
+    for each in pairs.values():
+        assert each["spearman_low"] < each["spearman"] < each["spearman_high"]
+    assert "spearman_low" not in table[names[1]], "of one ranking there is one"
     assert pairs["influence,kind=identity"]["spearman"] < pairs["influence,scores=bf16"]["spearman"]
     with pytest.raises(InputError, match="name two or more"):
         verbs.agree(run, "influence")

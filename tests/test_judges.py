@@ -138,6 +138,7 @@ def test_metrics_by_hand():
     assert m["fnr_at_noise_rate"] == pytest.approx(0.5)
     assert m["found_at_10"] == pytest.approx(0.5)
     assert m["found_at_20"] == pytest.approx(0.5)
+    assert [m[f"found_at_{share}"] for share in range(30, 100, 10)] == [1.0] * 7
     with pytest.raises(InputError, match="no label is wrong"):
         metrics(values, torch.zeros(10, dtype=torch.bool))
     with pytest.raises(InputError, match="every label is wrong"):
@@ -146,6 +147,13 @@ def test_metrics_by_hand():
         against_truth(Scores("aum", values[:2]), Dataset.from_arrays(None, [0, 1]))
     half = at_half(values, wrong)
     assert half["f1_at_half"] == pytest.approx(2 * 2 / (4 + 2))
+    assert half["precision_at_half"] == pytest.approx(2 / 4)
+    assert half["recall_at_half"] == 1.0
+    assert at_half(values - 1, wrong)["precision_at_half"] == 0
+    printed = str(Measures({"aum": m | half}))
+    assert "found_at_20" in printed
+    assert "found_at_30" not in printed, "all are in the table and in --json"
+    assert "found_at_90" in Measures({"aum": m | half}).columns()
     assert half["accuracy_at_half"] == pytest.approx(0.8)
     assert (
         against_truth(

@@ -79,3 +79,11 @@ def test_a_detector_opens_and_says_the_same():
     mine, theirs = old.state_dict(), shipped.state_dict()
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+
+
+def test_noise_by_the_name_of_the_papers_program():
+    """Jia et al.'s scripts call pairs that are swapped `flip`."""
+    data = verbs.load("digits", limit=200)
+    one, other = (verbs.corrupt(data, name, amount=0.2, seed=3) for name in ("flip", "pair"))
+    assert one.labels.equal(other.labels)
+    assert one.noise == other.noise

@@ -22,7 +22,8 @@ from datablame.run import Run
 @dataclass(frozen=True, repr=False)
 class Agreement(Result):
     """How closely others say what `first` says: for each, Pearson and Spearman correlation, and the
-    share of its top 10.
+    share of its top 10; of attributions their means over queries, and the lowest and highest
+    Spearman of a query.
     """
 
     first: str
@@ -69,12 +70,15 @@ def _sample(run: Run, method: str, queries: int, rows: int) -> Tensor:
 
 
 def _close(a: Tensor, b: Tensor) -> dict[str, float]:
-    """Means over queries."""
+    """Means over queries, and of several the lowest and highest Spearman."""
+    of_each = [spearman(x, y) for x, y in zip(a, b, strict=True)]
+    ends = {"spearman_low": min(of_each), "spearman_high": max(of_each)} if len(a) > 1 else {}
     ten = min(10, a.shape[1])
     return {
         "pearson": float(
             np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a.numpy(), b.numpy(), strict=True)])
         ),
-        "spearman": float(np.mean([spearman(x, y) for x, y in zip(a, b, strict=True)])),
+        "spearman": float(np.mean(of_each)),
+        **ends,
         "top10": found(b.topk(ten, 1).indices, a.topk(ten, 1).indices),
     }

@@ -1,4 +1,5 @@
-"""Names of version 0.1 that runs, recipes and scripts may still hold, and what they are called now.
+"""Names of version 0.1, and of the papers' programs, that runs, recipes and scripts may still hold,
+and what they are called now.
 
 Read where specs, recipes, traces and verdicts are parsed; nowhere else.
 """
@@ -12,6 +13,7 @@ METHODS = {
     ("trainers", "newton"): "linear_probe",
     ("signals", "sigma"): "temperature",
     ("signals", "heat"): "temperature_curve",
+    ("noises", "flip"): "pair",
 }
 OPTIONS = {
     "data_parameters": {

@@ -11,16 +11,24 @@ from torch import Tensor
 
 from datablame.base import methods
 from datablame.base.errors import InputError
-from datablame.base.results import Result
+from datablame.base.results import Result, table
 from datablame.base.shapes import Bool, Float
 from datablame.dataset import Dataset
 from datablame.scores import Scores
 from datablame.verdict import P_WRONG
 
+INSPECTED = range(10, 100, 10)
+"""Per cent of the examples that are inspected, the most suspect first."""
+SHOWN = (
+    "roc_auc", "average_precision", "fnr_at_noise_rate", "found_at_10", "found_at_20", "f1_at_half",
+    "accuracy_at_half",
+)  # fmt: skip
+"""Metrics that are printed."""
+
 
 def metrics(values: Float[Tensor, " N"], wrong: Bool[Tensor, " N"]) -> dict[str, float]:
     """ROC-AUC and average precision; the false-negative rate when the number inspected is the
-    number that are wrong; the share of the wrong found when the most suspect 10 % and 20 % are
+    number that are wrong; the share of the wrong found when the most suspect 10, 20, to 90 % are
     inspected.
 
     Raises InputError where no label is wrong, or every one: nothing can be ranked then.
@@ -42,16 +50,19 @@ def metrics(values: Float[Tensor, " N"], wrong: Bool[Tensor, " N"]) -> dict[str,
         "roc_auc": float(roc_auc_score(wrong.numpy(), values.numpy())),
         "average_precision": float(average_precision_score(wrong.numpy(), values.numpy())),
         "fnr_at_noise_rate": 1 - found(bad),
-        "found_at_10": found(round(len(wrong) * 0.1)),
-        "found_at_20": found(round(len(wrong) * 0.2)),
+        **{f"found_at_{share}": found(round(len(wrong) * share / 100)) for share in INSPECTED},
     }
 
 
 def at_half(probabilities: Float[Tensor, " N"], wrong: Bool[Tensor, " N"]) -> dict[str, float]:
-    """F1 and accuracy when whatever has a probability above one half is called wrong."""
+    """Precision, recall, F1 and accuracy when whatever has a probability above one half is called
+    wrong; a precision of 0 where nothing is.
+    """
     called = probabilities > 0.5
     hits = float((called & wrong).sum())
     return {
+        "precision_at_half": hits / max(1.0, float(called.sum())),
+        "recall_at_half": hits / max(1.0, float(wrong.sum())),
         "f1_at_half": 2 * hits / max(1.0, float(called.sum() + wrong.sum())),
         "accuracy_at_half": float((called == wrong).float().mean()),
     }
@@ -105,6 +116,10 @@ class Measures(Result):
     def to_json(self) -> dict[str, Any]:
         """Metrics by score."""
         return self.rows
+
+    def __str__(self) -> str:
+        rows = self.rows.items()
+        return table({name: {key: row[key] for key in SHOWN if key in row} for name, row in rows})
 
     def columns(self) -> dict[str, Any]:
         """A row for each score."""

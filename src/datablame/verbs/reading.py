@@ -164,4 +164,4 @@ def splits(
 def planted(data: Dataset, noise: str, amount: float, seed: int) -> Dataset:
     """The set with wrong labels planted, and by what."""
     noisy = methods.find("noises", noise)(data, amount, seed)
-    return dataclasses.replace(noisy, noise=noise)
+    return dataclasses.replace(noisy, noise=methods.current("noises", noise))
