@@ -554,3 +554,15 @@ def test_the_seeds_recipe_comes_by_name(tmp_path, capsys):
     assert run.model(run.data.batch(torch.arange(2))[0]).shape == (2, 10)
     assert main(["train", "digits", "--recipe", "nowhere.yaml"]) == 2
     assert "kronfluence_cifar10" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("rank", ["4", "16", "none"])
+def test_gradients_in_half_precision_keep_their_order(run, rank):
+    """Differences of like numbers are taken in fp32: what lies outside the leading directions would
+    be lost otherwise.
+    """
+    for name, rows in (("influence", {"rows": 60}), ("self_influence", {})):
+        full, half = f"{name},rank={rank}", f"{name},rank={rank},gradients=bf16"
+        found = verbs.agree(run, full, half, **rows).to_json()[half]
+        assert found["pearson"] > 0.99, name
+        assert found["top10"] >= 0.95, name

@@ -368,7 +368,8 @@ def test_heatmaps_sum_to_what_the_answer_gains(wrapped, monkeypatch):
     """
     found = memory.view(wrapped, wrapped.test.take(torch.arange(3)))
     model, head = wrapped.model, wrapped.model.head
-    for baseline, start in (("white", torch.ones), ("black", torch.zeros)):
+    half = lambda size: torch.full(size, 0.5)  # noqa: E731
+    for baseline, start in (("white", torch.ones), ("grey", half), ("black", torch.zeros)):
         heats, error = memory.heatmaps(found, 1, baseline)
         assert error < 0.05
         rows = torch.from_numpy(found.rows[1])
@@ -612,6 +613,14 @@ def test_runs_are_averaged_over_seeds_alone(wrapped, tmp_path, interrupted, caps
         ["epochs=2", "epochs=1"],
     )
     assert "2 runs: " in found["sentence"]
+    mean = next(each for kind, each in found["means"].items() if kind.endswith("epochs=2"))
+    for name, key in (
+        ("accuracy", "over_seeds"),
+        ("explanation_accuracy", "explanation_accuracy_over_seeds"),
+    ):
+        values = [found["runs"][str(run.path)][name] for run in same]
+        assert mean[name] == pytest.approx(np.mean(values), abs=1e-5)
+        assert mean[key] == pytest.approx(np.std(values, ddof=1), abs=1e-5)
 
 
 def test_what_is_recalled_is_drawn_and_told(wrapped):
@@ -625,7 +634,7 @@ def test_what_is_recalled_is_drawn_and_told(wrapped):
     assert "explanations that are right" in verbs.report(wrapped).read_text()
     verbs.memory.show(wrapped, queries=2, heatmaps="none")
     assert not (wrapped.path / "figures" / "memory-kept-heatmaps.png").exists()
-    with pytest.raises(InputError, match="--heatmaps takes white, black, blurred or none"):
-        verbs.memory.show(wrapped, heatmaps="grey")
+    with pytest.raises(InputError, match="--heatmaps takes white, black, grey, blurred or none"):
+        verbs.memory.show(wrapped, heatmaps="violet")
     with pytest.raises(InputError, match="no memory 'mine'"):
         verbs.memory.show(wrapped, memory="mine")

@@ -36,6 +36,8 @@ WORDS = (
     "train digits --model mlp,hidden=x", "train digits --model mlp,nothing=1",
     "train digits --model os.getcwd", "train digits --head math.gcd", "train digits --trainer os.kill",
     "train digits --schedule nothing", "train digits --schedule step,at=2",
+    "train digits --optimizer nothing", "train digits --optimizer adam,nesterov=yes",
+    "train digits --decays nothing", "train digits --warmup 2", "train digits --label-smoothing -1",
     "train digits --schedule step,at=x", "train digits --augment nothing",
     "train digits --precision fp8", "train digits --record nothing", "train digits --noise nothing",
     "train digits --noise uniform,exact=maybe", "train digits --recipe nowhere.yaml",

@@ -159,7 +159,7 @@ WRITERS = (
     ("export", "RUN", "--to", "OUT"),
     ("clean", "RUN", "--out", "OUT.parquet"),
     ("ablate", "RUN", "aum", "--shares", 0.1, "--seeds", 0),
-    ("detector", "teach", "RUN", "--epochs", 2, "--out", "OUT.safetensors"),
+    ("detector", "teach", "RUN", "--start", "few", "--epochs", 2, "--out", "OUT.safetensors"),
 )  # fmt: skip
 
 

@@ -179,7 +179,17 @@ class Base:
             ("export", self.run, "--to", home / "table.csv"),
             ("export", self.run, "--to", home / "recording.npz"),
             ("corrupt", "digits", "--limit", 200, "--out", home / "set.parquet"),
-            ("detector", "teach", self.run, "--epochs", 1, "--out", home / "own.safetensors"),
+            (
+                "detector",
+                "teach",
+                self.run,
+                "--start",
+                "few",
+                "--epochs",
+                1,
+                "--out",
+                home / "own.safetensors",
+            ),
         )
         levels = ("--trainer", "data_parameters,level=both", "--head", "memory_wrap", "--folds", 0)
         wrapped = self._kept("wrapped", "train", *rows, *net, *levels)

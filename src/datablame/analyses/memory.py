@@ -33,7 +33,7 @@ from datablame.run import Run
 BATCH = 500
 """Test images that share a memory, as in the paper."""
 MEMORIES = ("kept", "random", "all")
-BASELINES = ("white", "black", "blurred")
+BASELINES = ("white", "black", "grey", "blurred")
 STEPS, ROOM = 40, 1 << 18
 """Points on the way from the baseline, and pixels that are encoded together."""
 MOST = 100
@@ -185,8 +185,8 @@ def heatmaps(found: MemoryView, query: int, baseline: str = "white") -> tuple[li
     relative error of the whole sum).
 
     Integrated gradients of the answer's logit on the query and all the images that it rests on
-    together, each point of the way with its own memory. `baseline`: white, black, or blurred, the
-    images themselves through a Gaussian of an eighth of their side.
+    together, each point of the way with its own memory. `baseline`: white, black, grey, or blurred,
+    the images themselves through a Gaussian of an eighth of their side.
     """
     if baseline not in BASELINES:
         raise unknown("baseline", baseline, BASELINES)
@@ -194,9 +194,8 @@ def heatmaps(found: MemoryView, query: int, baseline: str = "white") -> tuple[li
     own = found.queries.batch(torch.tensor([query]))[0]
     rows = torch.from_numpy(found.rows[query])
     images = torch.cat([own, found.run.data.batch(rows)[0]]).float() / 255
-    start = {"white": torch.ones_like, "black": torch.zeros_like, "blurred": _blurred}[baseline](
-        images
-    )
+    plain = {"white": 1.0, "black": 0.0, "grey": 0.5}
+    start = torch.full_like(images, plain[baseline]) if baseline in plain else _blurred(images)
     answer = int(found.answers[query])
     room = max(1, ROOM // (images.shape[2] * images.shape[3]))
 
@@ -294,13 +293,19 @@ class MemoryTest(Result):
 
 
 def summary(found: Sequence[dict[str, float]]) -> dict[str, float]:
-    """The mean of each figure over runs, and of several the standard deviation of the accuracy over
+    """The mean of each figure over runs, and of several the standard deviations of accuracies over
     seeds.
     """
     columns = {name: [each[name] for each in found if name in each] for name in found[0]}
     mean = {name: round(statistics.fmean(values), 5) for name, values in columns.items()}
-    several = columns["accuracy"] if len(found) > 1 else []
-    return mean | ({"over_seeds": round(statistics.stdev(several), 5)} if several else {})
+    keys = {name: f"{name}_over_seeds" for name in columns if name.endswith("_accuracy")}
+    keys["accuracy"] = "over_seeds"
+    spread = {
+        key: round(statistics.stdev(columns[name]), 5)
+        for name, key in keys.items()
+        if len(columns[name]) > 1
+    }
+    return mean | spread
 
 
 def _line(kind: str, count: int, mean: dict[str, float]) -> str:

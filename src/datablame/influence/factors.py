@@ -249,7 +249,7 @@ class Factors:
 
     def solve(self, images: Tensor, weigh: Weigh, out: Sequence[Shaped[Tensor, "B _"]]) -> None:
         """The damped inverse curvature times the gradient of each example, a layer each into
-        `out`.
+        `out`: in fp32, as it takes differences of like numbers, and queries are few.
         """
         to = dict(zip(self.layers.every, out, strict=True))
 
@@ -261,7 +261,7 @@ class Factors:
                 )
                 start += len(part)
 
-        self.tap(images, weigh, self.fisher.gradients, each)
+        self.tap(images, weigh, "fp32", each)
 
     def products(
         self, held: Sequence[Shaped[Tensor, "Q _"]], images: Tensor, weigh: Weigh

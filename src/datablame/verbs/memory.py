@@ -48,7 +48,7 @@ def show(
         kept, the images that the model keeps; random, others by the seed; all, the whole training
         set.
     heatmaps
-        What integrated gradients start from: white, black or blurred; none draws no heatmaps.
+        What integrated gradients start from: white, black, grey or blurred; none draws no heatmaps.
     """
     from datablame.analyses.memory import BASELINES, view
     from datablame.analyses.queries import from_test, pictures

@@ -126,10 +126,12 @@ class ekfac:
         return gradient.mul_(rest[:, None]).add_(folded(top, right.mT))
 
     def square(self, tap: Tap) -> Float[Tensor, " B"]:
-        """`sum W o (G' V_r)^2 + sum_i w_i (|G'_i|^2 - |(G' V_r)_i|^2)`."""
+        """`sum W o (G' V_r)^2 + sum_i w_i (|G'_i|^2 - |(G' V_r)_i|^2)`, in fp32: the second is a
+        difference of like numbers.
+        """
         left, right = self.kept["left"], self.kept["right"]
         if self.exact:
             return kronecker.square(tap, left, right, self.weight)
-        top, whole = tap.energies(left.to(tap.g.dtype), right.to(tap.g.dtype))
-        kept = (top.float().square_() * (self.weight - self.rest)[:, None]).sum((0, 2, 3))
-        return kept + (whole.float() * self.rest[:, None, :, 0]).sum((0, 2))
+        top, whole = tap.to(torch.float32).energies(left, right)
+        kept = (top.square_() * (self.weight - self.rest)[:, None]).sum((0, 2, 3))
+        return kept + (whole * self.rest[:, None, :, 0]).sum((0, 2))
