@@ -16,6 +16,7 @@ from datablame import Dataset, InputError, Run, audit, verbs
 from datablame.analyses import duplicates
 from datablame.analyses.duplicates import Duplicates
 from datablame.analyses.evidence import Evidence
+from datablame.inference import approximate
 from datablame.inference.copies import _laid, _moved, copies, likeness
 from datablame.review.session import Session
 
@@ -95,6 +96,18 @@ def test_of_features_only_equal_rows_are_copies():
     found = of(rows, drawn=False)
     assert found[7] == 2
     assert found[9] == 9
+
+
+def test_too_many_images_are_compared_by_an_index_alone(monkeypatch, capsys):
+    images = pictures(30)
+    images = np.stack([*images, images[3], changed(images[5], "mirrored")])
+    monkeypatch.setattr(approximate, "ROWS", 20)
+    monkeypatch.setattr(approximate, "there", lambda: False)
+    assert of(images)[30:] == [3, 31], "equal pixels cost nothing"
+    assert "31 images are too many to compare" in capsys.readouterr().err
+    assert "pip install 'datablame[index]'" in approximate.INSTALL
+    monkeypatch.setattr(approximate, "ROWS", 31)
+    assert of(images)[30:] == [3, 5]
 
 
 def test_one_image_is_laid_over_another():

@@ -19,6 +19,7 @@ RECALL, ASKED = 0.98, 1000
 """Of the nearest rows, the share to be found among those of rows that are looked up exactly too."""
 SAMPLE = 64
 """Rows a cell from which the cells are made."""
+INSTALL = "pip install 'datablame[index]'"
 BLOCK, AT_ONCE = 4096, 1 << 26
 """Rows that are looked up together, and cosines held at a time."""
 
@@ -27,13 +28,16 @@ def wanted(space: Float[Tensor, "N D"]) -> bool:
     """Whether an index is asked; says how to get it, where it is not there."""
     if len(space) <= ROWS or space.device.type != "cpu":
         return False
-    there = importlib.util.find_spec("faiss") is not None
-    if not there:
+    if not there():
         progress.say(
-            f"{len(space):,} rows are compared with each other; an index is faster: "
-            "pip install 'datablame[index]'"
+            f"{len(space):,} rows are compared with each other; an index is faster: {INSTALL}"
         )
-    return there
+    return there()
+
+
+def there() -> bool:
+    """Whether an index can be asked."""
+    return importlib.util.find_spec("faiss") is not None
 
 
 def nearest(

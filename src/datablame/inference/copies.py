@@ -18,6 +18,7 @@ from torch.nn.functional import adaptive_avg_pool2d, grid_sample, interpolate, n
 
 from datablame.base import hashing, processes, progress
 from datablame.base.shapes import Bool, Float, Int
+from datablame.inference import approximate
 from datablame.inference.neighbours import nearest
 
 TILES, NEAR, LEAST = 8, 5, 0.75
@@ -47,10 +48,22 @@ def copies(
     with progress.stage("copies"):
         first = _equal(read, count)
         some = (first == torch.arange(count)).nonzero()[:, 0]
-        if drawn and len(some) > 1:
+        if drawn and len(some) > 1 and _searched(len(some)):
             pairs = _pairs(lambda rows: read(some[rows]), len(some))
             first = _joined(first, some[pairs])
         return first
+
+
+def _searched(count: int) -> bool:
+    """Whether so many images are compared with each other; says how, where they are too many."""
+    few = count <= approximate.ROWS or processes.device().type != "cpu"
+    if few or approximate.there():
+        return True
+    progress.say(
+        f"{count:,} images are too many to compare with each other on a CPU: only equal ones are "
+        f"called copies; with an index others are found too: {approximate.INSTALL}"
+    )
+    return False
 
 
 def _equal(read: Callable[[Int[Tensor, " b"]], np.ndarray], count: int) -> Int[Tensor, " N"]:
