@@ -33,7 +33,7 @@ HAND = (
 )  # fmt: skip
 PEERS = {
     "the paper's detector": PAPER[1],
-    "the same at a rate of 0.001": dataclasses.replace(PAPER[1], rate=1e-3),
+    "the same at a rate of 0.001": dataclasses.replace(PAPER[1], lr=1e-3),
 }
 TAUGHT = ("lstm,detector=few", "lstm,detector=many")
 

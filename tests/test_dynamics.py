@@ -27,7 +27,7 @@ from datablame.dynamics import config, detector
 from datablame.dynamics.config import PAPER
 from datablame.dynamics.confusion import Confusion, confusions
 from datablame.dynamics.detector import Detector, late_margin, look, prior_of, ranks
-from datablame.evaluation.teaching import misjudged
+from datablame.evaluation.teaching import check_learned, misjudged
 from datablame.network.classifier import build, joined
 from datablame.optimization.augment import CHANGES, augment
 from datablame.recipe import SHIPPED
@@ -643,3 +643,14 @@ def test_the_surplus_is_what_coins_do_not_explain():
             home.append(Confusion(labels, labels, torch.from_numpy(up + down.T).float()).surplus())
     assert abs(np.mean(fair)) < 0.02
     assert np.mean(biased) == pytest.approx(1)
+
+
+def test_what_was_learned_is_judged_by_wrong_labels_that_were_held_out():
+    def about(precision, wrong):
+        held = {"average_precision": precision, "accuracy": 0.9, "wrong": wrong}
+        return Detector(QUICK, {"held_out": held, "training": {"lr": 0.1}})
+
+    check_learned(about(0.25, 0.2))
+    check_learned(about(0.0, 0.0))  # none was held out
+    with pytest.raises(InputError, match=r"0\.230, and 0\.200 of the labels"):
+        check_learned(about(0.23, 0.2))

@@ -64,7 +64,7 @@ def teach(runs: Sequence[Run], detector: Detector, training: DetectorTraining) -
     on a tenth held out.
 
     `about` says afterwards what it was taught on and how well it did on the held-out tenth. Raises
-    InputError for no runs, and where nothing was learned.
+    InputError for no runs.
     """
     training = dataclasses.replace(training, lr=training.lr or LR)
     if not runs:
@@ -106,13 +106,6 @@ def teach(runs: Sequence[Run], detector: Detector, training: DetectorTraining) -
                 )
     ticker.close()
     net.load_state_dict(weights)
-    usual = measures.pop("wrong", 0.0)
-    if measures.get("average_precision", 1.0) <= LEARNED * usual:
-        raise InputError(
-            f"the detector learned nothing: on the tenth that was held out its average precision "
-            f"is {measures['average_precision']:.3f}, and {usual:.3f} of the labels are wrong; "
-            f"teach at a lower rate than {training.lr:g} (--lr), for more epochs, or on more runs"
-        )
     detector.about = {
         "taught_on": [_facts(run) for run in runs],
         "epochs": sorted({run.trace.epochs for run in runs}),
@@ -120,6 +113,19 @@ def teach(runs: Sequence[Run], detector: Detector, training: DetectorTraining) -
         "held_out": {name: round(value, 4) for name, value in measures.items()},
     }
     return detector.eval()
+
+
+def check_learned(detector: Detector) -> None:
+    """Raises InputError for a detector that ranked what was held out no better than by lot; where
+    no wrong label was held out, nobody can tell.
+    """
+    held, lr = detector.about["held_out"], detector.about["training"]["lr"]
+    if held["wrong"] and held["average_precision"] <= LEARNED * held["wrong"]:
+        raise InputError(
+            f"the detector learned nothing: on the tenth that was held out its average precision "
+            f"is {held['average_precision']:.3f}, and {held['wrong']:.3f} of the labels are wrong; "
+            f"teach at a lower rate than {lr:g} (--lr), for more epochs, or on more runs"
+        )
 
 
 def _shuffled(

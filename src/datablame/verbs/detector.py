@@ -68,5 +68,6 @@ def teach(
     with hashing.seeded("detector", training.seed):
         detector = Detector.load(start) if start is not None else Detector(config)
     detector = teaching.teach([opened(run) for run in runs], detector, training)
+    teaching.check_learned(detector)
     detector.save(Path(out))
     return detector
