@@ -10,6 +10,7 @@ import pyarrow.parquet as parquet
 import pytest
 import torch
 from conftest import TINY, blobs
+from PIL import Image
 from safetensors.torch import save_file
 from scipy.stats import pearsonr, spearmanr
 from torch.nn.functional import cross_entropy
@@ -436,5 +437,32 @@ def test_what_is_located_is_drawn_and_told(pictured, capsys):
     ):
         with pytest.raises(InputError, match=words):
             verbs.memorization(pictured, *options, over="pixel" if not options else "pixels")
-    with pytest.raises(InputError, match="--top-k is at least 1; got 0"):
-        verbs.memorization(pictured, top_k=0)
+    with pytest.raises(InputError, match="top_k must be at least 0; got -1"):
+        verbs.memorization(pictured, top_k=-1)
+
+
+def test_maps_of_all_images_are_made_in_blocks(pictured, monkeypatch):
+    whole = verbs.memorization(pictured, top_k=0)
+    assert len(whole.rows) == len(pictured.data)
+    assert whole.exact.tolist() == sorted(whole.exact.tolist(), reverse=True)
+    monkeypatch.setattr("datablame.analyses.memorization.BLOCK", 16)
+    parts = verbs.memorization(pictured, top_k=0)
+    for name in ("rows", "exact", "score", "cells", "error", "highest", "random"):
+        assert np.allclose(getattr(parts, name), getattr(whole, name), rtol=1e-3, atol=1e-3), name
+
+
+def test_maps_of_several_runs_stand_side_by_side(pictured, tmp_path):
+    noisy = verbs.train(
+        blobs(), recipe=pictured.recipe, out=tmp_path, test=blobs(30, 1, ()),
+        noise="pixel_normal", amount=0.5,
+    )  # fmt: skip
+    verbs.memorization(pictured, top_k=4, beside=[noisy])
+    with Image.open(pictured.path / "figures" / "memorization-features-beside.png") as sheet:
+        alone = sheet.width
+    assert (pictured.path / "figures" / "memorization-features-beside.pdf").exists()
+    verbs.memorization(pictured, top_k=4, beside=[noisy, noisy])
+    with Image.open(pictured.path / "figures" / "memorization-features-beside.png") as sheet:
+        assert sheet.width > alone
+    other = verbs.train(blobs(60), recipe=pictured.recipe, out=tmp_path, test=blobs(30, 1, ()))
+    with pytest.raises(InputError, match="was not trained on the images of"):
+        verbs.memorization(pictured, beside=[other])

@@ -6,41 +6,24 @@ import contextlib
 import errno
 import json
 import logging
-import math
 import os
-import re
 import shlex
 import sys
 import time
 import traceback
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Group, Parameter, Token, convert
+from cyclopts import App, CycloptsError, Group, Parameter
 
 from datablame import verbs
 from datablame.base.errors import InputError, RunError
 from datablame.recipe import Recipe, Trust, shipped
-
-
-def _number(kind: Any, tokens: Sequence[Token]) -> Any:
-    """Tokens as the type of an option. Raises ValueError for a fraction where a whole number is
-    wanted, and for a number that is not finite.
-    """
-    kinds = get_args(kind) or (kind,)
-    for token in tokens:
-        if int in kinds and float not in kinds and str not in kinds:
-            if not re.fullmatch(r"[+-]?\d+", token.value):
-                raise ValueError(f"a whole number is expected, got '{token.value}'")
-        elif float in kinds and not math.isfinite(float(token.value)):
-            raise ValueError(f"a finite number is expected, got '{token.value}'")
-    return convert(kind, tokens)
-
+from datablame.verbs.experimenting import number
 
 app = App(
     name="datablame",
-    default_parameter=Parameter(converter=_number),
+    default_parameter=Parameter(converter=number),
     help="git blame for training data: find the labelled images that are wrong, show why, "
     "fix them, and prove that it helped.",
     help_format="markdown",
@@ -82,6 +65,7 @@ for group, commands in GROUPS.items():
     for verb in commands:
         app.command(verb, group=group)
 app.command(verbs.import_dynamics, name="import", group=STEPS)
+app.command(verbs.experiment, name="run", group=COMPARE)
 memory = App(name="memory", help=verbs.memory.__doc__, help_format="markdown", group=EXPLAIN)
 for verb in (verbs.memory.show, verbs.memory.test, verbs.memory.replace):
     memory.command(verb)
@@ -168,7 +152,9 @@ def _launch(
         Show where in the program an error came from.
     """
     _settle(trust, offline, weights, quiet)
-    if recipe:
+    if recipe and tokens[:1] == ("retrain",):  # it takes a recipe whole
+        tokens += (f"--recipe={recipe}",)
+    elif recipe:
         fields = {
             f"--{name.replace('_', '-')}": value
             for name, value in Recipe.read(recipe).to_json().items()

@@ -1,4 +1,6 @@
-"""Recipe: the only configuration. With the data's fingerprint it names a run."""
+"""Recipe: the only configuration; with the data's fingerprint it names a run. Experiment: a recipe,
+its data, and what is done with the run.
+"""
 
 from __future__ import annotations
 
@@ -176,11 +178,51 @@ class Recipe:
 
         Raises InputError for a file that is no recipe.
         """
+        return Experiment.read(path, trust).recipe
+
+    def to_yaml(self) -> str:
+        """The fields as a YAML file, in their order."""
+        return Experiment(self).to_yaml()
+
+    def hash(self, fingerprint: str) -> str:
+        """Eight hexadecimal digits of the recipe and the data."""
+        text = json.dumps([self.to_json(), fingerprint], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+
+VERBS = ("train", "audit")
+"""What an experiment begins with: the key of its data."""
+Step = str | dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A recipe, the data that it is for, and what is done with the run: what a recipe's file holds.
+
+    A step is a command line, `ablate {run} memorization --seeds {seeds}`, or a mapping: `each`,
+    names and their values, with `steps` of its own that are taken for every combination.
+    """
+
+    recipe: Recipe
+    verb: str = "train"
+    """The command that makes the run: train or audit."""
+    data: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Its options by name, `source` among them; none where the set came from Python."""
+    values: dict[str, str] = dataclasses.field(default_factory=dict)
+    """Words of the steps that a user may give another value."""
+    steps: tuple[Step, ...] = ()
+
+    @classmethod
+    def read(cls, path: Path, trust: bool = False) -> Experiment:
+        """An experiment from a YAML file, or a recipe that comes with the package by its name.
+        `trust` the code that the file names.
+
+        Raises InputError for a file that is no recipe.
+        """
         import yaml
 
         if not path.exists() and str(path) in shipped():
             path = SHIPPED / f"{path}.yaml"
-
         try:
             fields = yaml.safe_load(path.read_text()) or {}
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
@@ -192,15 +234,49 @@ class Recipe:
             raise InputError(
                 f"{path} is not a recipe: a mapping of fields such as 'epochs: 20' is expected"
             )
-        return cls.from_json(fields, str(path), trust)
+        verbs = [verb for verb in VERBS if verb in fields]
+        if len(verbs) > 1:
+            raise InputError(f"{path}: an experiment begins with train or audit, not with both")
+        data = {verb: _mapping(fields.pop(verb), verb, path) for verb in verbs}
+        values = _mapping(fields.pop("values", {}), "values", path)
+        steps = fields.pop("steps", [])
+        _check_steps(steps, path)
+        recipe = Recipe.from_json(fields, str(path), trust)
+        verb = verbs[0] if verbs else "train"
+        words = {name: str(value) for name, value in values.items()}
+        return cls(recipe, verb, data.get(verb, {}), words, tuple(steps))
 
     def to_yaml(self) -> str:
-        """The fields as a YAML file, in their order."""
+        """The recipe's fields in their order, then the rest that is there, as a YAML file."""
         import yaml
 
-        return yaml.safe_dump(self.to_json(), sort_keys=False)
+        rest = {self.verb: self.data, "values": self.values, "steps": list(self.steps)}
+        known = self.recipe.to_json() | {name: value for name, value in rest.items() if value}
+        return yaml.safe_dump(known, sort_keys=False, allow_unicode=True)
 
-    def hash(self, fingerprint: str) -> str:
-        """Eight hexadecimal digits of the recipe and the data."""
-        text = json.dumps([self.to_json(), fingerprint], sort_keys=True)
-        return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
+
+def _mapping(value: Any, name: str, path: Path) -> dict[str, Any]:
+    """Raises InputError for what is no mapping of names to plain values or lists of these."""
+    plain = (str, int, float, bool)
+    if not isinstance(value, dict) or not all(
+        isinstance(each, plain)
+        or (isinstance(each, list) and all(isinstance(part, plain) for part in each))
+        for each in value.values()
+    ):
+        raise InputError(f"{path}: {name} must be a mapping such as 'source: photos/'")
+    return {str(key): each for key, each in value.items()}
+
+
+def _check_steps(steps: Any, path: Path) -> None:
+    """Raises InputError for what is no list of steps."""
+    if not isinstance(steps, list):
+        raise InputError(f"{path}: steps must be a list of commands such as 'report {{run}}'")
+    for step in steps:
+        if isinstance(step, dict) and set(step) == {"each", "steps"}:
+            _mapping(step["each"], "each", path)
+            _check_steps(step["steps"], path)
+        elif not isinstance(step, str):
+            raise InputError(
+                f"{path}: a step is a command such as 'report {{run}}', or each and steps; got "
+                f"{str(step)[:60]}"
+            )

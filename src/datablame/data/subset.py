@@ -4,6 +4,7 @@ those that another run found coolest.
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,6 +70,13 @@ class Subset:
                 else "--keep, such as 0.6"
             )
             raise InputError(f"training on a part needs {missing}")
+
+    def named(self) -> dict[str, object]:
+        """The options that say it, by their names; without those that are the defaults."""
+        given = {each.name: getattr(self, each.name) for each in dataclasses.fields(self)}
+        plain = dataclasses.asdict(type(self)())
+        chosen = {name: value for name, value in given.items() if value != plain[name]}
+        return {"from" if name == "origin" else name: value for name, value in chosen.items()}
 
     def rows(self, data: Dataset, seed: int) -> Int[Tensor, " n"]:
         """Rows of a sample of this size, in their order. Raises InputError where the set has

@@ -129,7 +129,7 @@ def _nets(
     found: dict[Look, list[float | None]] = {look: [] for look in tests}
     for rows, seed in zip(keep, seeds, strict=True):
         data = run.data if rows.all() else run.data.take(rows.nonzero()[:, 0])
-        other = trained(run, kind, data, seed, run.path.parent)
+        other = trained(run, kind, data, run.recipe.but(seed=seed), run.path.parent)
         for (noise, strength), test in tests.items():
             if noise == "none":
                 accuracy = predictions.accuracy(other)

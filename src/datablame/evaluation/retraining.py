@@ -16,6 +16,7 @@ from datablame.base.errors import InputError, at_least
 from datablame.dataset import Dataset
 from datablame.evaluation.comparison import Comparison, Tried, comparison
 from datablame.evaluation.oracle import BY_ORACLE, truthful
+from datablame.recipe import Recipe
 from datablame.run import Run
 from datablame.training.cross_validation import Fold, folds
 from datablame.training.fit import fit
@@ -26,9 +27,11 @@ KINDS = ("before", "after", "control")
 STANDING = "the verdict was tried as it stands: models that saw these test images had a part in it"
 
 
-def retraining(run: Run, verdict: Verdict, seeds: int, proof: int = 2) -> Comparison:
-    """Train before, after and control with each of `seeds` seeds by the run's recipe, and compare;
-    kept in comparison.json.
+def retraining(
+    run: Run, verdict: Verdict, seeds: int, proof: int = 2, recipe: Recipe | None = None
+) -> Comparison:
+    """Train before, after and control with each of `seeds` seeds by the run's recipe, or another
+    that is settled, and compare; kept in comparison.json.
 
     A run with test images is tried on them. A cross-fitted run is tried on `proof` of its folds:
     the model that left out the fold is the net before, and what it says of its own training images
@@ -44,9 +47,9 @@ def retraining(run: Run, verdict: Verdict, seeds: int, proof: int = 2) -> Compar
                 f"{run.path} has neither test images nor folds to try the cleaned set on; audit "
                 "with --folds 4, or name a test set with --test"
             )
-        tried, caveat = [_tried(run, verdict, seeds, run.path.parent)], ""
+        tried, caveat = [_tried(run, verdict, seeds, run.path.parent, recipe)], ""
     else:
-        tried, caveat = _folds_tried(run, verdict, seeds, proof)
+        tried, caveat = _folds_tried(run, verdict, seeds, proof, recipe)
     with progress.stage("compare"):
         result = comparison(*tried, caveat=caveat)
     paths = {
@@ -57,24 +60,28 @@ def retraining(run: Run, verdict: Verdict, seeds: int, proof: int = 2) -> Compar
     return result
 
 
-def _tried(run: Run, verdict: Verdict, seeds: int, out: Path) -> Tried:
+def _tried(run: Run, verdict: Verdict, seeds: int, out: Path, recipe: Recipe | None) -> Tried:
+    by = recipe or run.recipe
     before: list[Run] = []
     after: list[Run] = []
     control: list[Run] = []
-    for seed in range(run.recipe.seed, run.recipe.seed + seeds):
+    for seed in range(by.seed, by.seed + seeds):
         cleaned = verdict.apply(run.data)
         if len(cleaned.labels.unique()) < 2:
             raise InputError(
                 f"cleaning {run.path} would leave one class only; look at verdict.csv, or "
                 "judge with a smaller share"
             )
-        before.append(trained(run, "before", run.data, seed, out))
-        after.append(trained(run, "after", cleaned, seed, out))
-        control.append(trained(run, "control", thinned(run.data, verdict, seed), seed, out))
+        less = thinned(run.data, verdict, seed)
+        before.append(trained(run, "before", run.data, by.but(seed=seed), out))
+        after.append(trained(run, "after", cleaned, by.but(seed=seed), out))
+        control.append(trained(run, "control", less, by.but(seed=seed), out))
     return Tried(before, after, control)
 
 
-def _folds_tried(run: Run, verdict: Verdict, seeds: int, proof: int) -> tuple[list[Tried], str]:
+def _folds_tried(
+    run: Run, verdict: Verdict, seeds: int, proof: int, recipe: Recipe | None
+) -> tuple[list[Tried], str]:
     """Some folds with a verdict each, and what must be said of these.
 
     Labels of a fold are in doubt by the verdict of the next fold: neither before nor after made it.
@@ -92,7 +99,7 @@ def _folds_tried(run: Run, verdict: Verdict, seeds: int, proof: int) -> tuple[li
         place = torch.searchsorted(several[other].rest, fold.rows)
         doubt = torch.isin(verdicts[other].act[place], torch.tensor([DROP, FIX]))
         progress.say(f"proof on fold {number + 1}: {len(fold.rows):,} images that it left out")
-        part = _tried(fold.run, verdicts[number], seeds, run.path / "proof")
+        part = _tried(fold.run, verdicts[number], seeds, run.path / "proof", recipe)
         tried.append(dataclasses.replace(part, undoubted=~doubt))
     return tried, "" if anew else STANDING
 
@@ -123,18 +130,16 @@ def thinned(data: Dataset, verdict: Verdict, seed: int) -> Dataset:
     return data.take(left.sort().values)
 
 
-def trained(run: Run, kind: str, data: Dataset, seed: int, out: Path) -> Run:
-    """The run's recipe with another seed on other data, in `out`; a smaller set has smaller
-    batches, so that the number of steps stays the same.
+def trained(run: Run, kind: str, data: Dataset, recipe: Recipe, out: Path) -> Run:
+    """A recipe on other data than the run's, in `out`: the run itself where both are its own; a
+    smaller set has smaller batches, so that the number of steps stays the same.
     """
-    if data is run.data and seed == run.recipe.seed:
+    if data is run.data and recipe == run.recipe:
         return run
-    batch = max(2, round(run.recipe.batch_size * len(data) / len(run.data)))
-    recipe = run.recipe.but(seed=seed, folds=0, batch_size=batch)
-    other = Run.create(data, recipe, run.test, out)
+    batch = max(2, round(recipe.batch_size * len(data) / len(run.data)))
+    other = Run.create(data, recipe.but(folds=0, batch_size=batch), run.test, out)
     with files.alone(other.path):
         if not other.finished:
-            which = f" {seed - run.recipe.seed + 1}" if seed != run.recipe.seed else ""
-            progress.say(f"retraining{which}: {kind} ({len(data):,} images)")
+            progress.say(f"retraining, seed {recipe.seed}: {kind} ({len(data):,} images)")
         fit(other, threads_of(run))
     return other

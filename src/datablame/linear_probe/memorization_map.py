@@ -53,11 +53,17 @@ class CellAttribution:
     error: Float[Tensor, " n"]
 
     @classmethod
-    def of(cls, run: Run, rows: Int[Tensor, " n"], over: str = "features") -> CellAttribution:
+    def of(
+        cls,
+        run: Run,
+        rows: Int[Tensor, " n"],
+        over: str = "features",
+        head: tuple[Problem, Basis, Tensor] | None = None,
+    ) -> CellAttribution:
         """`over=features`: cells of the encoder's last map; `over=pixels`: of the image, from a
-        black one, through the whole encoder.
+        black one, through the whole encoder. `head`: the run's, where it is `fitted` already.
         """
-        problem, basis, theta = fitted(run)
+        problem, basis, theta = head or fitted(run)
         with progress.stage("solve"):
             pull = _pulls(problem, basis, theta, rows)
         labels, images = run.data.labels[rows].to(theta.device), run.data.batch(rows)[0]

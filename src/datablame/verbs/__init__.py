@@ -9,6 +9,7 @@ from datablame.verbs.auditing import audit
 from datablame.verbs.certifying import certify
 from datablame.verbs.datasets import clean, corrupt, export, load
 from datablame.verbs.encoding import encoders, fetch
+from datablame.verbs.experimenting import experiment
 from datablame.verbs.explaining import agree, annotators, classes, explain, index, memorization
 from datablame.verbs.judging import find, judge, measure, score
 from datablame.verbs.reporting import figures, report
@@ -29,6 +30,7 @@ __all__ = [
     "decided",
     "detector",
     "encoders",
+    "experiment",
     "explain",
     "export",
     "fetch",

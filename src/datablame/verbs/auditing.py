@@ -10,12 +10,12 @@ from cyclopts import Parameter
 from datablame.base.errors import InputError, at_least
 from datablame.base.methods import JUDGE
 from datablame.base.options import JUDGED, Amount, Judge, Noise, Proof, Signals
-from datablame.recipe import Recipe
+from datablame.recipe import Experiment, Recipe
 from datablame.verbs import reviewing
 from datablame.verbs.explaining import annotators
 from datablame.verbs.judging import find, judged, measured, score, with_cut
 from datablame.verbs.opening import Source, fields_as_keywords, flat, held
-from datablame.verbs.reading import AMOUNT, Reading, splits
+from datablame.verbs.reading import AMOUNT, Reading, named, splits
 from datablame.verbs.reporting import report
 from datablame.verbs.training import made
 
@@ -135,7 +135,13 @@ def audit(
         settled = within(minutes, asked, data, Path(out), planned)
     if dry_run:
         return estimate(planned(settled), data)
-    with announced(planned(settled), data), held(made(settled, data, test, out)) as run:
+    asked = named(
+        source, reading, signals=[name for name in signals if isinstance(name, str)], judge=judge,
+        judge_test=judge_test, seeds=seeds, retrain=retrain, proof=proof,
+        **({"noise": noise, "amount": amount} if noise else {}),
+    )  # fmt: skip
+    known = Experiment(settled, "audit", asked)
+    with announced(planned(settled), data), held(made(settled, data, test, out, known)) as run:
         if data.images is not None:
             progress.say(duplicates(run)["sentence"])
         by = score(run, *signals).name

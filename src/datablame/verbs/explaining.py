@@ -4,11 +4,14 @@ made of, how often each annotator is right.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from datablame.base.errors import at_least, unknown
-from datablame.verbs.opening import RunLike, held, held_model
+from cyclopts import Parameter
+
+from datablame.base.errors import InputError, at_least, unknown
+from datablame.verbs.opening import RunLike, held, held_model, opened
 
 if TYPE_CHECKING:
     from datablame.analyses.agreement import Agreement
@@ -164,7 +167,11 @@ def agree(run: RunLike, *names: str, queries: int = 16, rows: int = 1000) -> Agr
 
 
 def memorization(
-    run: RunLike, *classes: str, top_k: int = 40, over: str = "features"
+    run: RunLike,
+    *classes: str,
+    top_k: int = 40,
+    over: str = "features",
+    beside: Annotated[Sequence[RunLike], Parameter(consume_multiple=True, negative=())] = (),
 ) -> MemorizationMap:
     """Show where in the most memorised images their memorization lies, and check it by masking.
 
@@ -178,17 +185,28 @@ def memorization(
     classes
         Classes to look at; by default, the whole set.
     top_k
-        How many of the most memorised images, of each class.
+        How many of the most memorised images, of each class; 0: all. At most 400 are drawn; the
+        maps of all are in memorization-features.npz.
     over
         features: cells of the encoder's last map; pixels: the image itself, finer and slower.
+    beside
+        Runs on the same images, such as under noise of growing strength, whose maps are drawn side
+        by side with this one's.
     """
     from datablame.analyses.memorization import memorization_map
     from datablame.pages import memorization as page
 
+    others = [opened(each).with_model for each in beside]
+
     with held_model(run) as run:
         run.data.need_pictures("a map of what was memorised")
+        for other in others:
+            if (len(other.data), other.data.classes) != (len(run.data), run.data.classes):
+                raise InputError(f"{other.path} was not trained on the images of {run.path}")
         found = memorization_map(run, classes, top_k, over)
         page.draw(found)
+        if others:
+            page.beside(found, others)
     return found
 
 

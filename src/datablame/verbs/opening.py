@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from datablame.dataset import Dataset
+    from datablame.recipe import Recipe
     from datablame.run import Run
 
     Source = str | Path | Dataset | tuple[Any, Any]
     RunLike = str | Path | Run
+    RecipeLike = str | Path | Recipe
     SignalLike = str | Callable[..., Tensor] | Sequence[Any]
 else:  # the command line passes text, and must not wait for torch to learn the types
-    Source = RunLike = SignalLike = str
+    Source = RunLike = RecipeLike = SignalLike = str
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -114,6 +116,8 @@ def flat(signals: Iterable[SignalLike]) -> list[Any]:
     """Signals from arguments, of which some may be lists: `score(run, "aum", "knn")`, `score(run,
     ["aum", "knn"])`.
     """
+    if isinstance(signals, str):
+        return [signals]
     return [
         each
         for signal in signals

@@ -17,6 +17,8 @@ from datablame.verbs.opening import Source
 
 AMOUNT = 0.2
 """Share of wrong labels that are planted by default."""
+PLACES = ("source", "test", "from")
+"""Options that are paths, where such a path is there."""
 
 if TYPE_CHECKING:  # the command line reads the options off this file without waiting for torch
     from datablame.dataset import Dataset
@@ -159,6 +161,25 @@ def splits(
     elif share:
         data, test = data.holdout(share)
     return (planted(data, noise, amount, seed) if noise else data), test
+
+
+def named(source: Source, reading: Reading, **more: Any) -> dict[str, Any]:
+    """What a recipe's file says of a run's data and of its command: the source, and the options
+    that were given; nothing where the set, or its test set, came from Python.
+    """
+    places = [source] if reading.test is None else [source, reading.test]
+    if not all(isinstance(each, (str, Path)) for each in places):
+        return {}
+    given = {name: getattr(reading, name) for name in Reading.__dataclass_fields__}
+    known = {"source": source} | given | more
+    for name in PLACES:
+        if known.get(name) is not None and Path(known[name]).exists():
+            known[name] = Path(known[name]).absolute()
+    lists = {name: list(value) for name, value in known.items() if isinstance(value, tuple)}
+    plain = {name: str(value) for name, value in known.items() if isinstance(value, Path)}
+    return {
+        name: value for name, value in (known | lists | plain).items() if value not in (None, [])
+    }
 
 
 def planted(data: Dataset, noise: str, amount: float, seed: int) -> Dataset:

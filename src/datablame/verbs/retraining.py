@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
 from datablame.base.errors import InputError, at_least
+from datablame.recipe import Recipe
 from datablame.verbs.judging import judge
-from datablame.verbs.opening import RunLike, flat, held, held_model, opened
+from datablame.verbs.opening import RecipeLike, RunLike, flat, held, held_model, opened
 
 if TYPE_CHECKING:
     from datablame.evaluation.ablation import Ablation
@@ -25,6 +27,7 @@ def retrain(
     seeds: int = 1,
     remove: float | None = None,
     by: str = "blend",
+    recipe: RecipeLike | None = None,
     proof: int = 2,
     minutes: float | None = None,
     dry_run: bool = False,
@@ -45,6 +48,9 @@ def retrain(
         Judge first: drop this most suspect share, and nothing else.
     by
         The scores that --remove goes by: a name that `score` gave.
+    recipe
+        Train by this recipe, the set as it was too: a YAML file, or a name that `datablame methods`
+        lists, such as retrain_small; by default by the run's own.
     proof
         Without a test set, on how many of the folds to try the cleaned set.
     minutes
@@ -54,6 +60,7 @@ def retrain(
     """
     from datablame.base import processes, progress
     from datablame.evaluation.retraining import retraining
+    from datablame.training.auto import settle
     from datablame.training.plan import Plan, announced, estimate
 
     at_least(1, 1000, seeds=seeds)
@@ -61,11 +68,17 @@ def retrain(
         raise InputError(
             "--by goes with --remove; without it the verdict that stands there is tried"
         )
+    if isinstance(recipe, (str, Path)):
+        recipe = Recipe.read(Path(recipe))
     with held(run) as run:
+        other = settle(recipe.but(folds=0), run.data) if recipe is not None else None
 
         def planned(seeds: int) -> Plan:
             tests = len(run.test) if run.test is not None else 0
-            return Plan(run.recipe, len(run.data), tests, seeds, proof, first=False)
+            crossed = run.recipe.folds if run.cross_fitted else 0
+            how = run.recipe if other is None else other.but(folds=crossed)
+            first = other is not None  # "before" is not there yet
+            return Plan(how, len(run.data), tests, seeds, proof, first)
 
         if minutes is not None:
             seeds = _seeds_in(minutes, processes.agree(estimate(planned(1), run.data).minutes))
@@ -77,7 +90,7 @@ def retrain(
         else:
             verdict = run.judged
         with announced(planned(seeds), run.data):
-            return retraining(run, verdict, seeds, proof)
+            return retraining(run, verdict, seeds, proof, other)
 
 
 def _seeds_in(minutes: float, each: float) -> int:

@@ -11,9 +11,9 @@ from cyclopts import Parameter
 from datablame.base.errors import InputError, at_least
 from datablame.base.options import PART, Amount, Noise
 from datablame.data.subset import Subset
-from datablame.recipe import Recipe
+from datablame.recipe import Experiment, Recipe
 from datablame.verbs.opening import Source, fields_as_keywords, held, opened
-from datablame.verbs.reading import AMOUNT, Reading, read, splits
+from datablame.verbs.reading import AMOUNT, Reading, named, read, splits
 
 if TYPE_CHECKING:
     from datablame.analyses.memory import MemoryTest
@@ -122,6 +122,8 @@ def train(
     files.refuse_inside(out, data)
     if test is not None:
         reading = dataclasses.replace(reading, test=test)
+    planting = {"noise": noise, "amount": amount} if noise else {}
+    asked = named(data, reading, **planting, **subset.named())
     runs = []
     for seed in range(recipe.seed, recipe.seed + seeds):
         train_set, test_set = splits(data, reading, noise, amount, seed)
@@ -139,7 +141,7 @@ def train(
         if dry_run:
             return estimate(planned(settled), part)
         with announced(dataclasses.replace(planned(settled), times=1), part):
-            runs.append(made(settled, part, test_set, out))
+            runs.append(made(settled, part, test_set, out, Experiment(settled, "train", asked)))
     if seeds == 1:
         return runs[0]
     from datablame.analyses.memory import MemoryTest
@@ -165,9 +167,13 @@ def chosen(data: Dataset, subset: Subset, seed: int, source: str) -> Dataset:
     return data.take(subset.rows(data, seed)) if subset.examples else data
 
 
-def made(recipe: Recipe, data: Dataset, test: Dataset | None, out: Path | str) -> Run:
-    """The run of a settled recipe on a set, trained with its held-out models if it is not yet."""
-    from datablame.base import progress
+def made(
+    recipe: Recipe, data: Dataset, test: Dataset | None, out: Path | str, known: Experiment
+) -> Run:
+    """The run of a settled recipe on a set, trained with its held-out models if it is not yet;
+    its recipe.yaml says how it was asked for.
+    """
+    from datablame.base import files, progress
     from datablame.inference import predictions
     from datablame.run import Run
     from datablame.training.cross_validation import cross_fit, cross_validate
@@ -175,6 +181,7 @@ def made(recipe: Recipe, data: Dataset, test: Dataset | None, out: Path | str) -
 
     with held(Run.create(data, recipe, test, out)) as run:
         if not run.finished:
+            files.write_text(run.path / "recipe.yaml", known.to_yaml())
             progress.say(f"{run.recipe.model}, {run.recipe.epochs} epochs on {run.data!r}")
         if run.cross_fitted:
             cross_fit(run)
