@@ -13,7 +13,9 @@ from datablame import Dataset, Run, Scores, Verdict, blend, verbs
 from datablame.base import files, processes
 from datablame.base.errors import InputError
 from datablame.data.label_flips import flipped
+from datablame.dynamics.config import DetectorConfig
 from datablame.dynamics.detector import Detector
+from datablame.dynamics.views import Seen
 from datablame.evaluation import comparison as comparing
 from datablame.evaluation.comparison import Comparison
 from datablame.inference import approximate, neighbours
@@ -25,10 +27,10 @@ from datablame.label_quality.gaussian_mixture import fit as fitted
 from datablame.methods.judges.mixture import mixture
 from datablame.methods.judges.top import top
 from datablame.methods.signals.confident import confident
+from datablame.methods.signals.detector import detector
 from datablame.methods.signals.el2n import el2n
 from datablame.methods.signals.entropy import entropy
 from datablame.methods.signals.loss import loss
-from datablame.methods.signals.lstm import lstm
 from datablame.trace import Recorder
 from datablame.verdict import ASK, DROP, FIX, KEEP, decide
 
@@ -457,8 +459,10 @@ def test_the_mixtures_components_are_of_the_numbers_themselves():
     assert torch.allclose(one.upper, best[0][0].float(), atol=1e-6)
 
 
-def test_the_detectors_last_word_is_the_score(run):
-    last = lstm(run)
-    said = Detector.load("few").probabilities(run)
-    assert torch.equal(last, said[:, -1])
-    assert not torch.equal(last, said[:, -2])
+def test_the_detectors_verdict_is_the_score(run):
+    said = Detector.load("shipped").probabilities(run)
+    assert torch.equal(detector(run), said)
+    odds = [
+        member(Seen.of(run, DetectorConfig()))[1] for member in Detector.load("shipped").members
+    ]
+    assert torch.allclose(said.logit(), torch.stack(odds).mean(0), atol=1e-4)

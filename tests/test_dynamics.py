@@ -23,10 +23,11 @@ from datablame import (
     verbs,
 )
 from datablame.base import methods
-from datablame.dynamics import config, detector
+from datablame.dynamics import config, views
 from datablame.dynamics.config import PAPER
-from datablame.dynamics.confusion import Confusion, confusions
-from datablame.dynamics.detector import Detector, late_margin, look, prior_of, ranks
+from datablame.dynamics.detector import Detector
+from datablame.dynamics.reader import Reader, pairs
+from datablame.dynamics.views import Seen, look, ranks, rivals_of, setting_of
 from datablame.evaluation.teaching import check_learned, misjudged
 from datablame.network.classifier import build, joined
 from datablame.optimization.augment import CHANGES, augment
@@ -188,10 +189,10 @@ def test_ranks_are_those_of_scipy():
 
 
 def test_what_a_detector_sees(whole):
-    views = "given+rival+right+steady+entropy+top1+rank_loss+class_margin"
-    seen = look(whole, DetectorConfig(views=views, points=0))
+    names = "given+rival+right+steady+entropy+top1+rank_loss+class_margin+z_margin+own_margin"
+    seen = look(whole, DetectorConfig(views=names, points=0), 6)
     trace = {name: torch.from_numpy(whole.trace[name].astype("f4")) for name in whole.trace}
-    assert seen.shape == (240, 6, 8)
+    assert seen.shape == (240, 6, 10)
     given = (-trace["loss"]).exp()
     assert torch.allclose(seen[:, :, 0], given.T)
     other = (
@@ -210,49 +211,101 @@ def test_what_a_detector_sees(whole):
     first = whole.data.labels == 0
     assert torch.allclose(seen[first, :, 7], ranks(trace["margin"][:, first]).T)
 
+    def standard(values):
+        return ((values - values.mean(0)) / values.std(0, correction=0)).clamp(-4, 4)
 
-def test_how_usual_a_pair_of_classes_is_by_hand(tmp_path):
-    labels = torch.tensor([0, 0, 1, 1, 2, 2])
-    prediction = torch.tensor([[0, 1, 1, 1, 2, 1], [0, 1, 1, 1, 2, 1]])
-    data = Dataset.from_arrays(np.zeros((6, 1, 8, 8), "uint8"), labels.numpy())
-    run = Run.record(data, 2, tmp_path)
-    for epoch in range(2):
-        run.observe(
-            epoch, torch.arange(6), torch.nn.functional.one_hot(prediction[epoch], 3) * 5.0, labels
-        )
-    run.finish()
-    every, sure = confusions(run)
-    assert every.rivals[[1, 5]].tolist() == [1, 1]
-    assert every.counts.tolist() == [[1, 0, 0], [1, 2, 1], [0, 0, 1]]
-    assert sure.counts.tolist() == [
-        [0, 0, 0],
-        [1, 0, 1],
-        [0, 0, 0],
-    ]  # both contradicted, with the same margin
-    assert every.lift()[1] == pytest.approx(np.log((1 + 1) / (2 / 6 + 1)))
-    assert every.asymmetry()[1] == pytest.approx((1 - 0) / (1 + 0 + 5))
-    assert every.skew().tolist() == [1.0] * 6  # neither pair goes the other way round
-    seen = look(run, DetectorConfig(views="z_margin+asymmetry", points=0))
-    margin = torch.from_numpy(run.trace["margin"].astype("f4")).T
-    assert torch.allclose(seen[:, :, 0], (margin - margin.mean(0)) / margin.std(0), atol=1e-5)
-    assert torch.equal(seen[:, 0, 1], every.asymmetry())
-    assert set(config.VIEWS) == {*detector.VIEWS, *detector.PAIRS}
+    assert torch.allclose(seen[:, :, 8], standard(trace["margin"].T), atol=1e-5)
+    assert torch.allclose(seen[first, :, 9], standard(trace["margin"][:, first].T), atol=1e-5)
+    earlier = look(whole, DetectorConfig(views="given", points=0), 4)
+    assert torch.equal(earlier[:, :, 0], given.T[:, :4])
+
+
+def told(tmp_path, labels, predictions):
+    """A run whose model predicted these classes, an epoch each."""
+    labels = torch.tensor(labels)
+    classes = int(max(labels.max(), *map(max, predictions))) + 1
+    data = Dataset.from_arrays(np.zeros((len(labels), 1, 8, 8), "uint8"), labels.numpy())
+    run = Run.record(data, len(predictions), tmp_path)
+    for epoch, row in enumerate(predictions):
+        logits = torch.nn.functional.one_hot(torch.tensor(row), classes) * 5.0
+        run.observe(epoch, torch.arange(len(labels)), logits, labels)
+    return run.finish()
+
+
+def test_how_far_a_set_was_learned_and_by_which_class_a_label_is_contradicted(tmp_path):
+    labels = [0, 0, 1, 1, 2, 2]
+    run = told(tmp_path, labels, [[0, 1, 1, 2, 2, 1], [0, 1, 1, 2, 2, 1], [0, 1, 1, 1, 2, 2]])
+    rivals, share = rivals_of(run, 3)
+    assert rivals[[1, 3, 5]].tolist() == [1, 2, 1]
+    assert share.tolist() == pytest.approx([0, 1, 0, 2 / 3, 0, 2 / 3])
+    assert rivals_of(run, 2)[1].tolist() == [0, 1, 0, 1, 0, 1]
+    setting = setting_of(run, 3, 3)
+    wrong = torch.tensor([3, 3, 1]) / 6
+    assert torch.allclose(setting[:, 0], wrong)
+    given = torch.from_numpy(np.exp(-run.trace["loss"].astype("f4"))).mean(1)
+    assert torch.allclose(setting[:, 1], given, atol=1e-5)
+    entropy = torch.from_numpy(run.trace["entropy"].astype("f4")).mean(1) / np.log(3)
+    assert torch.allclose(setting[:, 2], entropy, atol=1e-5)
+    el2n = torch.from_numpy(run.trace["el2n"].astype("f4")).std(1, correction=0)
+    assert torch.allclose(setting[:, 3], el2n, atol=1e-3)
+    assert torch.allclose(setting[:, 4], wrong[-1:].expand(3))
+    assert setting[:, 5].tolist() == [0, 0.5, 1]
+    assert setting[0, 6:].tolist() == pytest.approx([np.log(3) / 3, np.log(3) / 3])
+    assert set(config.VIEWS) == set(views.VIEWS)
+
+
+def test_what_pairs_of_classes_say_by_hand():
+    labels, rivals = torch.tensor([0, 0, 0, 1, 2, 2]), torch.tensor([1, 1, 2, 0, 0, 1])
+    wrong = torch.tensor([0.9, 0.7, 0.1, 0.2, 0.0, 0.1])
+    contradicted = torch.linspace(0, 1, 6)
+    seen = Seen(torch.zeros(6, 2, 1), labels, rivals, contradicted, torch.zeros(2, 8), 3)
+    found = pairs(seen, wrong)
+    total = 2.0
+    assert found[0, 0] == pytest.approx(np.log((1.6 + 1) / (total / 6 + 1)))
+    assert found[0, 1] == pytest.approx((1.6 - 0.2) / (1.6 + 0.2 + 5))
+    assert found[3, 1] == pytest.approx((0.2 - 1.6) / (1.6 + 0.2 + 5))
+    assert found[0, 2] == pytest.approx(np.log(0.8 + 1e-3))
+    assert torch.equal(found[:, 3], contradicted)
+    # of pairs 0-1: 1.6 and 0.2; 0-2: 0.1 and 0; 1-2: 0.1 and 0
+    assert found[:, 4].tolist() == pytest.approx([(1.4 + 0.1 + 0.1) / 2.0] * 6)
+    squares = 1.6**2 + 0.2**2 + 0.1**2 + 0.1**2
+    assert found[:, 5].tolist() == pytest.approx([np.sqrt(squares) / total] * 6)
+
+
+def test_a_reader_weighs_times_by_how_far_the_set_was_learned(recorded):
+    """What is seen at a time that it does not attend to changes nothing; where it attends is the
+    same for all examples.
+    """
+    config = DetectorConfig(points=4, heads=1, members=1)
+    net = Reader(config).eval()
+    with torch.no_grad():
+        for part in (net.attend[0], net.attend[2]):
+            part.weight.zero_()
+            part.bias.zero_()
+        net.attend[0].weight[0, 5], net.attend[2].weight[0, 0] = 9.0, -60.0  # the first time alone
+    seen = Seen.of(recorded, config)
+    late = dataclasses.replace(seen, views=seen.views.clone())
+    late.views[:, 1:] = torch.randn(late.views[:, 1:].shape)
+    early = dataclasses.replace(seen, views=seen.views.clone())
+    early.views[:, 0] = torch.randn(early.views[:, 0].shape)
+    assert torch.allclose(net(seen), net(late), atol=1e-4)
+    assert not torch.allclose(net(seen), net(early), atol=1e-2)
+    assert torch.equal(net(seen)[0], net(seen)[1])  # pairs count for nothing before it is taught
 
 
 def test_time_is_relative(whole):
-    three = look(whole, DetectorConfig(views="given", points=3))
-    every = look(whole, DetectorConfig(views="given", points=0))
+    three = look(whole, DetectorConfig(views="given", points=3), 6)
+    every = look(whole, DetectorConfig(views="given", points=0), 6)
     assert torch.allclose(three[:, 0], every[:, :2].mean(1), atol=1e-6)
-    longer = look(whole, DetectorConfig(views="given", points=12))
+    longer = look(whole, DetectorConfig(views="given", points=12), 6)
     assert torch.allclose(longer[:, ::2], every, atol=1e-6)
 
 
 def test_smooth_average_precision_is_average_precision_for_clear_scores():
     wrong = torch.tensor([1, 0, 1, 0, 0], dtype=torch.bool)
     score = torch.tensor([5.0, 4.0, 3.0, 2.0, 1.0]) * 10
-    logits = torch.stack([-score / 2, score / 2], 1)
-    plain = misjudged(logits, wrong, "cross_entropy")
-    assert float(misjudged(logits, wrong, "ranking") - plain) == pytest.approx(
+    plain = misjudged(score, wrong, "cross_entropy")
+    assert float(misjudged(score, wrong, "ranking") - plain) == pytest.approx(
         1 - (1 + 2 / 3) / 2, abs=1e-4
     )
 
@@ -266,7 +319,7 @@ def test_a_detector_is_taught_saved_and_used(recorded, tmp_path):
         other, out=path, config=QUICK, training=DetectorTraining(epochs=30, batch_size=64, lr=0.02)
     )
     assert facts["taught_on"] == 1
-    scores = verbs.score(recorded, f"lstm,detector={path}")
+    scores = verbs.score(recorded, f"detector,file={path}")
     found = scores.values.argsort(descending=True)[: len(WRONG)]
     assert len(set(found.tolist()) & set(WRONG)) > 0.9 * len(WRONG)
     assert 0 <= float(scores.values.min()) <= float(scores.values.max()) <= 1
@@ -286,7 +339,7 @@ def test_a_detector_is_taught_saved_and_used(recorded, tmp_path):
         config=QUICK,
         training=DetectorTraining(epochs=1, batch_size=64, lr=0.02, seed=1),
     )
-    assert not torch.equal(verbs.score(recorded, f"lstm,detector={path}").values, scores.values), (
+    assert not torch.equal(verbs.score(recorded, f"detector,file={path}").values, scores.values), (
         "another detector by the same name"
     )
     further = verbs.detector.teach(
@@ -309,8 +362,12 @@ def test_the_papers_detector(whole, tmp_path):
         tmp_path / "cifar10_0.2_lstm_detector.pth.tar",
     )
     theirs = Detector.load(tmp_path / "cifar10_0.2_lstm_detector.pth.tar")
-    seen = torch.rand(5, 9, 1)
+    curves, nothing = torch.rand(5, 9, 1), torch.zeros(5, dtype=torch.int64)
+    seen = Seen(curves, nothing, nothing, nothing.float(), torch.zeros(9, 8), 0)
     assert torch.equal(theirs(seen), detector(seen))
+    both = detector.members[0]
+    logits = both.head(both.lstm(curves)[0])[:, -1]
+    assert torch.allclose(detector(seen).sigmoid(), logits.softmax(1)[:, 1])
     path = tmp_path / "paper.safetensors"
     wild = DetectorTraining(lr=1000.0)
     with pytest.raises(InputError, match=r"learned nothing: .* lower rate than 1000 \(--lr\)"):
@@ -342,7 +399,7 @@ def test_detectors_from_elsewhere_are_checked(whole, tmp_path):
         with pytest.raises(InputError, match="is not a detector"):
             Detector.load(tmp_path / name)
     with pytest.raises(
-        InputError, match="no detector at nowhere; those that come with the package"
+        InputError, match="no detector at nowhere; the one that comes with the package"
     ):
         Detector.load("nowhere")
 
@@ -350,7 +407,7 @@ def test_detectors_from_elsewhere_are_checked(whole, tmp_path):
 def test_traces_that_cannot_be_read_are_named(whole, tmp_path):
     short = verbs.train(noisy(), recipe=TINY.but(epochs=1, folds=0, checkpoints=0), out=tmp_path)
     with pytest.raises(InputError, match="recorded one epoch, which has no dynamics"):
-        look(short, QUICK)
+        Seen.of(short, QUICK)
     broken = Run.record(whole.data, 2, tmp_path)
     logits = torch.zeros(240, 3)
     logits[9] = torch.nan
@@ -360,9 +417,9 @@ def test_traces_that_cannot_be_read_are_named(whole, tmp_path):
         )
     broken.finish()
     with pytest.raises(InputError, match=r"no number: epoch 2 of train/000009"):
-        look(broken, QUICK)
+        Seen.of(broken, QUICK)
     with pytest.raises(InputError, match="recorded the 3 likeliest classes; got top7"):
-        look(whole, DetectorConfig(views="top7"))
+        look(whole, DetectorConfig(views="top7"), 6)
     with pytest.raises(InputError, match="no view of a trace 'givn'"):
         DetectorConfig(views="givn")
 
@@ -385,7 +442,7 @@ def test_teaching_needs_the_truth(tmp_path):
     ):
         verbs.detector.teach(clean, out=out, paper=True, config=QUICK)
     with pytest.raises(InputError, match="keeps its configuration"):
-        verbs.detector.teach(clean, out=out, start="few", config=QUICK)
+        verbs.detector.teach(clean, out=out, start="shipped", config=QUICK)
     assert not out.exists()
 
 
@@ -578,71 +635,6 @@ def test_shipped_recipes_can_be_built(path):
     model = build(small, Dataset.from_arrays(images, data.labels, data.classes)).eval()
     assert model(torch.zeros(2, 3, side, side)).shape == (2, 3)
     assert Recipe.from_json(recipe.to_json()) == recipe
-
-
-def test_verdicts_are_ordered_by_nets_and_late_margins_alike(recorded, monkeypatch):
-    few = Detector.load("few")
-    monkeypatch.setattr(detector, "ONE_WAY", -1.0)
-    monkeypatch.setattr(detector, "BOTH_WAYS", -2.0)
-    alone = few.probabilities(recorded)
-    monkeypatch.setattr(detector, "ONE_WAY", 3.0)
-    monkeypatch.setattr(detector, "BOTH_WAYS", 2.0)
-    both = few.probabilities(recorded)
-    assert torch.equal(alone.sort(0).values, both.sort(0).values), (
-        "the probabilities stay, their order changes"
-    )
-    odds, late = (
-        torch.logit(alone[:, -1].double(), 1e-7),
-        -late_margin(recorded, 16)[:, -1].double(),
-    )
-    blend = sum((x - x.mean()) / x.std() for x in (odds, late))
-    assert torch.equal(blend.argsort(), both[:, -1].double().argsort())
-    halves = np.array(recorded.trace["margin"][recorded.trace.epochs // 2 :], "float32").mean(0)
-    assert np.corrcoef(halves, -late)[0, 1] > 0.99
-
-
-@pytest.mark.parametrize("points", [1, 4, 5])
-def test_the_later_half_of_what_was_seen(recorded, points):
-    epochs = recorded.trace.epochs
-    margin = torch.from_numpy(np.array(recorded.trace["margin"], "float32"))
-    parts = torch.nn.functional.adaptive_avg_pool1d(margin.T[:, None], points)[:, 0]
-    for end in range(1, points + 1):
-        expected = parts[:, end // 2 : end].mean(1)
-        assert torch.allclose(late_margin(recorded, points)[:, end - 1], expected, atol=1e-4), (
-            epochs,
-            end,
-        )
-
-
-def test_margins_count_for_nothing_where_noise_follows_the_class(tmp_path):
-    """A net that learns the right classes is contradicted at the moved labels: of all pairs
-    alike, or of one way round.
-    """
-    truth = torch.arange(600) % 6
-    generator = torch.Generator().manual_seed(0)
-    struck = torch.rand(600, generator=generator) < 0.2
-    lot = torch.randint(1, 6, (600,), generator=generator)
-    for name, shift, expected in (("lot", lot, 0.5), ("pair", 1, 0.0)):
-        labels = torch.where(struck, (truth + shift) % 6, truth)
-        data = Dataset.from_arrays(None, labels.numpy(), map(str, range(6)), truth=truth.numpy())
-        run = Run.record(data, 4, tmp_path / name)
-        for epoch in range(4):
-            run.observe(epoch, torch.arange(600), 3 * torch.eye(6)[truth], labels)
-        assert prior_of(confusions(run.finish())[1], DetectorConfig()) == expected, name
-
-
-def test_the_surplus_is_what_coins_do_not_explain():
-    generator = np.random.default_rng(0)
-    labels = torch.zeros(1, dtype=torch.int64)
-    fair, biased = [], []
-    for _ in range(300):
-        total = generator.integers(0, 9, (5, 5))
-        for home, probability in ((fair, 0.5), (biased, 1.0)):
-            up = np.triu(generator.binomial(total, probability), 1)
-            down = np.triu(total, 1) - up
-            home.append(Confusion(labels, labels, torch.from_numpy(up + down.T).float()).surplus())
-    assert abs(np.mean(fair)) < 0.02
-    assert np.mean(biased) == pytest.approx(1)
 
 
 def test_what_was_learned_is_judged_by_wrong_labels_that_were_held_out():

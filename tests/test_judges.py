@@ -267,7 +267,7 @@ def test_the_default_blend_is_made_for_whoever_judges(tmp_path):
 def test_scores_stay_in_the_folder_of_their_run(run):
     with pytest.raises(InputError, match="not the name of a file"):
         verbs.score(run, "aum", "loss", name="../../evil")
-    for name in ("lstm,detector=../../a.safetensors", "lstm,detector=a%2Fb", "aum,since=0.5"):
+    for name in ("detector,file=../../a.safetensors", "detector,file=a%2Fb", "aum,since=0.5"):
         assert place(run.path, name).parent == run.path / "scores"
         assert name_of(place(run.path, name)) == name
 

@@ -51,7 +51,7 @@ WORDS = (
     "judge RUN --judge top,share=x", "judge RUN --judge os.kill", "judge RUN --by nothing",
     "judge RUN --by ../../x", "judge nowhere", "score RUN nothing", "score RUN aum,since=2",
     "score RUN aum,since=nan", "score RUN knn,k=0", "score RUN knn,k=x", "score RUN loss,epoch=99",
-    "score RUN lstm,detector=/etc/passwd", "score RUN lstm,detector=nowhere",
+    "score RUN detector,file=/etc/passwd", "score RUN detector,file=nowhere",
     "score RUN os.getcwd", "score RUN nowhere.at.all", "score RUN aum loss --name a/b",
     "score RUN aum loss --name aum", f"score RUN aum loss --name {'n' * 400}",
     "explain RUN --method nothing", "explain RUN --method influence,rank=x",

@@ -125,7 +125,7 @@ def mutated_inputs(base: Base, turns: int, generator: np.random.Generator) -> Co
     inputs = {
         base.home / "set.parquet": ("load", "FILE"),
         base.home / "recording.npz": ("import", "FILE", "--out", home / "out"),
-        base.home / "own.safetensors": ("score", base.run, "lstm,detector=FILE"),
+        base.home / "own.safetensors": ("score", base.run, "detector,file=FILE"),
         **{path: ("load", photos) for path in sorted(photos.rglob("*.*"))},
     }
     for turn in range(turns):
@@ -159,7 +159,7 @@ WRITERS = (
     ("export", "RUN", "--to", "OUT"),
     ("clean", "RUN", "--out", "OUT.parquet"),
     ("ablate", "RUN", "aum", "--shares", 0.1, "--seeds", 0),
-    ("detector", "teach", "RUN", "--start", "few", "--epochs", 2, "--out", "OUT.safetensors"),
+    ("detector", "teach", "RUN", "--start", "shipped", "--epochs", 2, "--out", "OUT.safetensors"),
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ METHODS = {
     ("trainers", "newton"): "linear_probe",
     ("signals", "sigma"): "temperature",
     ("signals", "heat"): "temperature_curve",
+    ("signals", "lstm"): "detector",
     ("noises", "flip"): "pair",
 }
 OPTIONS = {
@@ -28,11 +29,12 @@ OPTIONS = {
         "most": "max",
     },
     "temperature_curve": {"of": "statistic"},
+    "detector": {"detector": "file"},
     "datamap": {"of": "statistic"},
     "influence": {"of": "measure"},
     "tracin": {"of": "measure"},
 }
-VALUES = {"cooling": "fall"}
+VALUES = {"cooling": "fall", "few": "shipped", "many": "shipped", "auto": "shipped"}
 FIELDS = {
     "rate": "lr",
     "decay": "weight_decay",
@@ -63,16 +65,6 @@ def recipe(fields: dict[str, Any]) -> dict[str, Any]:
     if "look" in fields:
         found["record"] = RECORDS.get(fields["look"], fields["look"])
     return found
-
-
-def detector(name: str) -> str:
-    """A field of a detector's configuration, or one of its weights, in the words of today."""
-    return "members" + name.removeprefix("readers") if name.startswith("readers") else name
-
-
-def config_of(facts: dict[str, str]) -> str:
-    """The key of a detector file's header under which its configuration stands."""
-    return "sight" if "sight" in facts else "config"
 
 
 def origin(about: dict[str, Any]) -> dict[str, Any]:

@@ -12,29 +12,38 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from datablame.base import hashing, processes, progress
 from datablame.base.errors import InputError
 from datablame.base.hashing import batches
 from datablame.base.shapes import Bool, Float
 from datablame.dynamics.config import DetectorTraining
-from datablame.dynamics.detector import Detector, look
+from datablame.dynamics.detector import Detector
+from datablame.dynamics.views import Seen
 from datablame.run import Run
 
-SOFT = 0.1
+SOFT = 0.3
 """Sigmoid temperature of the smooth rank."""
-LR, LEARNED = 0.005, 1.2
+MOST = 300
+"""Wrong labels whose ranks are compared in a step."""
+PARTS = (1.0, 0.6, 0.3)
+"""Shares of each trace that the reader is taught on: a net that has learned a set by heart and one
+that has not are told apart by what came before."""
+LR, LEARNED = 0.01, 1.2
 """Peak rate where none is named; and how many times the share of wrong labels the average precision
 on what was held out must be, for anything to have been learned."""
 
 
 @dataclass(frozen=True, eq=False)
 class _TaughtRun:
-    """One run's examples: what is seen, whether the label is wrong, and which are held out."""
+    """One run's examples: what is seen of its first PARTS, whether the label is wrong, which teach
+    and which are held out; neither where the truth is not known.
+    """
 
-    seen: Float[Tensor, "n T C"]
+    parts: list[Seen]
     wrong: Bool[Tensor, " n"]
+    taught: Bool[Tensor, " n"]
     held: Bool[Tensor, " n"]
 
     @classmethod
@@ -48,15 +57,17 @@ class _TaughtRun:
                 f"the truth of {run.path} is not known, and a detector is taught by it; "
                 "plant noise with --noise, or name its column with --truth"
             )
-        known = (data.truth >= 0).nonzero()[:, 0]
+        known = data.truth >= 0
         wrong = data.wrong[known]
         if not wrong.any() or wrong.all():
             raise InputError(
                 f"{run.path} has {'only' if wrong.any() else 'no'} wrong labels: there is "
                 "nothing to tell apart"
             )
-        held = hashing.uniform(known, "held", seed) < 0.1
-        return cls(look(run, detector.config)[known], wrong, held)
+        held = hashing.uniform(torch.arange(len(data)), "held", seed) < 0.1
+        shares = PARTS if detector.config.net == "reader" else PARTS[:1]
+        parts = [Seen.of(run, detector.config, share) for share in shares]
+        return cls(parts, data.wrong, known & ~held, known & held)
 
 
 def teach(runs: Sequence[Run], detector: Detector, training: DetectorTraining) -> Detector:
@@ -85,14 +96,15 @@ def teach(runs: Sequence[Run], detector: Detector, training: DetectorTraining) -
     with progress.stage("teach"):
         for epoch in range(training.epochs):
             net.train()
-            for one, rows in _shuffled(taught, training, epoch):
-                seen, wrong = (
-                    one.seen[rows].to(processes.device()),
-                    one.wrong[rows].to(processes.device()),
-                )
+            for one, part, rows in _shuffled(taught, training, epoch):
+                seen, wrong = one.parts[part], one.wrong[rows].to(processes.device())
+                whole = detector.config.net == "reader"
+                seen = (seen if whole else seen.take(rows)).to(processes.device())
                 optimizer.zero_grad()
                 for member in net.members:
-                    misjudged(member(seen)[:, -1], wrong, training.loss).backward()
+                    odds = member(seen)
+                    for stage in odds[:, rows.to(odds.device)] if whole else odds:
+                        misjudged(stage, wrong, training.loss).backward(retain_graph=whole)
                     torch.nn.utils.clip_grad_norm_(member.parameters(), 1.0)
                 optimizer.step()
                 rate.step()
@@ -130,36 +142,35 @@ def check_learned(detector: Detector) -> None:
 
 def _shuffled(
     taught: Sequence[_TaughtRun], training: DetectorTraining, epoch: int
-) -> list[tuple[_TaughtRun, Tensor]]:
-    """Every example that is not held out, in batches of one run each, in an order of this epoch."""
+) -> list[tuple[_TaughtRun, int, Tensor]]:
+    """Every example that teaches, of each part of its trace, in batches of one run each, in an
+    order of this epoch.
+    """
     steps = []
     for turn, one in enumerate(taught):
-        rows = (~one.held).nonzero()[:, 0]
-        rows = rows[hashing.permutation(len(rows), "teach", training.seed, epoch, turn)]
-        steps += [(one, part) for part in batches(rows, training.batch_size)]
+        for part in range(len(one.parts)):
+            rows = one.taught.nonzero()[:, 0]
+            rows = rows[hashing.permutation(len(rows), "teach", training.seed, epoch, turn, part)]
+            steps += [(one, part, batch) for batch in batches(rows, training.batch_size)]
     return [
         steps[i] for i in hashing.permutation(len(steps), "steps", training.seed, epoch).tolist()
     ]
 
 
-def misjudged(
-    logits: Float[Tensor, "B 2"], wrong: Bool[Tensor, " B"], how: str
-) -> Float[Tensor, ""]:
-    """Cross-entropy, and for a ranking one minus smooth average precision.
+def misjudged(odds: Float[Tensor, " B"], wrong: Bool[Tensor, " B"], how: str) -> Float[Tensor, ""]:
+    """Cross-entropy of log-odds, and for a ranking one minus smooth average precision.
 
     Brown et al., 2020 (eq. 5). arXiv:2007.12163
     """
-    loss = cross_entropy(logits, wrong.long())
+    loss = binary_cross_entropy_with_logits(odds, wrong.to(odds))
     if how == "cross_entropy" or not wrong.any() or wrong.all():
         return loss
-    score = logits[:, 1] - logits[:, 0]
-    above = torch.sigmoid(
-        (score[None] - score[wrong][:, None]) / SOFT
-    )  # [wrong, B]: how far each is ranked before it
+    among = odds[wrong][:MOST]  # batches are shuffled
+    above = torch.sigmoid((odds[None] - among[:, None]) / SOFT)  # how far each is ranked before it
     itself = 0.5
     place = 1 + above.sum(1) - itself
-    among = 1 + above[:, wrong].sum(1) - itself
-    return loss + 1 - (among / place).mean()
+    those = 1 + above[:, wrong].sum(1) - itself
+    return loss + 1 - (those / place).mean()
 
 
 @torch.inference_mode()
@@ -172,12 +183,9 @@ def _examined(net: Detector, taught: Sequence[_TaughtRun]) -> dict[str, float]:
     net.eval()
     found: dict[str, list[float]] = {"average_precision": [], "accuracy": [], "wrong": []}
     for one in taught:
-        wrong, seen = one.wrong[one.held], one.seen[one.held]
-        parts = [
-            net(part.to(processes.device()))[:, -1].softmax(1)[:, 1].cpu()
-            for part in seen.split(1 << 14)
-        ]
-        probability = torch.cat(parts).nan_to_num(0.5)  # of weights that ran away
+        odds = net(one.parts[0].to(processes.device())).cpu()
+        probability = odds.sigmoid().nan_to_num(0.5)[one.held]  # of weights that ran away
+        wrong = one.wrong[one.held]
         if wrong.any():
             found["average_precision"].append(
                 float(average_precision_score(wrong.numpy(), probability.numpy()))

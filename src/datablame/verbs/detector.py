@@ -28,7 +28,7 @@ def teach(
     training: Annotated[DetectorTraining, Parameter(name="*")] = DetectorTraining(),
 ) -> Detector:
     """Teach a detector what a wrong label looks like, on runs whose truth is known;
-    `lstm,detector=FILE` uses it.
+    `detector,file=FILE` uses it.
 
     Returns the detector. Raises InputError where the truth of a run is not known, and for
     a detector that learned nothing, which is not written.
@@ -40,7 +40,7 @@ def teach(
     out
         File to write the detector to.
     start
-        Go on from this detector: few or many, which come with the package, a file, or the paper's
+        Go on from this detector: shipped, which comes with the package, a file, or the paper's
         .pth.tar.
     paper
         Teach as Jia et al. (2023) do: the probability of the given label, AdamW at learning rate

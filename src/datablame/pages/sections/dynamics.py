@@ -13,10 +13,8 @@ from matplotlib.axes import Axes
 from torch import Tensor
 
 from datablame.analyses import scoring
-from datablame.base import methods
 from datablame.base.errors import InputError
-from datablame.base.shapes import Bool, Float, Int
-from datablame.dynamics.detector import Detector, chosen
+from datablame.base.shapes import Bool
 from datablame.pages.figures import BLUE, GREY, INK, RED, Section, figure, thumbnail
 from datablame.pages.templating import rendered
 from datablame.run import Run
@@ -31,8 +29,8 @@ SHOWN = 6
 
 
 def dynamics(run: Run) -> Section | None:
-    """The probability of the given label over the epochs, the detector's probability where one was
-    asked, and the traces of some examples.
+    """The probability of the given label over the epochs, that of the likeliest other class, and
+    the traces of some examples.
     """
     if run.trace.epochs < 3:
         return None
@@ -41,10 +39,11 @@ def dynamics(run: Run) -> Section | None:
         return None
     wrong, names = group
     rows = torch.linspace(0, len(run.data) - 1, min(SAMPLE, len(run.data))).long()
-    given = (-torch.from_numpy(run.trace["loss"][:, rows.numpy()].astype("float32"))).exp()
-    curves = [("probability of the given label", given)]
-    if (probability := _detected(run, rows)) is not None:
-        curves.append(("detector: probability that the label is wrong", probability))
+    loss = torch.from_numpy(run.trace["loss"][:, rows.numpy()].astype("float32"))
+    curves = [("probability of the given label", (-loss).exp())]
+    if "margin" in run.trace:
+        margin = torch.from_numpy(run.trace["margin"][:, rows.numpy()].astype("float32"))
+        curves.append(("of the likeliest other class", (-loss - margin).exp().clamp_max(1)))
     draw = partial(_bands, curves, wrong[rows], names)
     drawn = figure(run, "dynamics", draw, 3.5 * len(curves), 2.8, columns=len(curves))
     singles = Markup("")
@@ -73,20 +72,6 @@ def _apart(run: Run) -> tuple[Bool[Tensor, " N"], tuple[str, str]] | None:
         verdict = run.verdict
         return torch.isin(verdict.act, torch.tensor([DROP, FIX])), ("kept", "suspect")
     return None
-
-
-def _detected(run: Run, rows: Int[Tensor, " n"]) -> Float[Tensor, "T n"] | None:
-    """The detector's probability after each time, where the run was scored by one."""
-    try:
-        scored = [name for name in scoring.names(run) if methods.parse(name)[0] == "lstm"]
-        detector = (
-            Detector.load(chosen(run, methods.parse(scored[0])[1].get("detector", "auto")))
-            if scored
-            else None
-        )
-    except InputError:  # nothing is scored, or the detector's file is gone
-        return None
-    return None if detector is None else detector.probabilities(run)[rows].T
 
 
 def _bands(
@@ -124,7 +109,7 @@ def spread(run: Run) -> list[int]:
             iter(
                 sorted(
                     scoring.names(run),
-                    key=lambda each: (not each.startswith("lstm"), each != "blend"),
+                    key=lambda each: (not each.startswith("detector"), each != "blend"),
                 )
             )
         )
