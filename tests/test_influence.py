@@ -470,6 +470,10 @@ def test_lower_precision_agrees_with_full(run):
         run, "influence", "influence,scores=bf16", "influence,kind=identity", rows=50
     ).to_json()
     assert pairs["influence,scores=bf16"]["pearson"] > 0.99
+    every = "activations=bf16,factors=bf16,gradients=bf16,scores=bf16"
+    half = verbs.score(run, "self_influence,half=yes").values
+    assert torch.equal(half, verbs.score(run, f"self_influence,{every}").values)
+    assert not torch.equal(half, verbs.score(run, "self_influence").values)
     for each in pairs.values():
         assert each["spearman_low"] < each["spearman"] < each["spearman_high"]
     assert "spearman_low" not in table[names[1]], "of one ranking there is one"

@@ -1,5 +1,7 @@
 """Memory Wrap: sparse attention, heads that look at a memory, and what they point at."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from datablame import InputError, Reading, Run, Subset, verbs
 from datablame.analyses import memory
 from datablame.attention.head import Attentive, entmax, euclidean, sparsemax
 from datablame.base import hashing, methods
+from datablame.inference import predictions
 from datablame.inference.integrated_gradients import integrated
 from datablame.inference.memory import MemoryBank, spread
 from datablame.network.classifier import build
@@ -638,3 +641,21 @@ def test_what_is_recalled_is_drawn_and_told(wrapped):
         verbs.memory.show(wrapped, heatmaps="violet")
     with pytest.raises(InputError, match="no memory 'mine'"):
         verbs.memory.show(wrapped, memory="mine")
+
+
+def test_the_demonstration_is_there_without_training(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DATABLAME_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("datablame.training.fit.fit", None)
+    found = verbs.memory.show("demo", queries=2, heatmaps="none")
+    assert found.run.path == tmp_path / "cache" / "demo" / "digits"
+    assert found.pictures()[0].exists()
+    assert predictions.accuracy(found.run) > 0.9
+    shipped = Path(verbs.demonstration.HOME)
+    assert sum(path.stat().st_size for path in shipped.rglob("*.*")) < 1_000_000
+    assert found.run.trace.epochs == found.run.recipe.epochs
+    again = verbs.memory.show("demo", queries=2, heatmaps="none")
+    assert again.run.about["finished"] == found.run.about["finished"]
+    (tmp_path / "demo").mkdir()
+    with pytest.raises(InputError, match="demo is not a run"):
+        verbs.memory.show("demo")

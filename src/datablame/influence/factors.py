@@ -31,6 +31,7 @@ SCRATCH = 1 << 23
 """Numbers of gradients of 64 examples held at a time while queries are met: narrower slices would
 slow their own making."""
 LABELS = ("given", "sampled", "all")
+PRECISIONS = ("activations", "factors", "gradients", "scores")
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,17 @@ class Fisher:
     """Precision of the gradients of examples and of what they are multiplied with."""
     scores: str = "fp32"
     """Precision of the products of query and training gradients."""
+    half: bool = False
+    """All four in bf16."""
     seed: int = 0
     """Of the sample of rows and of the labels drawn."""
 
     def __post_init__(self) -> None:
         if self.labels not in LABELS:
             raise unknown("labels", self.labels, LABELS)
-        for name in ("activations", "factors", "gradients", "scores"):
+        for name in PRECISIONS:
+            if self.half:
+                object.__setattr__(self, name, "bf16")
             if getattr(self, name) not in ("fp32", "bf16"):
                 raise unknown(f"precision of {name}", getattr(self, name), ("fp32", "bf16"))
         at_least(0, basis=self.basis)

@@ -36,12 +36,16 @@ HOLDING: list[Path] = []
 
 
 def opened(run: RunLike) -> Run:
-    """A run, from its folder where a path is given.
+    """A run, from its folder where a path is given; `demo`, where no such folder is here, is the
+    small run that comes with the package.
 
     Raises InputError for a folder that is no run.
     """
     from datablame.run import Run
+    from datablame.verbs.demonstration import NAME, demonstration
 
+    if str(run) == NAME and not Path(NAME).exists():
+        return demonstration()
     return run if isinstance(run, Run) else Run(run)
 
 
