@@ -544,6 +544,12 @@ def test_removing_and_relabelling_by_hand():
     assert fixed.apply(run.data).labels.tolist() == data.truth.tolist()
 
 
+def test_relabelling_says_whose_answers_it_takes(whole, recorded, capsys):
+    for run, said in ((recorded, False), (whole, True)):
+        verbs.judge(run, verbs.score(run, "aum"), judge="relabel,share=0.1")
+        assert ("new labels are the votes of the epochs" in capsys.readouterr().err) == said
+
+
 def test_the_oracle_sets_right_what_is_wrong(recorded):
     scores = verbs.score(recorded, "aum")
     verdict = verbs.judge(recorded, scores, judge="top,share=0.3", oracle=True)

@@ -157,6 +157,18 @@ def test_test_images_that_are_training_images_are_left_out(tmp_path, png, capsys
         splits(str(train), Reading(test=str(train), label="label"))
 
 
+def test_a_test_split_is_read_in_part(tmp_path, png):
+    hub_file(tmp_path / "train-00000-of-00001.parquet", png)
+    hub_file(tmp_path / "test-00000-of-00001.parquet", png, 6, blue=99)
+    data, test = splits(tmp_path, Reading(label="label", test_limit=4))
+    assert (len(data), len(test)) == (9, 4)
+    whole, every = splits(tmp_path, Reading(label="label"))
+    assert (whole.fingerprint, len(every)) == (data.fingerprint, 6)
+    assert test.labels.equal(every.labels[:4])
+    with pytest.raises(InputError, match="--test-limit is of a test split, and .* has none"):
+        splits("digits", Reading(test_limit=5))
+
+
 def test_a_test_file_without_the_noisy_column_is_read_by_the_truth(tmp_path, png):
     train = hub_file(tmp_path / "a.parquet", png)
     other = parquet.read_table(hub_file(tmp_path / "b.parquet", png, blue=99))

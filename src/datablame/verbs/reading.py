@@ -41,6 +41,8 @@ class Reading:
     """Column of the right labels where they are known, for measuring only."""
     limit: ReadingInt = None
     """Read only this number of training rows."""
+    test_limit: ReadingInt = None
+    """Read only this number of rows of the test split."""
     size: ReadingInt = None
     """Side in pixels to which images are brought; small images of one size keep theirs."""
     holdout: Share = None
@@ -48,7 +50,7 @@ class Reading:
     and none for an audit, which judges every image and tests by folds."""
 
     def __post_init__(self) -> None:
-        at_least(1, limit=self.limit, size=self.size)
+        at_least(1, limit=self.limit, test_limit=self.test_limit, size=self.size)
         label = (self.label,) if isinstance(self.label, str) else tuple(self.label)
         object.__setattr__(self, "label", label)
         if self.holdout is not None and not 0 <= self.holdout < 1:
@@ -148,7 +150,7 @@ def splits(
     data = read(source, "train", reading)
     if data is None:
         raise InputError(f"{source} has no training split")
-    whole = dataclasses.replace(reading, limit=None)
+    whole = dataclasses.replace(reading, limit=reading.test_limit)
     if reading.test is not None:
         test = read(reading.test, "train", whole)
     else:
@@ -157,6 +159,10 @@ def splits(
     if test is not None:
         test = dataclasses.replace(
             apart(matched(test, data), data), split="test" if test.split == "train" else test.split
+        )
+    elif reading.test_limit is not None:
+        raise InputError(
+            f"--test-limit is of a test split, and {source} has none; name one: --test"
         )
     elif share:
         data, test = data.holdout(share)
