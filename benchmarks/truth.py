@@ -270,7 +270,7 @@ def cleaned(cases: dict[str, Case], seeds: int) -> list[list[str]]:
         }
         arms = {
             kind: [
-                trained(first, kind, parts[seed], seed, HOME / "cleaned")
+                trained(first, kind, parts[seed], first.recipe.but(seed=seed), HOME / "cleaned")
                 for seed in (numbers[:1] if case.probe else numbers)
             ]
             for kind, parts in sets.items()

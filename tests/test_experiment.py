@@ -68,7 +68,8 @@ def test_a_run_is_repeated_from_its_recipe_alone(tmp_path, audited):
         first = db.audit("digits", out=tmp_path / "a", **options)
     else:
         first = db.train("digits", out=tmp_path / "a", examples=100, folds=0, **options)
-    again = db.experiment(first.path / "recipe.yaml", out=tmp_path / "b").results[0]
+    where = first.path if audited else first.path / "recipe.yaml"
+    again = db.experiment(where, out=tmp_path / "b").results[0]
     assert again.path.name == first.path.name
     for name in ("verdict.csv",) if audited else ("model.safetensors", "trace/loss.npy"):
         assert (again.path / name).read_bytes() == (first.path / name).read_bytes()
@@ -132,3 +133,10 @@ def test_memory_wrap_is_compared_with_its_baselines_by_one_command(tmp_path):
     test = found.results[-2]
     assert len(test.runs) == 4
     assert found.commands[-1].startswith("memory show")
+
+
+def test_a_run_within_minutes_says_how_it_was_asked_for(tmp_path):
+    run = db.train("digits", limit=200, folds=0, model="mlp,hidden=16", minutes=5, out=tmp_path)
+    known = Experiment.read(run.path / "recipe.yaml")
+    assert known.data == {"source": "digits", "limit": 200}
+    assert known.recipe == run.recipe

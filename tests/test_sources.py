@@ -165,7 +165,7 @@ def test_a_test_split_is_read_in_part(tmp_path, png):
     whole, every = splits(tmp_path, Reading(label="label"))
     assert (whole.fingerprint, len(every)) == (data.fingerprint, 6)
     assert test.labels.equal(every.labels[:4])
-    with pytest.raises(InputError, match="--test-limit is of a test split, and .* has none"):
+    with pytest.raises(InputError, match=r"--test-limit is of a test split, and .* has none"):
         splits("digits", Reading(test_limit=5))
 
 

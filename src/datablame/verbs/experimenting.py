@@ -21,6 +21,7 @@ from datablame.verbs import detector, memory
 from datablame.verbs.auditing import audit
 from datablame.verbs.explaining import agree, classes, explain, index, memorization
 from datablame.verbs.judging import judge, measure, score
+from datablame.verbs.opening import opened
 from datablame.verbs.reporting import report
 from datablame.verbs.retraining import ablate, retrain
 from datablame.verbs.training import train
@@ -93,7 +94,7 @@ def experiment(
     Parameters
     ----------
     file
-        YAML file of a recipe, such as a run's recipe.yaml, or a name that `datablame methods`
+        YAML file of a recipe, a run, whose recipe.yaml is meant, or a name that `datablame methods`
         lists.
     source
         The set, as for `load`; by default, the one that the file names.
@@ -105,7 +106,8 @@ def experiment(
         Options of the file's first command (train or audit), such as --limit 500 or --epochs 5, and
         words of its steps, in place of what the file says.
     """
-    known = Experiment.read(Path(file))
+    path = Path(file)
+    known = Experiment.read(opened(path).path / "recipe.yaml" if path.is_dir() else path)
     words = {name: str(options.pop(name)) for name in known.values if name in options}
     where = source if source is not None else known.data.get("source")
     if where is None:

@@ -177,7 +177,7 @@ def named(source: Source, reading: Reading, **more: Any) -> dict[str, Any]:
     if not all(isinstance(each, (str, Path)) for each in places):
         return {}
     given = {name: getattr(reading, name) for name in Reading.__dataclass_fields__}
-    known = {"source": source} | given | more
+    known: dict[str, Any] = {"source": source} | given | more
     for name in PLACES:
         if known.get(name) is not None and Path(known[name]).exists():
             known[name] = Path(known[name]).absolute()

@@ -123,7 +123,7 @@ def train(
     if test is not None:
         reading = dataclasses.replace(reading, test=test)
     planting = {"noise": noise, "amount": amount} if noise else {}
-    asked = named(data, reading, **planting, **subset.named())
+    options = named(data, reading, **planting, **subset.named())
     runs = []
     for seed in range(recipe.seed, recipe.seed + seeds):
         train_set, test_set = splits(data, reading, noise, amount, seed)
@@ -141,7 +141,7 @@ def train(
         if dry_run:
             return estimate(planned(settled), part)
         with announced(dataclasses.replace(planned(settled), times=1), part):
-            runs.append(made(settled, part, test_set, out, Experiment(settled, "train", asked)))
+            runs.append(made(settled, part, test_set, out, Experiment(settled, "train", options)))
     if seeds == 1:
         return runs[0]
     from datablame.analyses.memory import MemoryTest
