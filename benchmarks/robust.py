@@ -25,20 +25,20 @@ MIXES = {"DivideMix": "dividemix", "DivideMix, gentle": "dividemix,alpha=0.5,unl
 on guessed labels alone. Chosen by training on rows 10,000 to 20,000 and the accuracy on rows 20,000
 to 25,000 with right labels: 63.2 %; 62.9 with unlabelled=5, 60.6 trained plainly."""
 
-DEBUGGED = ("everything", "relabelled by `lstm`", "the same suspects, relabelled by an oracle")
+DEBUGGED = ("everything", "relabelled by `detector`", "the same suspects, relabelled by an oracle")
 """What DivideMix is trained on: before debugging, and after."""
 
 
 def conditions(run: db.Run) -> dict[str, db.Dataset]:
     """The training sets that are compared."""
     sets = {"everything": run.data}
-    db.score(run, "lstm")
+    db.score(run, "detector")
     for name, judge, oracle in (
-        ("removed by `lstm`", f"remove,share={SHARE}", False),
-        ("relabelled by `lstm`", f"relabel,share={SHARE}", False),
+        ("removed by `detector`", f"remove,share={SHARE}", False),
+        ("relabelled by `detector`", f"relabel,share={SHARE}", False),
         ("the same suspects, relabelled by an oracle", f"remove,share={SHARE}", True),
     ):
-        sets[name] = db.judge(run, judge=judge, by="lstm", oracle=oracle).apply(run.data)
+        sets[name] = db.judge(run, judge=judge, by="detector", oracle=oracle).apply(run.data)
     assert run.data.truth is not None
     sets["every label right"] = run.data.relabel(run.data.truth)
     return sets
@@ -105,7 +105,7 @@ def main() -> None:
         "accuracy on the 10,000 clean test images, gain over training on everything with "
         "its 95 % "
         f"interval (images and seeds resampled). Gentle is `{MIXES['DivideMix, gentle']}`, "
-        f"chosen on other rows. The most suspect {SHARE:.0%} by `lstm` are acted on; the "
+        f"chosen on other rows. The most suspect {SHARE:.0%} by `detector` are acted on; the "
         "number of steps is kept.\n\n"
         + results.table(
             ["trained on", "rows", "wrong", "test accuracy", "gain", "interval"], lines
