@@ -460,6 +460,9 @@ def test_maps_of_several_runs_stand_side_by_side(pictured, tmp_path):
     with Image.open(pictured.path / "figures" / "memorization-features-beside.png") as sheet:
         alone = sheet.width
     assert (pictured.path / "figures" / "memorization-features-beside.pdf").exists()
+    verbs.memorization(pictured, top_k=4, beside=[pictured, noisy])
+    with Image.open(pictured.path / "figures" / "memorization-features-beside.png") as sheet:
+        assert sheet.width == alone, "a run does not stand beside itself"
     verbs.memorization(pictured, top_k=4, beside=[noisy, noisy])
     with Image.open(pictured.path / "figures" / "memorization-features-beside.png") as sheet:
         assert sheet.width > alone

@@ -76,7 +76,7 @@ def beside(found: MemorizationMap, others: Sequence[Run]) -> None:
     sheet = ContactSheet(len(runs) * wide + GAP, len(rows), lines=1, head=24)
     for column, (run, maps) in enumerate(zip(runs, cells, strict=True)):
         x = GAP + column * wide
-        sheet.title(x, run.data.noise or "as it is", INK)
+        sheet.title(x, _seen_as(run), INK)
         for line, row in enumerate(rows.tolist()):
             image = square(run.data, row)
             words = [] if column else [(run.data.classes[run.data.labels[row]], INK)]
@@ -85,6 +85,12 @@ def beside(found: MemorizationMap, others: Sequence[Run]) -> None:
     stem = found.run.path / "figures" / f"memorization-{found.over}-beside"
     files.write_bytes(stem.with_suffix(".png"), sheet.encoded())
     files.write(stem.with_suffix(".pdf"), lambda part: sheet.image.save(part, "PDF"))
+
+
+def _seen_as(run: Run) -> str:
+    """How a run saw its images: the noise on them, and its strength."""
+    noise = run.data.pixels.noise
+    return run.data.noise or "as it is" if noise is None else f"{noise.kind} {noise.amount:g}"
 
 
 def check(found: MemorizationMap) -> Markup:

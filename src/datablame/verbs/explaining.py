@@ -196,9 +196,9 @@ def memorization(
     from datablame.analyses.memorization import memorization_map
     from datablame.pages import memorization as page
 
-    others = [opened(each).with_model for each in beside]
-
     with held_model(run) as run:
+        every = [opened(each).with_model for each in beside]
+        others = [other for other in every if other.path.resolve() != run.path.resolve()]
         run.data.need_pictures("a map of what was memorised")
         for other in others:
             if (len(other.data), other.data.classes) != (len(run.data), run.data.classes):
