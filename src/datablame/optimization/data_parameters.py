@@ -43,7 +43,7 @@ class DataParameters:
     weight_decay: float = 0.0
     """Pull of the examples' temperatures towards 1."""
     class_weight_decay: float = 0.0
-    """Pull of the classes' temperatures towards 1."""
+    """Pull of the classes' temperatures towards 1, once for each of its examples in a batch."""
     init: float = 0.0
     """The examples' temperature at first; 0: 1, or `min` where classes have theirs too, as the
     paper's 0.001 is after a step."""
@@ -117,14 +117,14 @@ class Temperatures:
         processes.total(slope)
         for kind, log in self.logs.items():
             places = self.places(kind, batch)
-            share = slope * log[places].exp()
-            if kind == "class":
+            rate, decay = self.rates[kind]
+            share = slope * log[places].exp() + decay * log[places]
+            if kind == "class":  # of each example of the class that the batch holds
                 share = torch.zeros_like(log).index_add_(0, places, share)
                 places = places.bincount(minlength=len(log)).nonzero()[:, 0]
                 share = share[places]
-            rate, decay = self.rates[kind]
             momentum = self.tensors[f"{kind}_momentum"]
-            new = self.how.momentum * momentum[places] + share + decay * log[places]
+            new = self.how.momentum * momentum[places] + share
             momentum[places] = new
             log[places] = (log[places] - rate * new).clamp(*self.range)
 

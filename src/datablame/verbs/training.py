@@ -154,6 +154,7 @@ def chosen(data: Dataset, subset: Subset, seed: int, source: str) -> Dataset:
 
     Raises InputError for temperatures of another set.
     """
+    from datablame.base import progress
     from datablame.dynamics import temperature_curves
 
     if subset.origin is not None:
@@ -163,7 +164,13 @@ def chosen(data: Dataset, subset: Subset, seed: int, source: str) -> Dataset:
                 f"{origin.path} was trained on another set than {source} as it is read here; "
                 "give the same source, noise, amount and seed"
             )
-        data = data.take(temperature_curves.coolest(origin, subset))
+        kept = data.take(temperature_curves.coolest(origin, subset))
+        if data.wrong is not None and kept.wrong is not None:
+            right = [1 - float(each.wrong.float().mean()) for each in (kept, data)]
+            progress.say(
+                f"of the labels that are kept {right[0]:.1%} are right, of all {right[1]:.1%}"
+            )
+        data = kept
     return data.take(subset.rows(data, seed)) if subset.examples else data
 
 
