@@ -184,7 +184,7 @@ class Base:
                 "teach",
                 self.run,
                 "--start",
-                "few",
+                "shipped",
                 "--epochs",
                 1,
                 "--out",
