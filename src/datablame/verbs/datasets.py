@@ -53,7 +53,8 @@ def load(
     """
     if split not in ("train", "test"):
         raise unknown("split", split, ("train", "test"))
-    found = read(source, split, Reading(None, image, label, truth, limit, size))
+    columns = Reading(image=image, label=label, truth=truth, limit=limit, size=size)
+    found = read(source, split, columns)
     if found is None:
         other = "test" if split == "train" else "train"
         raise InputError(

@@ -165,8 +165,8 @@ def chosen(data: Dataset, subset: Subset, seed: int, source: str) -> Dataset:
                 "give the same source, noise, amount and seed"
             )
         kept = data.take(temperature_curves.coolest(origin, subset))
-        if data.wrong is not None and kept.wrong is not None:
-            right = [1 - float(each.wrong.float().mean()) for each in (kept, data)]
+        if (every := data.wrong) is not None and (rest := kept.wrong) is not None:
+            right = [1 - float(wrong.float().mean()) for wrong in (rest, every)]
             progress.say(
                 f"of the labels that are kept {right[0]:.1%} are right, of all {right[1]:.1%}"
             )
