@@ -152,15 +152,7 @@ def _launch(
         Show where in the program an error came from.
     """
     _settle(trust, offline, weights, quiet)
-    if recipe and tokens[:1] == ("retrain",):  # it takes a recipe whole
-        tokens += (f"--recipe={recipe}",)
-    elif recipe:
-        fields = {
-            f"--{name.replace('_', '-')}": value
-            for name, value in Recipe.read(recipe).to_json().items()
-        }
-        given = {token.partition("=")[0] for token in tokens}
-        tokens += tuple(f"{name}={value}" for name, value in fields.items() if name not in given)
+    tokens += _of_recipe(recipe, tokens) if recipe else ()
     limit = share(fail_over) if fail_over else None
     if limit is not None and not {"audit", "judge"} & set(tokens[:1]):
         raise InputError("--fail-over goes with audit and judge: this command finds no suspects")
@@ -179,6 +171,16 @@ def _launch(
         if verbose and time.perf_counter() - began > 2 and progress.profile().seconds:
             print(f"\n{progress.profile()}", end="", file=sys.stderr)
     return _exit_code(facts, limit)
+
+
+def _of_recipe(recipe: Path, tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """A recipe's fields as options, but those that are given; `retrain` takes a recipe whole."""
+    if tokens[:1] == ("retrain",):
+        return (f"--recipe={recipe}",)
+    given = {token.partition("=")[0] for token in tokens}
+    fields = Recipe.read(recipe).to_json().items()
+    options = {f"--{name.replace('_', '-')}": value for name, value in fields}
+    return tuple(f"{name}={value}" for name, value in options.items() if name not in given)
 
 
 def _settle(trust: bool, offline: bool, weights: Path | None, quiet: bool) -> None:

@@ -7,6 +7,8 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -193,6 +195,12 @@ class Recipe:
 VERBS = ("train", "audit")
 """What an experiment begins with: the key of its data."""
 Step = str | dict[str, Any]
+NO_PLACE = re.compile(r"(^|[\s=,])[/~]|\.\.|--out[\s=]+(?!\{out\})")
+"""What a step, or a word of one, may not hold: it comes from a file, and writes."""
+CODE = re.compile(r"(?<![\w./}-])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?![\w/])")
+"""A dotted name, by which methods of one's own are called."""
+COLUMNS = ("source", "test", "image", "label", "truth", "from")
+"""Options that name data, not methods."""
 
 
 @dataclass(frozen=True)
@@ -242,6 +250,17 @@ class Experiment:
         steps = fields.pop("steps", [])
         _check_steps(steps, path)
         recipe = Recipe.from_json(fields, str(path), trust)
+        said = [*_words(steps), *map(str, values.values())]
+        for words in said:
+            if NO_PLACE.search(words):
+                raise InputError(
+                    f"{path}: the step or value '{words[:80]}' names a path; steps read and write "
+                    "{run}, {first}, {runs}, {source} and what lies in {out}"
+                )
+        for options in data.values():
+            said += [str(value) for name, value in options.items() if name not in COLUMNS]
+        called = [word for words in said for word in CODE.findall(words)]
+        methods.trusted(called, str(path), trust or Trust.files)
         verb = verbs[0] if verbs else "train"
         words = {name: str(value) for name, value in values.items()}
         return cls(recipe, verb, data.get(verb, {}), words, tuple(steps))
@@ -265,6 +284,17 @@ def _mapping(value: Any, name: str, path: Path) -> dict[str, Any]:
     ):
         raise InputError(f"{path}: {name} must be a mapping such as 'source: photos/'")
     return {str(key): each for key, each in value.items()}
+
+
+def _words(steps: Sequence[Step]) -> Iterator[str]:
+    """Every text of steps: commands, and the values of `each`."""
+    for step in steps:
+        if isinstance(step, str):
+            yield step
+        else:
+            for value in step["each"].values():
+                yield from map(str, value if isinstance(value, list) else [value])
+            yield from _words(step["steps"])
 
 
 def _check_steps(steps: Any, path: Path) -> None:

@@ -64,7 +64,7 @@ class DetectorConfig:
 class DetectorTraining:
     """How a detector is taught.
 
-    The defaults are those of the detectors that come with the package.
+    The defaults are those of the detector that comes with the package.
     """
 
     epochs: int = 15

@@ -91,8 +91,7 @@ class Detector(Result, nn.Module):
         path = file_of(where)
         try:
             if path.suffix == ".safetensors":
-                tensors, facts = readers.read_tensors(path)
-                weights = tensors
+                weights, facts = readers.read_tensors(path)
                 if "sight" in facts or "net" not in facts["config"]:
                     raise InputError(
                         f"{path} was taught by an earlier version of datablame, whose nets are "

@@ -119,7 +119,8 @@ def experiment(
     work = _Work(kept, known.values | words | {"source": str(where), "out": str(out)})
     steps = [f"{known.verb} {{source}}", *known.steps]
     said = list(work.commands(steps, dry_run=True))  # a wrong step is known before any is run
-    done = said if dry_run else list(work.again().commands(steps, dry_run=False))
+    fresh = dataclasses.replace(work, runs=[])
+    done = said if dry_run else list(fresh.commands(steps, dry_run=False))
     commands = [shlex.join(tokens) for tokens, _ in done]
     return Experimented(commands, [] if dry_run else [found for _, found in done])
 
@@ -132,9 +133,6 @@ class _Work:
     kept: Mapping[str, Any]
     words: Mapping[str, str]
     runs: list[str] = dataclasses.field(default_factory=list)
-
-    def again(self) -> _Work:
-        return _Work(self.kept, self.words)
 
     def commands(
         self, steps: Sequence[Step], dry_run: bool, more: Mapping[str, str] = {}
@@ -164,14 +162,7 @@ class _Work:
     def filled(self, step: str, more: Mapping[str, str]) -> list[str]:
         """A step's words with what stands for the names in braces; a command that makes a run has
         the file's options too, where the step does not name them."""
-        written = shlex.split(step)
-        for word in written:
-            if re.search(r"(^|[=,])[/~]|\.\.", word):
-                raise InputError(
-                    f"the step '{step}' names a path; steps read and write {{run}}, {{first}}, "
-                    "{runs}, {source} and what lies in {out}"
-                )
-        tokens = [token for word in written for token in self.word(word, more)]
+        tokens = [token for word in shlex.split(step) for token in self.word(word, more)]
         if tokens[:1] and tokens[0] in VERBS:
             named = {token.partition("=")[0] for token in tokens if token.startswith("--")}
             for name, value in ({**self.kept, "out": self.words["out"]}).items():

@@ -44,9 +44,9 @@ def opened(run: RunLike) -> Run:
     from datablame.run import Run
     from datablame.verbs.demonstration import NAME, demonstration
 
-    if str(run) == NAME and not Path(NAME).exists():
-        return demonstration()
-    return run if isinstance(run, Run) else Run(run)
+    if isinstance(run, Run):
+        return run
+    return demonstration() if str(run) == NAME and not Path(NAME).exists() else Run(run)
 
 
 @contextlib.contextmanager
