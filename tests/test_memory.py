@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import TINY, blobs
+from PIL import Image
 from torch import nn
 from torch.autograd import gradcheck
 from torch.nn.functional import cross_entropy
@@ -20,6 +21,8 @@ from datablame.inference.integrated_gradients import integrated
 from datablame.inference.memory import MemoryBank, spread
 from datablame.network.classifier import build
 from datablame.optimization.state import TrainingState
+from datablame.pages.contact_sheet import ContactSheet
+from datablame.pages.memory import SHOWN
 
 WRAP = TINY.but(model="mlp,hidden=16", head="memory_wrap,size=12", folds=0, checkpoints=0, epochs=8)
 
@@ -312,6 +315,8 @@ def test_a_subset_is_drawn_by_the_seed_in_proportion():
     assert not torch.equal(rows, Subset(examples=30).rows(data, 5))
     free = [Subset(examples=30, drawn="random").rows(data, seed) for seed in range(9)]
     assert len({tuple(data.labels[rows].bincount().tolist()) for rows in free}) > 3
+    assert Subset(examples=100_000).rows(data, 4).tolist() == list(range(90))
+    assert Subset(examples=91, drawn="random").rows(data, 4).tolist() == list(range(90))
     even = hashing.spread(data.labels, 30, "x")
     assert data.labels[even].bincount().tolist() == [10, 10, 10]
 
@@ -319,7 +324,6 @@ def test_a_subset_is_drawn_by_the_seed_in_proportion():
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"examples": 91}, "91 is more than there are: the training set has 90 images"),
         ({"examples": -1}, "a number of images from 1"),
         ({"examples": 5, "drawn": "evenly"}, "stratified or random"),
         ({"examples": 5, "origin": "x", "keep": 0.5}, "leave one out"),
@@ -636,11 +640,60 @@ def test_what_is_recalled_is_drawn_and_told(wrapped):
     verbs.memory.test(wrapped, memories=2)
     assert "explanations that are right" in verbs.report(wrapped).read_text()
     verbs.memory.show(wrapped, queries=2, heatmaps="none")
-    assert not (wrapped.path / "figures" / "memory-kept-heatmaps.png").exists()
+    for kind in ("png", "pdf"):
+        assert not (wrapped.path / "figures" / f"memory-kept-heatmaps.{kind}").exists()
     with pytest.raises(InputError, match="--heatmaps takes white, black, grey, blurred or none"):
         verbs.memory.show(wrapped, heatmaps="violet")
     with pytest.raises(InputError, match="no memory 'mine'"):
         verbs.memory.show(wrapped, memory="mine")
+
+
+def pages_of(path):
+    return path.read_bytes().count(b"/Type /Page\n")
+
+
+def test_all_queries_are_drawn_in_pages(wrapped):
+    figures = wrapped.path / "figures"
+    verbs.memory.show(wrapped, queries=SHOWN + 1, heatmaps="none")
+    assert pages_of(figures / "memory-kept.pdf") == 2
+    first = Image.open(figures / "memory-kept.png")
+    verbs.memory.show(wrapped, queries=SHOWN, heatmaps="none")
+    assert pages_of(figures / "memory-kept.pdf") == 1
+    assert Image.open(figures / "memory-kept.png").tobytes() == first.tobytes()
+    verbs.memory.show(wrapped, pick="training", queries=SHOWN + 1)
+    assert pages_of(figures / "memory-kept-heatmaps.pdf") == 2
+
+
+def test_every_image_with_weight_is_drawn_where_it_is_asked_for(wrapped, monkeypatch):
+    drawn = []
+    put = ContactSheet.put
+    monkeypatch.setattr(
+        ContactSheet, "put", lambda *a, **k: (drawn.append((a[0], *a[2:4])), put(*a, **k))
+    )
+    found = verbs.memory.show(wrapped, queries=3, memory="all", heatmaps="none", each=0)
+    assert len(drawn) == 3 + sum(map(len, found.rows))
+    assert len(set(drawn)) == len(drawn), "none over another"
+    drawn.clear()
+    few = verbs.memory.show(wrapped, queries=3, memory="all", heatmaps="none", each=1)
+    kinds = [
+        len(set((said == answer).tolist()))
+        for said, answer in zip(few.said, few.answers, strict=True)
+    ]
+    assert len(drawn) == 3 + sum(kinds)
+    monkeypatch.setattr(memory, "MOST", 2)
+    assert (
+        max(map(len, verbs.memory.show(wrapped, queries=3, memory="all", heatmaps="none").rows))
+        == 5
+    )
+    with pytest.raises(InputError, match="each must be"):
+        verbs.memory.show(wrapped, each=-1)
+
+
+def test_training_images_can_be_asked_about(wrapped):
+    found = verbs.memory.show(wrapped, pick="training", queries=4, heatmaps="none")
+    assert set(found.queries.names.to_pylist()) < set(wrapped.data.names.to_pylist())
+    with pytest.raises(InputError, match="no pick 'some'"):
+        verbs.memory.show(wrapped, pick="some")
 
 
 def test_the_demonstration_is_there_without_training(tmp_path, monkeypatch):

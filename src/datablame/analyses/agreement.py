@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from datablame.analyses import scoring
-from datablame.analyses.queries import from_test
+from datablame.analyses.queries import picked
 from datablame.base import hashing, methods
 from datablame.base.errors import InputError
 from datablame.base.results import Result
@@ -63,7 +63,7 @@ def agreement(run: Run, names: Sequence[str], queries: int = 16, rows: int = 100
 
 def _sample(run: Run, method: str, queries: int, rows: int) -> Tensor:
     """`[Q, n]`: the first test queries against a fixed sample of the training rows."""
-    asked = from_test(run, queries)
+    asked = picked(run, queries)
     attributor = methods.find("attributors", method)(run, asked)
     chosen = hashing.permutation(len(run.data), "agree")[:rows]
     return attributor.score(attributor.prepare(torch.arange(len(asked))), chosen).cpu()

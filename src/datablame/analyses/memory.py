@@ -37,15 +37,16 @@ BASELINES = ("white", "black", "grey", "blurred")
 STEPS, ROOM = 40, 1 << 18
 """Points on the way from the baseline, and pixels that are encoded together."""
 MOST = 100
-"""The most weighted images that an answer rests on: at most this number is listed and drawn."""
+"""The most weighted images that an answer rests on: this number is listed, unless all are asked
+for."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class MemoryView(Result):
     """What each query's answer rests on.
 
-    Per query: `answers [q]` (classes), `probabilities [q]`, and up to MOST supporting training
-    images by descending weight: their `rows`, their `weights` (which sum to 1 over all), and
+    Per query: `answers [q]` (classes), `probabilities [q]`, and the supporting training images by
+    descending weight: their `rows`, their `weights` (which sum to 1 over all), and
     `said`, what the model answers for each of them by another memory. The query's answer makes it
     an example, another a counterfactual. `error` is the largest relative error of a heatmap's sum,
     None without heatmaps.
@@ -115,9 +116,10 @@ class MemoryView(Result):
         return int(places[0]) if len(places) else None
 
 
-def view(run: Run, queries: Dataset, memory: str = "kept") -> MemoryView:
+def view(run: Run, queries: Dataset, memory: str = "kept", most: int = MOST) -> MemoryView:
     """What the model recalls of each query, by the memory that it keeps, a random one, or the whole
-    training set. Raises InputError for another.
+    training set: up to `most` images (0: all whose weight is above zero). Raises InputError for
+    another.
     """
     if memory not in MEMORIES:
         raise unknown("memory", memory, MEMORIES)
@@ -143,7 +145,8 @@ def view(run: Run, queries: Dataset, memory: str = "kept") -> MemoryView:
         answers.append(answer.cpu().numpy())
         probabilities.append(probability.cpu().numpy())
         for each in weights.cpu():
-            places = each.argsort(descending=True, stable=True)[: min(MOST, int((each > 0).sum()))]
+            places = each.argsort(descending=True, stable=True)[: int((each > 0).sum())]
+            places = places[: most or len(places)]
             rows = every[places]
             said = held.answer(held.at(rows), other)[0].argmax(1)
             for home, value in zip(found, (rows, each[places], said.cpu()), strict=True):

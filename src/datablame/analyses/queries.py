@@ -1,4 +1,4 @@
-"""Asking: the queries of an explanation, from picture files or from the test set."""
+"""Asking: the queries of an explanation, from picture files, the test set or the training set."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 import torch
 
+from datablame.base import hashing
 from datablame.base.errors import InputError, at_least, unknown
 from datablame.dataset import Dataset, Packed
 from datablame.inference import predictions
 from datablame.run import Run
 
-PICKS = ("first", "mistakes")
+PICKS = ("first", "mistakes", "training")
 
 
 def pictures(run: Run, files: Sequence[Path | str], label: str | None = None) -> Dataset:
@@ -52,16 +53,21 @@ def pictures(run: Run, files: Sequence[Path | str], label: str | None = None) ->
     )
 
 
-def from_test(run: Run, count: int, pick: str = "first") -> Dataset:
-    """Test images as queries: the first, or those that the model gets wrong, the surest first.
+def picked(run: Run, count: int, pick: str = "first") -> Dataset:
+    """Queries: the first test images, those that the model gets wrong, the surest first, or
+    training images, drawn by the run's seed.
 
     Raises InputError where the run has no test split, or nothing to pick.
     """
     if pick not in PICKS:
         raise unknown("pick", pick, PICKS)
-    if run.test is None:
-        raise InputError(f"{run.path} has no test split; name pictures to explain")
     at_least(1, queries=count)
+    if pick == "training":
+        return run.data.take(hashing.some(len(run.data), count, "asked", run.recipe.seed))
+    if run.test is None:
+        raise InputError(
+            f"{run.path} has no test split; name pictures to explain, or ask for --pick training"
+        )
     rows = torch.arange(len(run.test))
     if pick == "mistakes":
         probability, answer = torch.from_numpy(np.array(predictions.on_test(run))).max(1)

@@ -26,7 +26,8 @@ class Subset:
     """
 
     examples: int = 0
-    """Train on this number of images of the set, drawn by the recipe's seed; 0: on all."""
+    """Train on this number of images of the set, drawn by the recipe's seed; 0, or more than there
+    are: on all."""
     drawn: str = "stratified"
     """How they are drawn: stratified, every class in proportion; or random."""
     keep: float = 1.0
@@ -79,20 +80,16 @@ class Subset:
         return {"from" if name == "origin" else name: value for name, value in chosen.items()}
 
     def rows(self, data: Dataset, seed: int) -> Int[Tensor, " n"]:
-        """Rows of a sample of this size, in their order. Raises InputError where the set has
-        fewer.
+        """Rows of a sample of this size, in their order; all where the set has no more. Raises
+        InputError for a sample of one class.
         """
         from datablame.base import hashing
 
-        if self.examples > len(data):
-            raise InputError(
-                f"--examples {self.examples} is more than there are: the training set has "
-                f"{len(data):,} images"
-            )
+        count = min(self.examples, len(data))
         if self.drawn == "random":
-            rows = hashing.some(len(data), self.examples, "subset", seed)
+            rows = hashing.some(len(data), count, "subset", seed)
         else:
-            rows = hashing.spread(data.labels, self.examples, "subset", seed, even=False)
+            rows = hashing.spread(data.labels, count, "subset", seed, even=False)
         if len(data.labels[rows].unique()) < 2:
             raise InputError(f"--examples {self.examples} would leave one class only; ask for more")
         return rows.sort().values

@@ -2,37 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from datablame.analyses.memory import Heat, MemoryView, heatmaps
-from datablame.base import files
+from datablame.base import files, progress
 from datablame.pages.contact_sheet import GAP, SIDE, ContactSheet, square
 from datablame.pages.figures import GREEN, GREY, INK, RED, encoded
 from datablame.pages.heat import over, spread
 
 HEAD = 24
 """Pixels of the titles."""
-EACH, SHOWN = 5, 16
-"""Memory images of a kind next to a query, and queries on a picture."""
+ACROSS, SHOWN = 5, 16
+"""Memory images of a kind on a line, and lines of a page."""
 
 
-def draw(found: MemoryView, baseline: str | None = "white") -> float | None:
-    """The pictures of the first queries: memory images, and with a baseline heatmaps; returns the
-    largest relative error of a heatmap's sum.
+def draw(found: MemoryView, baseline: str | None = "white", each: int = ACROSS) -> float | None:
+    """The pictures of the queries, a page of them as PNG and all as PDF: memory images, `each` of a
+    kind (0: all), and with a baseline heatmaps; returns the largest relative error of a heatmap's
+    sum.
     """
-    count = min(SHOWN, len(found.queries))
-    path = found.picture("-heatmaps")
-    files.remove(path)  # of other queries, perhaps
-    files.write_bytes(found.picture(), encoded(_sheet(found, count)))
+    for kind in (".png", ".pdf"):  # of other queries, perhaps
+        files.remove(found.picture("-heatmaps").with_suffix(kind))
+    _keep(found.picture(), (_sheet(found, part, each) for part in _parts(found, each)))
     if baseline is None:
         return None
-    heats = {query: heatmaps(found, query, baseline) for query in range(count)}
-    files.write_bytes(path, encoded(_heated(found, heats, baseline)))
-    return max(error for _, error in heats.values())
+    worst = 0.0
+
+    def heated() -> Iterator[Image.Image]:
+        nonlocal worst
+        count = len(found.queries)
+        ticker = progress.Ticker(count, "heatmaps", "queries")
+        for start in range(0, count, SHOWN):
+            heats = {}
+            for query in range(start, min(start + SHOWN, count)):
+                heats[query] = heatmaps(found, query, baseline)
+                ticker.tick()
+            worst = max([worst, *(error for _, error in heats.values())])
+            yield _heated(found, heats, baseline)
+        ticker.close()
+
+    _keep(found.picture("-heatmaps"), heated())
+    return worst
+
+
+def _keep(path: Path, pages: Iterable[Image.Image]) -> None:
+    """The first page as PNG, all of them as PDF."""
+    first, *others = pages
+    files.write_bytes(path, encoded(first))
+    files.write(
+        path.with_suffix(".pdf"),
+        lambda part: first.save(part, "PDF", save_all=True, append_images=others),
+    )
+
+
+def _kinds(found: MemoryView, query: int, each: int) -> dict[bool, np.ndarray]:
+    """Places of a query's examples (True) and counterfactuals, the most weighted first."""
+    same = found.said[query] == found.answers[query]
+    return {kind: np.flatnonzero(same == kind)[: each or None] for kind in (True, False)}
+
+
+def _lines(found: MemoryView, query: int, each: int) -> int:
+    """How many lines the memory images of a query take."""
+    most = max(map(len, _kinds(found, query, each).values()))
+    return max(1, -(-most // ACROSS))
+
+
+def _parts(found: MemoryView, each: int) -> Iterator[list[int]]:
+    """Queries of a page each, SHOWN lines long where no query takes more."""
+    part: list[int] = []
+    used = 0
+    for query in range(len(found.queries)):
+        lines = _lines(found, query, each)
+        if part and used + lines > SHOWN:
+            yield part
+            part, used = [], 0
+        part, used = [*part, query], used + lines
+    yield part
 
 
 def heated(found: MemoryView, query: int, baseline: str = "white") -> Image.Image:
@@ -54,25 +103,26 @@ def _asked(found: MemoryView, query: int) -> tuple[Image.Image, list[tuple[str, 
     return square(found.queries, query), told if own else known
 
 
-def _sheet(found: MemoryView, count: int) -> Image.Image:
-    """A line a query: its most weighted examples, then its most weighted counterfactuals, each with
-    its label and weight.
+def _sheet(found: MemoryView, queries: Sequence[int], each: int) -> Image.Image:
+    """A line a query, or several: its most weighted examples, then its most weighted
+    counterfactuals, each with its label and weight.
     """
     data = found.run.data
-    left = {True: SIDE + 4 * GAP, False: SIDE + 7 * GAP + EACH * (SIDE + GAP)}
+    left = {True: SIDE + 4 * GAP, False: SIDE + 7 * GAP + ACROSS * (SIDE + GAP)}
     heads = [
         (GAP, "query", INK),
         (left[True], "examples: the same answer", GREEN),
         (left[False], "counterfactuals: another answer", RED),
     ]
-    page = ContactSheet(left[False] + EACH * (SIDE + GAP) + GAP, count, head=HEAD)
+    tall = sum(_lines(found, query, each) for query in queries)
+    page = ContactSheet(left[False] + ACROSS * (SIDE + GAP) + GAP, tall, head=HEAD)
     for x, text, colour in heads:
         page.title(x, text, colour)
-    for query in range(count):
+    line = 0
+    for query in queries:
         image, texts = _asked(found, query)
-        page.put(image, GAP, query, texts)
-        for same, start in left.items():
-            places = np.flatnonzero((found.said[query] == found.answers[query]) == same)[:EACH]
+        page.put(image, GAP, line, texts)
+        for same, places in _kinds(found, query, each).items():
             for turn, place in enumerate(places):
                 row = int(found.rows[query][place])
                 label, said = data.classes[data.labels[row]], data.classes[found.said[query][place]]
@@ -82,11 +132,12 @@ def _sheet(found: MemoryView, count: int) -> Image.Image:
                 )
                 page.put(
                     square(data, row),
-                    start + turn * (SIDE + GAP),
-                    query,
+                    left[same] + turn % ACROSS * (SIDE + GAP),
+                    line + turn // ACROSS,
                     [(label, INK), (weight, GREY)],
                     wrong,
                 )
+        line += _lines(found, query, each)
     return page.image
 
 

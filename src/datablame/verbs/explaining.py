@@ -51,17 +51,17 @@ def explain(
     run
         Folder of a run.
     images
-        Pictures to explain; by default, test images.
+        Pictures to explain; by default, images of the test set.
     method
         influence, tracin, similarity or memory_wrap, with options:
         influence,kind=kfac,damping=1e-3.
     label
         Class of the pictures whose causes are asked; by default, the one that the model predicts.
     queries
-        How many test images; in Python also a Dataset of queries.
+        How many images; in Python also a Dataset of queries.
     pick
-        Which test images: `first`, or `mistakes`, those that the model gets wrong, the surest
-        first.
+        Which images: the `first` of the test set; `mistakes`, those that the model gets wrong, the
+        surest first; or `training`, images of the training set, drawn by the seed.
     keep
         Keep only this number of the highest and lowest scores of each query; by default all, and 10
         by the index.
@@ -74,7 +74,7 @@ def explain(
         a hundredth of the set, at least 64.
     """
     from datablame.analyses import attribute
-    from datablame.analyses.queries import from_test, pictures
+    from datablame.analyses.queries import picked, pictures
     from datablame.pages import attribution
 
     if index not in USES:
@@ -83,7 +83,7 @@ def explain(
         if not isinstance(queries, int):
             asked = queries
         else:
-            asked = pictures(run, images, label) if images else from_test(run, queries, pick)
+            asked = pictures(run, images, label) if images else picked(run, queries, pick)
         at_least(0, rerank=rerank)
         found = attribute.answered(run, asked, method, keep, index, rerank, bool(images))
         attribution.sheet(found)

@@ -27,11 +27,13 @@ def show(
     pick: str = "first",
     memory: str = "kept",
     heatmaps: str = "white",
+    each: int = 5,
 ) -> MemoryView:
     """Show the training images that answers rest on, examples and counterfactuals, and where in
     them.
 
-    Returns the view. Raises InputError for a run whose head has no memory.
+    Returns the view. A picture of the first 16 queries is drawn, and a PDF of all of them. Raises
+    InputError for a run whose head has no memory.
 
     Parameters
     ----------
@@ -40,31 +42,34 @@ def show(
     images
         Pictures to answer; by default, test images.
     queries
-        How many test images; in Python also a Dataset of queries.
+        How many images; in Python also a Dataset of queries.
     pick
-        Which test images: `first`, or `mistakes`, those that the model gets wrong, the surest
-        first.
+        Which images: the `first` of the test set; `mistakes`, those that the model gets wrong, the
+        surest first; or `training`, images of the training set, drawn by the seed.
     memory
         kept, the images that the model keeps; random, others by the seed; all, the whole training
         set.
     heatmaps
         What integrated gradients start from: white, black, grey or blurred; none draws no heatmaps.
+    each
+        How many examples, and as many counterfactuals, are drawn beside a query; 0: all that the
+        answer gives weight to.
     """
-    from datablame.analyses.memory import BASELINES, view
-    from datablame.analyses.queries import from_test, pictures
+    from datablame.analyses.memory import BASELINES, MOST, view
+    from datablame.analyses.queries import picked, pictures
     from datablame.pages.memory import draw
 
     if heatmaps not in ("none", *BASELINES):
         raise InputError(f"--heatmaps takes {', '.join(BASELINES)} or none; got '{heatmaps}'")
+    at_least(0, each=each)
     with held_model(run) as run:
         if not isinstance(queries, int):
             asked = queries
         else:
-            asked = pictures(run, images) if images else from_test(run, queries, pick)
-        found = view(run, asked, memory)
-        return dataclasses.replace(
-            found, error=draw(found, None if heatmaps == "none" else heatmaps)
-        )
+            asked = pictures(run, images) if images else picked(run, queries, pick)
+        found = view(run, asked, memory, most=0 if each == 0 else max(MOST, each))
+        error = draw(found, None if heatmaps == "none" else heatmaps, each)
+        return dataclasses.replace(found, error=error)
 
 
 def replace(run: RunLike, *names: str, choose: str | None = None, size: int = 0) -> Run:
