@@ -22,6 +22,7 @@ from datablame.dynamics import temperature_curves
 from datablame.dynamics.groups import flat_map, groups
 from datablame.methods.models.wide_resnet import wide_resnet
 from datablame.optimization.data_parameters import DataParameters, Temperatures
+from datablame.pages.classes import Page
 from datablame.verdict import ACTS, DROP
 
 WRONG = tuple(range(0, 240, 7))
@@ -373,6 +374,58 @@ def test_like_curves_are_near_on_the_map():
     assert flat_map(curves[:3]).shape == (3, 2)
 
 
+def test_a_page_is_painted_and_written_as_lines_and_words():
+    page = Page(Image.new("RGB", (200, 100), "white"))
+    assert page.painted().getcolors() == [(20_000, (255, 255, 255))]
+    plain = page.pdf()
+    page.curves.append((np.array([[0.0, 50.0], [200.0, 50.0]]), "#ff0000", 2))
+    painted = page.painted()
+    assert painted.getpixel((100, 50)) == (255, 0, 0)
+    assert painted.getpixel((100, 20)) == (255, 255, 255)
+    page.words.append((5, 5, "cat"))
+    assert len(page.painted().crop((0, 0, 40, 25)).getcolors()) > 1
+    assert page.image.getcolors() == [(20_000, (255, 255, 255))], "drawn on a copy"
+    assert b"/Font" in page.pdf()
+    assert b"Type3" not in page.pdf().replace(b" ", b"")
+    assert plain != page.pdf()
+
+
+def test_curves_are_raw_or_relative_to_their_class(tempered):
+    rows = torch.tensor([0, 7, 33])
+    raw = temperature_curves.curves(tempered, rows, "raw")
+    values = tempered.trace["temperature"][:, rows.numpy()].astype("float32")
+    assert np.allclose(raw.numpy(), values, rtol=1e-5)
+    log = temperature_curves.curves(tempered, rows, "log")
+    middle = temperature_curves.medians(tempered)[:, tempered.data.labels[rows]]
+    assert torch.allclose(log, raw.log() - middle, atol=1e-5)
+    with pytest.raises(InputError, match="no kind of curves 'square'"):
+        verbs.classes(tempered, curves="square")
+    names = list(tempered.data.classes)
+    one, other = (
+        [each.places for each in verbs.classes(tempered, names[0], curves=kind).every]
+        for kind in ("log", "raw")
+    )
+    assert not np.array_equal(one, other)
+
+
+def test_named_images_are_followed_over_the_epochs(tempered):
+    some = [tempered.data.name(row) for row in (3, 5)]
+    verbs.classes(tempered, tempered.data.classes[0], images=some)
+    drawn = tempered.path / "figures" / "temperatures-of-images.svg"
+    assert drawn.stat().st_size > 2_000
+    with pytest.raises(InputError, match="no training image 'nobody'"):
+        verbs.classes(tempered, images=["nobody"])
+
+
+@pytest.mark.parametrize("rule", ["rows", "map"])
+def test_literal_rules_do_not_read_what_is_left_beside_a_class(rule, tmp_path):
+    recipe = TINY.but(trainer="data_parameters,level=both", folds=0, epochs=2)
+    run = verbs.train(blobs(), recipe=recipe, test=blobs(30, 1, ()), out=tmp_path)
+    with pytest.raises(InputError, match=f"rule={rule} has thresholds for temperatures that begin"):
+        verbs.classes(run, rule=rule)
+    verbs.classes(run)
+
+
 def test_classes_are_drawn(tempered):
     table = verbs.classes(tempered).to_json()
     assert list(table) == list(tempered.data.classes)
@@ -384,10 +437,12 @@ def test_classes_are_drawn(tempered):
     assert sum(
         (line["hard_wrong"] or 0) * line["hard"] for line in table.values()
     ) == pytest.approx(float(wrong) * verdict.count(DROP), abs=0.1)
-    for label in range(3):
+    for label, word in enumerate(tempered.data.classes):
         for name in ("kinds", "map", "groups"):
-            with Image.open(tempered.path / "figures" / f"classes-{label}-{name}.png") as image:
+            path = tempered.path / "figures" / f"classes-{label}-{word}-{name}.png"
+            with Image.open(path) as image:
                 assert min(image.size) > 100
+            assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     page = verbs.report(tempered).read_text()
     assert page.count('<div class="map">') == 3
     script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)

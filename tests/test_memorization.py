@@ -13,7 +13,7 @@ from conftest import TINY, blobs
 from PIL import Image
 from safetensors.torch import save_file
 from scipy.stats import pearsonr, spearmanr
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, interpolate
 
 from datablame import InputError, Recipe, Run, verbs
 from datablame.analyses.memorization import MemorizationMap
@@ -253,6 +253,49 @@ def test_a_net_of_torchvision_with_local_weights(tmp_path):
         published((3, 8, 8), "squeezenet1_1", weights=str(tmp_path / "squeeze.pth"))
 
 
+def test_the_first_published_noise_lies_on_what_the_encoder_sees(tmp_path):
+    """One pattern for all, drawn at the encoder's size, neither rounded nor cut; the same in the
+    run's own folder, and in an ablation.
+    """
+    from torchvision import models
+
+    net = models.get_model("squeezenet1_1", weights=None)
+    save_file(net.state_dict(), tmp_path / "squeeze.safetensors")
+    model = f"frozen:squeezenet1_1,weights={tmp_path / 'squeeze.safetensors'},size=32"
+    recipe = Recipe(model=model, trainer="linear_probe", epochs=1, folds=0, weight_decay=0.01)
+    clean, test = blobs(30, wrong=()), blobs(12, 1, ())
+    made = verbs.train(
+        clean, recipe=recipe, test=test, out=tmp_path, noise="pixel_normal,original=yes", amount=2.0
+    )
+    rows = torch.arange(4)
+    seen = Run(made.path).data.batch(rows)[0]
+    assert seen.shape == (4, 1, 32, 32)
+    assert seen.is_floating_point()
+    assert seen.max() > 1
+    plain = interpolate(
+        clean.batch(rows)[0].float() / 255, (32, 32), mode="bilinear", antialias=True
+    )
+    noise = (seen - plain) / (2 * torch.tensor(clean.std)[:, None, None])
+    assert (noise - noise[:1]).abs().max() < 1e-5, "one pattern"
+    assert (float(noise[0].min()), float(noise[0].max())) == pytest.approx((0, 1), abs=1e-5)
+    assert torch.equal(made.data.batch(rows)[0], seen)
+    assert made.data.pixels.one(0).dtype == np.uint8, "drawn as bytes"
+    verbs.memorization(made, top_k=2, over="pixels")
+    verbs.ablate(
+        made,
+        "aum",
+        shares=(0.0,),
+        seeds=(0,),
+        noises=("pixel_uniform,original=yes",),
+        strengths=(1.0,),
+    )
+    assert "pixel_uniform,original=yes" in (made.path / "ablation.csv").read_text()
+    trained = verbs.train(
+        clean, recipe=TINY.but(folds=0), test=test, out=tmp_path, noise="pixel_normal,original=yes"
+    )
+    assert trained.data.batch(rows)[0].dtype == torch.uint8
+
+
 def test_both_ways_to_memorization_agree_in_order(run):
     head = verbs.score(run, "memorization").values
     net = verbs.score(run, "memorization,how=influence").values
@@ -315,6 +358,10 @@ def test_an_ablation_of_heads_is_that_of_their_optima(probed, monkeypatch):
     gone = verbs.score(probed, "loo").values.argsort(descending=True)[:18]
     kept = torch.ones(90, dtype=torch.bool)
     kept[gone] = False
+    left_out = parquet.read_table(probed.path / "ablation-left-out.parquet").to_pylist()
+    named = {(row["signal"], row["share"], row["seed"]): row["rows"] for row in left_out}
+    assert named["loo", 0.2, 1] == sorted(gone.tolist())
+    assert [len(named["random", share, 0]) for share in shares] == [0, 18]
     alone = verbs.train(
         blobs().take(kept.nonzero()[:, 0]),
         recipe=probed.recipe,

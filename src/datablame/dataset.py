@@ -18,9 +18,9 @@ from torch import Tensor
 
 from datablame.base import files, processes, renames
 from datablame.base.decode import View
-from datablame.base.errors import InputError
+from datablame.base.errors import InputError, unknown
 from datablame.base.hashing import permutation
-from datablame.base.images import Packed, Pictures, Vectors, looked_at, statistics
+from datablame.base.images import Packed, Vectors, looked_at, shown, statistics
 from datablame.base.originals import Crops, restored
 from datablame.base.pixel_noise import Perturbation
 from datablame.base.readers import LOST, Damaged, read_json, read_table
@@ -266,6 +266,13 @@ class Dataset(Result):
         """The name of one example."""
         return self.names[row].as_py()
 
+    def rows_of(self, names: Sequence[str]) -> Int[Tensor, " n"]:
+        """The rows of examples by their names. Raises InputError for one that there is not."""
+        place = dict(zip(self.names.to_pylist(), range(len(self)), strict=True)) if names else {}
+        if missing := [name for name in names if name not in place]:
+            raise unknown("training image", missing[0], list(place)[:20])
+        return torch.tensor([place[name] for name in names], dtype=torch.int64)
+
     def batch(
         self, index: Int[Tensor, " B"]
     ) -> tuple[Shaped[Tensor, "B C H W"], Int[Tensor, " B"]]:
@@ -408,7 +415,7 @@ class Dataset(Result):
                 originals = restored(images.get("originals") or {}, about.get("root"), column)
                 packed = packed.of(originals, images.get("native") or (0, 0))
                 view = images.get("view")
-                images = Pictures(packed, View(**view), kept=True) if view else packed
+                images = shown(packed, View(**view), kept=True) if view else packed
             mean, std = (tuple(map(float, about[name])) for name in ("mean", "std"))
             origin = renames.origin(about)
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -21,7 +21,7 @@ from datablame.dynamics import temperature_curves
 from datablame.dynamics.groups import flat_map, groups
 from datablame.inference import predictions
 from datablame.inference.features import features
-from datablame.run import Run
+from datablame.run import Run, plain
 from datablame.scores import Scores
 from datablame.verdict import ACTS, ASK, DROP, KEEP, numbers
 
@@ -55,8 +55,9 @@ class ClassView:
         return path_of(self.run, self.label)
 
     def picture(self, name: str) -> Path:
-        """Where one of PICTURES is kept."""
-        return self.run.path / "figures" / f"classes-{self.label}-{name}.png"
+        """Where one of PICTURES is kept; as PDF beside it."""
+        mine = f"classes-{self.label}-{plain(self.name)[:40]}-{name}.png"
+        return self.run.path / "figures" / mine
 
     def save(self) -> None:
         data = self.run.data
@@ -101,8 +102,10 @@ def classes_of(run: Run) -> list[ClassView]:
     return [ClassView.read(run, label) for label in found]
 
 
-def divided(run: Run, classes: Sequence[str], rule: str, least: int) -> list[ClassView]:
-    """Judge by the curves, then map and divide each class.
+def divided(
+    run: Run, classes: Sequence[str], rule: str, least: int, curves: str = "log"
+) -> list[ClassView]:
+    """Judge by the curves, then map and divide each class, by its `log` curves or `raw` ones.
 
     Raises InputError for a class that there is not, or a run without temperatures.
     """
@@ -120,7 +123,7 @@ def divided(run: Run, classes: Sequence[str], rule: str, least: int) -> list[Cla
     found = []
     for label in progress.track(labels, len(labels), "dividing", "classes"):
         which = (data.labels == label).nonzero()[:, 0]
-        seen, rows = temperature_curves.relative_to_class(run, which).T.numpy(), which.numpy()
+        seen, rows = temperature_curves.curves(run, which, curves).T.numpy(), which.numpy()
         own = None if space is None else np.asarray(space[rows])
         each = ClassView(
             run,

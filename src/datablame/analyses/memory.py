@@ -27,7 +27,7 @@ from datablame.inference import memory, predictions
 from datablame.inference.features import test_features
 from datablame.inference.integrated_gradients import integrated
 from datablame.inference.memory import MemoryBank
-from datablame.network.classifier import trained
+from datablame.network.classifier import trained, unit
 from datablame.run import Run
 
 BATCH = 500
@@ -196,7 +196,7 @@ def heatmaps(found: MemoryView, query: int, baseline: str = "white") -> tuple[li
     model, head = found.run.model, memory.head_of(found.run)
     own = found.queries.batch(torch.tensor([query]))[0]
     rows = torch.from_numpy(found.rows[query])
-    images = torch.cat([own, found.run.data.batch(rows)[0]]).float() / 255
+    images = unit(torch.cat([own, found.run.data.batch(rows)[0]]))
     plain = {"white": 1.0, "black": 0.0, "grey": 0.5}
     start = torch.full_like(images, plain[baseline]) if baseline in plain else _blurred(images)
     answer = int(found.answers[query])
@@ -430,10 +430,7 @@ def replaced(run: Run, choose: str | None, count: int, names: Sequence[str] = ()
     options["size"] = str(head.how.size)
     rows = torch.zeros(0, dtype=torch.int64)
     if names:
-        place = {name: row for row, name in enumerate(run.data.names.to_pylist())}
-        if missing := [name for name in names if name not in place]:
-            raise unknown("training image", missing[0], list(place)[:20])
-        rows = torch.tensor([place[name] for name in names]).unique()
+        rows = run.data.rows_of(names).unique()
         mark, count = f"hand-{files.digest(rows.numpy())}", len(rows)
     else:
         mark = options["choose"] = choose or "prototypes"

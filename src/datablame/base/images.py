@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from datablame.base import decode, files, processes
 from datablame.base.decode import View
@@ -222,6 +223,37 @@ class Pictures(Packed):
         return pixels
 
 
+class Patterned(Packed):
+    """Images under the one pattern of noise that was first published, as an encoder looks at them:
+    brought to its size, the pattern added in units of the channels, neither rounded nor cut.
+
+    Zheng & Jiang, 2022, whose code adds it after normalisation.
+    """
+
+    def __init__(self, packed: Packed, view: View):
+        super().__init__(
+            packed.array, packed.digest, packed.path, packed.noise, packed.originals, packed.native
+        )
+        self.packed, self.view = packed, view
+
+    @property
+    def seen(self) -> str:
+        return f"{self.mark}@{files.digest(repr(self.view).encode())}"
+
+    def one(self, row: int) -> UInt8[np.ndarray, "C H W"]:
+        """A single image to be drawn, with noise of its own size."""
+        return self.packed.one(row)
+
+    def batch(self, rows: Int[Tensor, " B"]) -> Float[Tensor, "B C S S"]:
+        """The images of these rows, on the device; floats, in [0, 1] but for the noise."""
+        assert self.noise is not None
+        images = torch.cat([self.held[part] for part in rows.to(self.held.device).split(PIECE)])
+        size = (self.view.size, self.view.size)
+        x = images.to(processes.device()).float() / 255
+        x = interpolate(x, size, mode="bilinear", antialias=True) if x.shape[2:] != size else x
+        return x + self.noise.pattern(x[0])
+
+
 class Vectors(Packed):
     """Features in the place of images: `[n,D,1,1]` of float16, D channels of one pixel."""
 
@@ -257,11 +289,19 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), "decode")
 
 
+def shown(images: Packed, view: View, kept: bool = False) -> Packed:
+    """Packed images as an encoder looks at them: photographs at its size, and what is under the one
+    pattern of noise first published; others as they are. `kept`: by a run's folder.
+    """
+    if images.noise is not None:
+        return Patterned(images, view) if images.noise.original else images
+    return Pictures(images, view, kept) if kept or images.photographs else images
+
+
 def looked_at(images: Packed, view: View | None) -> Packed:
-    """Images as an encoder looks at them: photographs at its size, others as they are."""
-    images = images.packed if isinstance(images, Pictures) else images
-    larger = images.photographs and images.noise is None
-    return Pictures(images, view) if view is not None and larger else images
+    """Images as an encoder looks at them, whichever looked at them before."""
+    images = images.packed if isinstance(images, (Pictures, Patterned)) else images
+    return images if view is None else shown(images, view)
 
 
 def statistics(images: Packed) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from datablame.base import hashing
 from datablame.base.errors import InputError
-from datablame.base.shapes import Float, Int, UInt8
+from datablame.base.shapes import Float, Int, Shaped, UInt8
 
 SPREAD = 12**-0.5
 """Standard deviation of numbers drawn evenly from [0, 1), to which both kinds are brought."""
@@ -23,7 +23,8 @@ class Perturbation:
 
     The mean is 0 and the standard deviation that of even numbers in [0, 1), whatever the kind.
     `original`: as first published, one pattern for all images, from 0 to 1, normal noise squeezed
-    to that range.
+    to that range; a frozen encoder of published weights sees it at the encoder's own size, neither
+    rounded nor cut.
     """
 
     kind: str
@@ -42,14 +43,23 @@ class Perturbation:
         self, images: UInt8[Tensor, "B C H W"], rows: Int[Tensor, " B"]
     ) -> UInt8[Tensor, "B C H W"]:
         """The images of these rows with their noise, rounded and cut at black and white."""
-        rows = (
-            torch.zeros(1, dtype=torch.long, device=images.device)
-            if self.original
-            else rows.to(images.device)
-        )
-        noise = self.drawn(rows, images[0].numel()).unflatten(1, images.shape[1:])
-        scale = 255 * self.amount * torch.tensor(self.std, device=images.device)[:, None, None]
-        return (images + scale * noise).round().clamp(0, 255).to(torch.uint8)
+        if self.original:
+            noise = self.pattern(images[0])
+        else:
+            noise = self.scaled(self.drawn(rows.to(images.device), images[0].numel()), images[0])
+        return (images + 255 * noise).round().clamp(0, 255).to(torch.uint8)
+
+    def pattern(self, image: Shaped[Tensor, "C H W"]) -> Float[Tensor, "C H W"]:
+        """The one pattern of all images as large as this one, for pixels in [0, 1]."""
+        row = torch.zeros(1, dtype=torch.long, device=image.device)
+        return self.scaled(self.drawn(row, image.numel()), image)[0]
+
+    def scaled(
+        self, noise: Float[Tensor, "B P"], image: Shaped[Tensor, "C H W"]
+    ) -> Float[Tensor, "B C H W"]:
+        """Noise in units of the channels, for pixels in [0, 1]."""
+        std = torch.tensor(self.std, device=noise.device)[:, None, None]
+        return self.amount * std * noise.unflatten(1, image.shape)
 
     def drawn(self, rows: Int[Tensor, " B"], count: int) -> Float[Tensor, "B P"]:
         """So many numbers a row."""

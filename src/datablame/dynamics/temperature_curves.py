@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datablame.base.errors import InputError
+from datablame.base.errors import InputError, unknown
 from datablame.base.hashing import turns
 from datablame.base.readers import LOST, Damaged
 from datablame.base.shapes import Float, Int
@@ -21,6 +21,7 @@ from datablame.run import Run
 
 LAST = 0.1
 """Share of the epochs whose mean is where a curve ends: one epoch alone is noisy."""
+KINDS = ("log", "raw")
 
 
 def after(run: Run, epoch: int) -> Float[Tensor, " N"]:
@@ -89,6 +90,19 @@ def relative_to_class(run: Run, rows: Int[Tensor, " n"]) -> Float[Tensor, "T n"]
     """Logarithms of the temperatures of some examples minus the median of their class."""
     values = _log(run, (slice(None), rows.numpy()))
     return values - medians(run)[:, run.data.labels[rows]]
+
+
+def curves(run: Run, rows: Int[Tensor, " n"], kind: str = "log") -> Float[Tensor, "T n"]:
+    """The curves of some examples: `log`, relative to their class; or `raw`, temperatures as they
+    are.
+
+    Raises InputError for another kind.
+    """
+    if kind not in KINDS:
+        raise unknown("kind of curves", kind, KINDS)
+    if kind == "log":
+        return relative_to_class(run, rows)
+    return _log(run, (slice(None), rows.numpy())).exp()
 
 
 @dataclass(frozen=True, eq=False)

@@ -32,7 +32,7 @@ from datablame.linear_probe.optimum import (
     through,
     with_one,
 )
-from datablame.network.classifier import Classifier
+from datablame.network.classifier import Classifier, view_of
 from datablame.run import Run
 
 COLUMNS = ("signal", "share", "seed", "noise", "strength", "removed", "test_accuracy", "wrong_left")
@@ -53,9 +53,10 @@ def ablation(
     the number of steps kept, tried on the test images as they are and under each noise and
     strength.
 
-    Rows of COLUMNS; kept as ablation.parquet and ablation.csv. What is trained already is not
-    trained again, so an interrupted sweep goes on where it stopped. Raises InputError for no
-    shares, no test images, a noise that changes labels, or a share that leaves one class.
+    Rows of COLUMNS; kept as ablation.parquet and ablation.csv, and what each left out of the
+    training set as ablation-left-out.parquet. What is trained already is not trained again, so an
+    interrupted sweep goes on where it stopped. Raises InputError for no shares, no test images, a
+    noise that changes labels, or a share that leaves one class.
     """
     if run.test is None:
         raise InputError(f"{run.path} has no test split: removals are compared on test images")
@@ -66,13 +67,18 @@ def ablation(
     if not shares or not all(0 <= share < 1 for share in shares):
         raise InputError(f"name shares from 0 to less than 1; got {[*shares]}")
     looks = [("none", 0.0), *((noise, strength) for noise in noises for strength in strengths)]
-    tests = {look: _seen(run.test, *look) for look in looks}
+    view = view_of(run.recipe.model)
+    tests = {look: _seen(run.test, *look).looked_at(view) for look in looks}
     probe = _Heads(run) if run.recipe.trainer == "linear_probe" else None
-    table = []
+    table, gone = [], []
     for signal in [*signals, "random"]:
         for share in shares:
             keep = torch.stack([_left(run, signal, share, seed) for seed in seeds])
             kind = f"{signal} without {share:.0%}"
+            gone += [
+                (signal, share, seed, (~rows).nonzero()[:, 0].numpy())
+                for seed, rows in zip(seeds, keep, strict=True)
+            ]
             each = probe.tried(keep, tests) if probe else _nets(run, kind, keep, seeds, tests)
             wrong = run.data.wrong
             for look, values in each.items():
@@ -84,6 +90,9 @@ def ablation(
     columns["wrong_left"] = [-1 if known is None else known for known in columns["wrong_left"]]
     files.write_table(run.path / "ablation.parquet", columns)
     files.write_csv(run.path / "ablation.csv", columns)
+    names = ("signal", "share", "seed", "rows")
+    left_out: dict[str, Any] = dict(zip(names, map(list, zip(*gone, strict=True)), strict=True))
+    files.write_table(run.path / "ablation-left-out.parquet", left_out)
     return Ablation(run, table)
 
 

@@ -28,7 +28,7 @@ from datablame.linear_probe.optimum import (
     through,
     with_one,
 )
-from datablame.network.classifier import Classifier, Prepared
+from datablame.network.classifier import Classifier, Prepared, unit
 from datablame.run import Run
 
 Pool = Callable[[Tensor], Tensor]
@@ -68,7 +68,7 @@ class CellAttribution:
             pull = _pulls(problem, basis, theta, rows)
         labels, images = run.data.labels[rows].to(theta.device), run.data.batch(rows)[0]
         if over == "pixels":
-            maps, features = images.float() / 255, run.model.features
+            maps, features = unit(images), run.model.features
         else:
             maps, features = pooled(run.model, images)
 

@@ -12,7 +12,7 @@ from datablame.attention.head import Attentive
 from datablame.base import hashing, methods, processes, readers
 from datablame.base.decode import View
 from datablame.base.errors import InputError, Unfetched
-from datablame.base.shapes import Float, UInt8
+from datablame.base.shapes import Float, Shaped, UInt8
 from datablame.dataset import Dataset
 from datablame.network.encoders import full, known, view
 from datablame.network.frozen import Frozen, Given, foreign, looks, published
@@ -40,8 +40,7 @@ class Classifier(nn.Module):
     def features(
         self, pixels: UInt8[Tensor, "B C H W"] | Float[Tensor, "B C H W"]
     ) -> Float[Tensor, "B D"]:
-        x = pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
-        x = (x - self.mean) / self.std
+        x = (unit(pixels) - self.mean) / self.std
         return self.encoder(x.contiguous(memory_format=torch.channels_last))
 
     def forward(
@@ -66,9 +65,9 @@ class Classifier(nn.Module):
             return self.head(features.float(), *(each.float() for each in memory))
 
 
-def unit(pixels: UInt8[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
-    """Floats in [0, 1]."""
-    return pixels.float() / 255
+def unit(pixels: Shaped[Tensor, "B C H W"]) -> Float[Tensor, "B C H W"]:
+    """Bytes as floats in [0, 1]; floats as they are."""
+    return pixels.float() / 255 if pixels.dtype == torch.uint8 else pixels
 
 
 class Prepared(nn.Module):

@@ -72,7 +72,7 @@ def figure(
     if (asked := ASKED.get()) is not None:
         asked[name] = page
         return Markup("")
-    kept = {kind: _saved(page, kind) for kind in DATED}
+    kept = {kind: saved(page, kind) for kind in DATED}
     for kind, content in kept.items():
         files.write_bytes(run.path / "figures" / f"{name}.{kind}", content)
     return Markup('<img class="figure" alt="{}" src="{}">').format(name, as_data(kept["png"]))
@@ -82,7 +82,8 @@ DATED = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}
 """Kinds that figures are written as, and what is left out so that they are always the same."""
 
 
-def _saved(page: Figure, kind: str) -> bytes:
+def saved(page: Figure, kind: str) -> bytes:
+    """A figure as one of DATED."""
     import matplotlib as mpl
 
     file = io.BytesIO()

@@ -210,11 +210,19 @@ def memorization(
     return found
 
 
-def classes(run: RunLike, *names: str, rule: str = "adaptive", least: int = 0) -> Classes:
+def classes(
+    run: RunLike,
+    *names: str,
+    rule: str = "adaptive",
+    least: int = 0,
+    curves: Literal["log", "raw"] = "log",
+    images: Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())] = (),
+) -> Classes:
     """Show each class by its temperature curves: easy, hard, need review, a map, and its groups.
 
     Of a run trained with `--trainer data_parameters`. Returns a view of each class. The pictures
-    are in figures/, and in report.html after `datablame report`. Raises InputError for another run.
+    are in figures/ (PNG and PDF), and in report.html after `datablame report`. Raises InputError
+    for another run.
 
     Parameters
     ----------
@@ -227,15 +235,23 @@ def classes(run: RunLike, *names: str, rule: str = "adaptive", least: int = 0) -
         trajectory.
     least
         Fewest images that make a group; 0: a hundredth of the class, and at least 5.
+    curves
+        What maps, groups and pictures go by: logarithms of the temperatures relative to their
+        class, or raw temperatures.
+    images
+        Names of training images whose curves are drawn in figures/temperatures-of-images.png.
     """
     from datablame.analyses.classes import Classes, divided
     from datablame.base import progress
-    from datablame.pages.classes import draw
+    from datablame.pages.classes import draw, follow
 
     with held(run) as run:
-        found = divided(run, names, rule, least)
+        rows = run.data.rows_of(images)
+        found = divided(run, names, rule, least, curves)
+        if len(rows):
+            follow(run, rows, curves)
         if run.data.drawn:
             with progress.stage("draw"):
                 for each in found:
-                    draw(each)
+                    draw(each, curves)
         return Classes(found)

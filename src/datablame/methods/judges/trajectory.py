@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from datablame.base import methods
 from datablame.base.errors import InputError, unknown
 from datablame.base.shapes import Int
 from datablame.dynamics.temperature_curves import shape
@@ -32,7 +33,7 @@ def trajectory(run: Run, scores: Scores, rule: str = "adaptive", doubt: float = 
     there and cooled, and those who end within `doubt` spreads of a hump of it. The rest is easy.
     rows: hard ends above 2, review was above 1.5 and ends at 1 at most. map: hard ends above 1.6;
     review was above 1.6, moved by more than 0.5 and ends below 1. Both read temperatures as they
-    are, not relative to their class.
+    are, not relative to their class, so they need those of examples alone (level=instance).
     """
     if not 0 <= doubt < math.inf:
         raise InputError(f"doubt is a number of spreads, from 0; got {doubt}")
@@ -66,6 +67,11 @@ def _adaptive(run: Run, doubt: float) -> tuple[Int[Tensor, " N"], tuple[float, f
 
 def _literal(run: Run, rule: str) -> tuple[Int[Tensor, " N"], tuple[float, float, float]]:
     trace = run.trace
+    if (level := methods.parse(run.recipe.trainer)[1].get("level", "instance")) != "instance":
+        raise InputError(
+            f"rule={rule} has thresholds for temperatures that begin at 1; with level={level} "
+            "those of examples are what is left beside their class's: use rule=adaptive"
+        )
     last = trace.at("temperature", trace.epochs - 1)
     most = trace.reduce("temperature", lambda values: values.amax(0))
     moved = most - trace.reduce("temperature", lambda values: values.amin(0))
