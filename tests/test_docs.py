@@ -141,7 +141,7 @@ def test_the_run_folder_is_what_its_page_says(audited):
     swept = {
         "ablation\\.parquet",
         "ablation\\.csv",
-        "ablation-left-out\\.parquet",
+        "ablation\\-left\\-out\\.parquet",
         "ablation/.+\\.npy",
         "memorization\\-.+\\.npz",
         "probabilities\\.npy",

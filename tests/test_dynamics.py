@@ -28,11 +28,13 @@ from datablame.dynamics.config import PAPER
 from datablame.dynamics.detector import Detector
 from datablame.dynamics.reader import Reader, pairs
 from datablame.dynamics.views import Seen, look, ranks, rivals_of, setting_of
+from datablame.evaluation.retraining import _judge_of
 from datablame.evaluation.teaching import check_learned, misjudged
 from datablame.network.classifier import build, joined
 from datablame.optimization.augment import CHANGES, augment
 from datablame.recipe import SHIPPED
 from datablame.trace import observe
+from datablame.verdict import FIX
 
 WRONG = tuple(range(0, 240, 7))
 """Rows of `noisy` whose labels are wrong: a seventh, of all classes."""
@@ -548,6 +550,37 @@ def test_relabelling_says_whose_answers_it_takes(whole, recorded, capsys):
     for run, said in ((recorded, False), (whole, True)):
         verbs.judge(run, verbs.score(run, "aum"), judge="relabel,share=0.1")
         assert ("new labels are the votes of the epochs" in capsys.readouterr().err) == said
+
+
+def test_another_run_s_model_is_asked_for_labels(whole, tmp_path, capsys):
+    """The one that was trained on the rest."""
+    scores = verbs.score(whole, "aum")
+    order = scores.values.argsort(descending=True)
+    rest = whole.data.take(order[len(order) // 10 :].sort().values)
+    other = verbs.train(rest, recipe=whole.recipe, test=whole.test, out=tmp_path)
+    capsys.readouterr()
+    spec = f"relabel,share=0.1,answers={other.path}"
+    found = verbs.judge(whole, "aum", judge=spec)
+    assert "votes of the epochs" not in capsys.readouterr().err
+    suspect = order[: len(order) // 10]
+    with torch.inference_mode():
+        images = whole.data.batch(suspect)[0]
+        said = other.model(images).softmax(1)
+        if "flip" in other.recipe.augment:
+            said = (said + other.model(images.flip(3)).softmax(1)) / 2
+    best = said.argmax(1)
+    right = best != whole.data.labels[suspect]
+    assert found.proposed[suspect[right]].tolist() == best[right].tolist()
+    assert (found.act == FIX).sum() == right.sum() > 0
+    assert found.by == spec
+    assert _judge_of(whole, found) is None, "it saw all folds"
+    assert _judge_of(whole, verbs.judge(whole, "aum", judge="relabel,share=0.1")) is not None
+    with pytest.raises(InputError, match="is not a run"):
+        verbs.judge(whole, scores, judge="relabel,answers=nowhere")
+    strange = dataclasses.replace(blobs(60), classes=("x", "y", "z"))
+    few = verbs.train(strange, recipe=TINY.but(folds=0), out=tmp_path)
+    with pytest.raises(InputError, match="trained on other classes, or images of another size"):
+        verbs.judge(whole, scores, judge=f"relabel,answers={few.path}")
 
 
 def test_the_oracle_sets_right_what_is_wrong(recorded):

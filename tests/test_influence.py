@@ -21,6 +21,7 @@ from datablame.influence.factors import Factors, Fisher, margin, weigher
 from datablame.influence.index import Index
 from datablame.influence.products import GradientProducts
 from datablame.optimization.checkpoints import checkpoints
+from datablame.pages.sections.curvature import _values
 
 SMALL = TINY.but(checkpoints=3)
 DECAY = 0.05
@@ -457,6 +458,24 @@ def first_logit(logits, labels):
     return -logits[:, 0]
 
 
+def test_the_curvature_is_drawn_in_the_report(mine):
+    assert "curvature-" not in verbs.report(mine).read_text()
+    verbs.score(mine, "self_influence")
+    verbs.score(mine, "self_influence,kind=kfac")
+    verbs.score(mine, "self_influence,kind=identity")
+    page = verbs.report(mine).read_text()
+    assert "Curvature" in page
+    drawn = sorted(path.name for path in (mine.path / "figures").glob("curvature-*.png"))
+    assert [name.split("-")[1] for name in drawn] == ["ekfac", "kfac"]
+    found = _values({
+        "a/values": np.ones((2, 3, 4)), "a/left": np.ones((2, 3, 3)),
+        "b/left_values": np.array([[1.0, 2.0]]), "b/right_values": np.array([[3.0, 5.0]]),
+    })  # fmt: skip
+    assert {name: each.tolist() for name, each in found.items()} == {
+        "a": np.ones((6, 4)).tolist(), "b": [[3.0, 5.0], [6.0, 10.0]],
+    }  # fmt: skip
+
+
 def test_lower_precision_agrees_with_full(run):
     names = [
         "self_influence",
@@ -470,6 +489,8 @@ def test_lower_precision_agrees_with_full(run):
         run, "influence", "influence,scores=bf16", "influence,kind=identity", rows=50
     ).to_json()
     assert pairs["influence,scores=bf16"]["pearson"] > 0.99
+    points = (run.path / "figures" / "agreement.svg").read_text()
+    assert points.count("Spearman") == 2, "a picture of each of the others"
     every = "activations=bf16,factors=bf16,gradients=bf16,scores=bf16"
     half = verbs.score(run, "self_influence,half=yes").values
     assert torch.equal(half, verbs.score(run, f"self_influence,{every}").values)

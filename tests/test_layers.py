@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from datablame import InputError, RunError
 from datablame.base import methods
+from datablame.influence.factors import Fisher
 from datablame.layers import kronecker, moments
 from datablame.layers.taps import Layer, Layers, Tap
 
@@ -214,6 +215,23 @@ def test_independent_positions_give_the_exact_fisher(kind):
     assert torch.allclose(
         matrix(fitted(kind, [tap], 0.1), tap, 0.1).float(), fisher([tap]), atol=1e-4
     )
+
+
+def test_kfac_on_the_scale_of_kronfluence_is_smaller_by_the_positions():
+    torch.manual_seed(0)
+    taps = [made(torch.randn(6, 5, 4), torch.randn(6, 5, 3)) for _ in range(2)]
+    a, g = torch.cat([tap.rows[0] for tap in taps]), torch.cat([tap.g[0] for tap in taps])
+    right, left = (torch.einsum("nsi,nsj->ij", x, x) / 60 for x in (a, g))
+    both = torch.linalg.eigvalsh(left)[:, None] * torch.linalg.eigvalsh(right)
+    found = fitted("kfac,scale=kronfluence", taps)
+    assert torch.allclose(found.values[0], both, rtol=1e-4, atol=1e-6)
+    assert torch.allclose(5 * found.values, fitted("kfac", taps).values, rtol=1e-4)
+    with pytest.raises(InputError, match="no scale of kfac 'other'"):
+        methods.find("curvature", "kfac,scale=other")(taps[0].layer)
+    with pytest.raises(InputError, match="scale=kronfluence is of kind=kfac"):
+        Fisher(scale="kronfluence")
+    assert Fisher(kind="kfac").method == "kfac"
+    assert Fisher(kind="kfac", scale="kronfluence").method == "kfac,scale=kronfluence"
 
 
 def test_ekfac_is_never_farther_from_the_fisher_than_kfac():

@@ -610,6 +610,42 @@ def test_a_set_in_a_train_folder_keeps_its_place_and_name(tmp_path, png):
     assert load(home).names.to_pylist() == data.names.to_pylist()
 
 
+def test_the_test_split_goes_along_with_the_cleaned_set(tmp_path, png):
+    photos = tmp_path / "photos"
+    for split, base in (("train", 0), ("test", 7)):
+        for name, colour in (("a", 30), ("b", 120)):
+            (photos / split / name).mkdir(parents=True)
+            for i in range(6):
+                (photos / split / name / f"{i}.png").write_bytes(png((colour + i, base, 0)))
+    run = verbs.train(str(photos), recipe=TINY.but(folds=0, epochs=1), out=tmp_path / "runs")
+    verbs.judge(run, np.arange(12.0), judge="top,share=0.1")
+    verbs.clean(run, out=tmp_path / "cleaned.parquet")
+    assert not (tmp_path / "cleaned-test.parquet").exists()
+    for name, names in (
+        ("tidy", ["a/0.png", "b/5.png"]),
+        ("tidy.parquet", ["test/a/0.png", "test/b/5.png"]),
+    ):
+        verbs.clean(run, out=tmp_path / name, with_test=True)
+        beside = (tmp_path / name).with_stem("tidy-test")
+        found = load(beside)
+        assert len(found) == 12
+        assert found.classes == ("a", "b")
+        if not beside.suffix:
+            assert [found.names.to_pylist()[k] for k in (0, -1)] == names
+            assert (beside / "b/5.png").read_bytes() == (photos / "test/b/5.png").read_bytes()
+    (tmp_path / "other-test").mkdir()
+    (tmp_path / "other-test" / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="other-test"):
+        verbs.clean(run, out=tmp_path / "other", with_test=True)
+    assert not (tmp_path / "other").exists()
+    held = verbs.train(
+        str(photos / "train"), recipe=TINY.but(folds=0, epochs=1), out=tmp_path / "r"
+    )
+    verbs.judge(held, np.arange(float(len(held.data))), judge="top,share=0.1")
+    with pytest.raises(InputError, match="no test split of its own; the part that was held out is"):
+        verbs.clean(held, out=tmp_path / "again", with_test=True)
+
+
 def test_names_of_a_strangers_run_stay_in_the_folder(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 4, 4), dtype="uint8")
     names = ["../../x", "/etc/passwd", "a/..", ".."]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,21 @@ from datablame.influence.index import found, spearman
 from datablame.run import Run
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Agreement(Result):
     """How closely others say what `first` says: for each, Pearson and Spearman correlation, and the
     share of its top 10; of attributions their means over queries, and the lowest and highest
-    Spearman of a query.
+    Spearman of a query. `values [Q,n]` are the scores of the first and of each of the others, Q of
+    signals being 1.
     """
 
+    run: Run
     first: str
     others: dict[str, dict[str, float]]
+    values: Sequence[Tensor]
+
+    def pictures(self) -> list[Path]:
+        return [self.run.path / "figures" / "agreement.png"]
 
     def to_json(self) -> dict[str, Any]:
         """Correlations with the reference, by name."""
@@ -55,10 +62,10 @@ def agreement(run: Run, names: Sequence[str], queries: int = 16, rows: int = 100
         scoring.scored(run, name).values[None] if signals else _sample(run, name, queries, rows)
         for name in names
     ]
-    return Agreement(
-        names[0],
-        {name: _close(values[0], each) for name, each in zip(names[1:], values[1:], strict=True)},
-    )
+    close = {
+        name: _close(values[0], each) for name, each in zip(names[1:], values[1:], strict=True)
+    }
+    return Agreement(run, names[0], close, values)
 
 
 def _sample(run: Run, method: str, queries: int, rows: int) -> Tensor:

@@ -228,16 +228,19 @@ def read_table(path: Path, **columns: str) -> Any:
     return table
 
 
-def read_tensors(path: Path, device: str = "cpu") -> tuple[dict[str, Any], dict[str, str]]:
-    """(tensors, metadata) of a safetensors file. Raises Damaged for anything else, and where a
-    number is not finite.
+def read_tensors(
+    path: Path, device: str = "cpu", endings: tuple[str, ...] = ("",)
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """(tensors, metadata) of a safetensors file, or of it the tensors whose names end so. Raises
+    Damaged for anything else, and where a number is not finite.
     """
     from safetensors import SafetensorError, safe_open
 
     _whole(path)
     try:
         with safe_open(path, "pt", device=device) as file:
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            names = [name for name in file.keys() if name.endswith(endings)]  # noqa: SIM118 - not a dict
+            tensors = {name: file.get_tensor(name) for name in names}
             facts = file.metadata() or {}
     except (OSError, SafetensorError, ValueError, RuntimeError, TypeError) as error:
         raise Damaged(path, error) from None

@@ -108,10 +108,12 @@ def _judge_of(run: Run, verdict: Verdict) -> Callable[[Fold], Verdict] | None:
     """Judges a fold's training images as the run's were, by what the fold's own model says of them.
 
     None where that cannot be: a verdict that was edited by hand, scores of the caller's own, or
-    held-out predictions, which a fold's model alone has not.
+    held-out predictions, which a fold's model alone has not, or answers of another run.
     """
     judge, signals = verdict.by.removesuffix(BY_ORACLE), scoring.signals_of(verdict.scores)
     if signals is None or Verdict.edited(run.path / "verdict.csv"):
+        return None
+    if methods.parse(judge)[1].get("answers"):  # of a model that saw all folds
         return None
     needs = [methods.declared("signals", signal, "NEEDS") for signal in signals]
     if "heldout" in [methods.declared("judges", judge, "NEEDS"), *needs]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 import itertools
 import json
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from datablame.base import decode, files, progress
@@ -188,6 +190,16 @@ def to_folders(data: Dataset, path: Path, changes: Table | None = None) -> Path:
             yield CHANGES, files.spreadsheet(changes)
 
     return files.write_folder(path, content())
+
+
+def unsplit(data: Dataset) -> Dataset:
+    """A split that lies in a folder of its own, such as photos/test, as a set of that folder."""
+    names = data.names.to_pylist()
+    tops = {name.partition("/")[0] for name in names}
+    if data.root is None or len(tops) > 1 or _depth(data, names) < 2:
+        return data
+    below = pa.array([name.partition("/")[2] for name in names])
+    return dataclasses.replace(data, names=below, root=str(Path(data.root, *tops)))
 
 
 def _as_file(name: str, data: Dataset) -> str:

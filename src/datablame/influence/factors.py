@@ -43,6 +43,8 @@ class Fisher:
 
     kind: str = "ekfac"
     """identity, diagonal, kfac or ekfac."""
+    scale: str | None = None
+    """Of kfac: fisher, or kronfluence, smaller by the number of positions of a convolution."""
     rank: int | None = 256
     """Leading input directions of each layer that ekfac treats exactly, the others by their energy;
     none: all exactly."""
@@ -75,6 +77,8 @@ class Fisher:
     def __post_init__(self) -> None:
         if self.labels not in LABELS:
             raise unknown("labels", self.labels, LABELS)
+        if self.scale is not None and self.kind != "kfac":
+            raise InputError(f"scale={self.scale} is of kind=kfac; {self.kind} has no other scale")
         for name in PRECISIONS:
             if self.half:
                 object.__setattr__(self, name, "bf16")
@@ -100,9 +104,9 @@ class Fisher:
     @property
     def method(self) -> str:
         """The spec of the curvature, for the finder."""
-        return (
-            f"ekfac,rank={self.rank},outputs={self.outputs}" if self.kind == "ekfac" else self.kind
-        )
+        if self.kind == "ekfac":
+            return f"ekfac,rank={self.rank},outputs={self.outputs}"
+        return self.kind if self.scale is None else f"{self.kind},scale={self.scale}"
 
     @property
     def fitted(self) -> dict[str, Any]:

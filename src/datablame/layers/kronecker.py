@@ -26,6 +26,8 @@ class Basis:
         self.moment = Moment(layer)
         self.returned: Tensor | None = None
         self.count = self.positions = 0
+        self.each = 1.0
+        """Positions an example has."""
 
     def update(self, tap: Tap) -> None:
         g = tap.g.flatten(1, 2)
@@ -43,6 +45,7 @@ class Basis:
         count, positions = processes.total(
             self.returned.new_tensor([self.count, self.positions], dtype=torch.float32)
         )
+        self.each = float(positions / count)
         right_values, right = torch.linalg.eigh(processes.total(self.moment.finish()) / count)
         left_values, left = torch.linalg.eigh(processes.total(self.returned) / positions)
         return {

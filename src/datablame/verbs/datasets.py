@@ -108,7 +108,9 @@ def corrupt(
     return noisy
 
 
-def clean(run: RunLike, *, out: Path | str, lose_classes: bool = False) -> Dataset:
+def clean(
+    run: RunLike, *, out: Path | str, lose_classes: bool = False, with_test: bool = False
+) -> Dataset:
     """Write the cleaned set: every image but those that the verdict drops, with the labels that it
     fixes, and changes.csv.
 
@@ -128,9 +130,13 @@ def clean(run: RunLike, *, out: Path | str, lose_classes: bool = False) -> Datas
         probability.
     lose_classes
         Write the set also where all images of a class are dropped.
+    with_test
+        Write the source's own test split too, as it is, beside the set: cleaned-test.parquet beside
+        cleaned.parquet, a folder cleaned-test beside a folder cleaned.
     """
+    from datablame.base import files, progress
     from datablame.data.matching import together
-    from datablame.exchange.sets import dump
+    from datablame.exchange.sets import dump, unsplit
 
     found = opened(run)
     verdict = found.judged
@@ -148,9 +154,21 @@ def clean(run: RunLike, *, out: Path | str, lose_classes: bool = False) -> Datas
             f"the verdict leaves no image of {', '.join(lost[:5])}; edit verdict.csv, or write the "
             "set all the same with --lose-classes"
         )
-    if found.test is not None and found.test.split == "held-out":
+    held = found.test is not None and found.test.split == "held-out"
+    if with_test and (found.test is None or held):
+        raise InputError(
+            f"{found.data.source} has no test split of its own"
+            + ("; the part that was held out is in the cleaned set anyway" if held else "")
+        )
+    if found.test is not None and held:
         cleaned = together(cleaned, found.test)
+    test, beside = found.test, Path(out).with_stem(f"{Path(out).stem}-test")
+    if with_test and test is not None:
+        files.refuse_foreign(beside, test.root)
     dump(cleaned, Path(out), verdict.changes(found.data))
+    if with_test and test is not None:
+        dump(unsplit(test), beside)
+        progress.say(f"the test split: {beside}")
     return cleaned
 
 

@@ -145,7 +145,8 @@ def agree(run: RunLike, *names: str, queries: int = 16, rows: int = 1000) -> Agr
     """Correlate signals, or attribution methods, with the first: another curvature, precision or
     rank.
 
-    Returns the correlations. Raises InputError for fewer than two names.
+    Returns the correlations; figures/agreement.png draws them. Raises InputError for fewer than two
+    names.
 
     Parameters
     ----------
@@ -160,10 +161,13 @@ def agree(run: RunLike, *names: str, queries: int = 16, rows: int = 1000) -> Agr
         Training images on which attributions are compared.
     """
     from datablame.analyses.agreement import agreement
+    from datablame.pages.agreement import draw
 
     with held_model(run) as run:
         at_least(1, queries=queries, rows=rows)
-        return agreement(run, names, queries, rows)
+        found = agreement(run, names, queries, rows)
+        draw(found)
+        return found
 
 
 def memorization(

@@ -7,17 +7,24 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from datablame.base.errors import unknown
 from datablame.base.shapes import Float, Shaped
 from datablame.layers import kronecker
 from datablame.layers.taps import Layer, Tap, folded
 
+SCALES = ("fisher", "kronfluence")
+
 
 class kfac:
-    """`F = E[mean_s g g^T] x E[sum_s a a^T]`: eigenvalues are products of the factors' own."""
+    """`F = E[mean_s g g^T] x E[sum_s a a^T]`: eigenvalues are products of the factors' own.
+    scale=kronfluence: `E[mean_s a a^T]`, smaller by the number of positions of a convolution."""
 
     passes = ("basis",)
 
-    def __init__(self, layer: Layer):
+    def __init__(self, layer: Layer, scale: str = "fisher"):
+        if scale not in SCALES:
+            raise unknown("scale of kfac", scale, SCALES)
+        self.scale = scale
         self.kept: dict[str, Tensor] = {}
         self.basis = kronecker.Basis(layer)
 
@@ -26,6 +33,8 @@ class kfac:
 
     def finish(self) -> None:
         self.kept = self.basis.finish()
+        if self.scale == "kronfluence":
+            self.kept["right_values"] /= self.basis.each
 
     @property
     def values(self) -> Float[Tensor, "G O I"]:
