@@ -48,7 +48,15 @@ ASKED_FOR = (
 )
 """What the machine answers to a path that was asked for and cannot be."""
 GROUPS = {
-    START: (verbs.audit, verbs.report, verbs.review, verbs.clean, verbs.certify, verbs.decided),
+    START: (
+        verbs.look,
+        verbs.audit,
+        verbs.report,
+        verbs.review,
+        verbs.clean,
+        verbs.certify,
+        verbs.decided,
+    ),
     STEPS: (
         verbs.load,
         verbs.corrupt,

@@ -123,14 +123,17 @@ class Duplicates(Result):
 def duplicates(run: Run) -> Duplicates:
     """Copies among the images of a run, found once and kept in its folder."""
     data, test = run.data, run.test
-    parts = [data, *([] if test is None else [test])]
-    total = sum(map(len, parts))
-    first = files.keep(
-        run.path / FILE, lambda: copies(_reader(parts), total, data.drawn).numpy(), (total,), "i"
-    )
+    total = len(data) + len(test or ())
+    first = files.keep(run.path / FILE, lambda: between(data, test).first.numpy(), (total,), "i")
     if total and not 0 <= first.min() <= first.max() < total:
         raise Damaged(run.path / FILE, "images that there are not")
     return Duplicates(data, test, torch.from_numpy(first.astype("int64")))
+
+
+def between(data: Dataset, test: Dataset | None) -> Duplicates:
+    """Copies among the images of a set and its test set."""
+    parts = [data, *([] if test is None else [test])]
+    return Duplicates(data, test, copies(_reader(parts), sum(map(len, parts)), data.drawn))
 
 
 def found(run: Run) -> Duplicates | None:

@@ -39,6 +39,10 @@ UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for files that are no image, or a broken one."""
 
 
+SIZES = "sizes.npy"
+"""Beside packed images: the width and height that each had by itself."""
+
+
 @dataclass(frozen=True)
 class View:
     """How an encoder looks at a picture: its shorter side is brought to `resize` pixels, and `size`
@@ -75,8 +79,9 @@ def endings() -> frozenset[str]:
 def pack(
     path: Path, read: Callable[[int], bytes], count: int, size: int | None, photo: int
 ) -> tuple[str, list[int], list[int]]:
-    """Write `count` images to the `.npy` file `path`; return its digest, the rows that could not be
-    decoded, and the (width, height) that the images have by themselves: of a sample, the medians.
+    """Write `count` images to the `.npy` file `path`, and the (width, height) that each has by
+    itself to `sizes.npy` beside it; return the digest, the rows that could not be decoded, and of a
+    sample the median width and height.
 
     `read(i)` gives the encoded bytes of image i; where it raises OSError, the image counts as
     unreadable. `size` is the side in pixels; without it, images of one common small size keep it
@@ -102,19 +107,27 @@ def pack(
     small = len(sizes) == 1 and max(next(iter(sizes))) <= SMALL
     width, height = next(iter(sizes)) if small and size is None else (size or photo,) * 2
     array = files.open_array(path, (count, channels, height, width), "uint8")
+    sizes = np.zeros((count, 2), "int32")
+
+    def decoded(row: int) -> np.ndarray | None:
+        data = tried(row)
+        look = _peek(data)
+        sizes[row] = look[0] if look else 0
+        return decode(data, channels, width, height)
+
     digest, broken = hashlib.blake2b(digest_size=16), []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         starts = range(0, count, CHUNK)
         for start in progress.track(starts, len(starts), "decoding", f"x {CHUNK:,} images"):
             stop = min(start + CHUNK, count)
-            jobs = pool.map(lambda i: decode(tried(i), channels, width, height), range(start, stop))
-            for row, pixels in enumerate(jobs, start):
+            for row, pixels in enumerate(pool.map(decoded, range(start, stop)), start):
                 if pixels is None:
                     broken.append(row)
                 else:
                     array[row] = pixels
             digest.update(np.ascontiguousarray(array[start:stop]).data)
     array.flush()
+    files.write_array(path.with_name(SIZES), sizes)
     native = np.median([extent for extent, _ in seen], 0).astype(int).tolist()
     return digest.hexdigest(), broken, native
 

@@ -115,6 +115,13 @@ class Packed:
         """Another picture, brought to the size of these; None where it cannot be read."""
         return decode.decode(content, *self.shape)
 
+    @functools.cached_property
+    def sizes(self) -> Int[np.ndarray, "n 2"] | None:
+        """(width, height) of each image as it was found; None where that was not kept."""
+        if self.path is None or not (path := self.path.with_name(decode.SIZES)).is_file():
+            return None
+        return read_array(path, (len(self.array), 2), "int32")
+
     @property
     def mark(self) -> str:
         """What these images are: the digest of the array, and the noise."""

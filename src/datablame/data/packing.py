@@ -19,7 +19,7 @@ from datablame.base.images import Packed, statistics
 from datablame.base.originals import Originals
 from datablame.dataset import UNREADABLE, Dataset, unique
 
-LAYOUT = 2
+LAYOUT = 3
 """Of a folder in the cache, and of how pictures are decoded into it."""
 
 

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,7 +46,7 @@ class Section:
 
 
 def figure(
-    run: Run,
+    run: Run | Path,
     name: str,
     draw: Callable[..., None],
     width: float = 7.0,
@@ -54,8 +55,9 @@ def figure(
     rows: int = 1,
     heights: Sequence[float] | None = None,
 ) -> Markup:
-    """An `<img>` of what `draw(*axes)` paints; also written to figures/<name>.png, .svg and .pdf,
-    fit for a paper. Where figures are asked for (`ASKED`), it goes there alone.
+    """An `<img>` of what `draw(*axes)` paints; also written to a run's figures/<name>.png, .svg and
+    .pdf, or to another folder's, fit for a paper. Where figures are asked for (`ASKED`), it goes
+    there alone.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -72,9 +74,10 @@ def figure(
     if (asked := ASKED.get()) is not None:
         asked[name] = page
         return Markup("")
+    home = run.path / "figures" if isinstance(run, Run) else run
     kept = {kind: saved(page, kind) for kind in DATED}
     for kind, content in kept.items():
-        files.write_bytes(run.path / "figures" / f"{name}.{kind}", content)
+        files.write_bytes(home / f"{name}.{kind}", content)
     return Markup('<img class="figure" alt="{}" src="{}">').format(name, as_data(kept["png"]))
 
 

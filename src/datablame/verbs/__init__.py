@@ -12,6 +12,7 @@ from datablame.verbs.encoding import encoders, fetch
 from datablame.verbs.experimenting import experiment
 from datablame.verbs.explaining import agree, annotators, classes, explain, index, memorization
 from datablame.verbs.judging import find, judge, measure, score
+from datablame.verbs.looking import look
 from datablame.verbs.reporting import figures, report
 from datablame.verbs.retraining import ablate, compare, retrain
 from datablame.verbs.reviewing import decided, review
@@ -40,6 +41,7 @@ __all__ = [
     "index",
     "judge",
     "load",
+    "look",
     "measure",
     "memorization",
     "memory",

@@ -151,10 +151,9 @@ def splits(
     if data is None:
         raise InputError(f"{source} has no training split")
     whole = dataclasses.replace(reading, limit=reading.test_limit)
-    if reading.test is not None:
-        test = read(reading.test, "train", whole)
-    else:
-        test = read(source, "test", whole) if isinstance(source, (str, Path)) else None
+    test = _tested(source, whole)
+    if test is not None and test.shape[1:] != (side := data.shape[1:]) and len({*side}) == 1:
+        test = _tested(source, dataclasses.replace(whole, size=side[0]))  # as training images are
     share = holdout if reading.holdout is None else reading.holdout
     if test is not None:
         test = dataclasses.replace(
@@ -167,6 +166,13 @@ def splits(
     elif share:
         data, test = data.holdout(share)
     return (planted(data, noise, amount, seed) if noise else data), test
+
+
+def _tested(source: Source, reading: Reading) -> Dataset | None:
+    """The test split of a source, or the one that is named for it."""
+    if reading.test is not None:
+        return read(reading.test, "train", reading)
+    return read(source, "test", reading) if isinstance(source, (str, Path)) else None
 
 
 def named(source: Source, reading: Reading, **more: Any) -> dict[str, Any]:

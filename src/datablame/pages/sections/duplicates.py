@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from datablame.analyses.duplicates import found
+from markupsafe import Markup
+
+from datablame.analyses.duplicates import Duplicates, found
 from datablame.dataset import Dataset
 from datablame.pages.figures import Section, small
 from datablame.pages.templating import rendered
@@ -21,17 +23,22 @@ def duplicates(run: Run) -> Section | None:
     known = found(run)
     if known is None or not (known.clusters or known.leaks):
         return None
-    groups, data = known.conflicts or known.clusters, run.data
+    return Section("Copies", told(known, run.path.name), 12)
+
+
+def told(known: Duplicates, path: str = "") -> Markup:
+    """Copies as HTML; `path`: the run in which people may settle them."""
+    groups, data, test = known.conflicts or known.clusters, known.data, known.test
     shown = [
         {
             "equal": known.equal(rows),
             "count": len(rows),
-            "tiles": [_tile(data, row) for row in rows[:EACH]],
+            "tiles": [tile(data, row) for row in rows[:EACH]],
         }
         for rows in groups[:SHOWN]
     ]
-    leaks = [[_tile(run.test, row), _tile(data, of)] for row, of in known.leaks[:SHOWN] if run.test]
-    html = rendered(
+    leaks = [[tile(test, row), tile(data, of)] for row, of in known.leaks[:SHOWN] if test]
+    return rendered(
         "duplicates",
         sentence=known["sentence"],
         groups=shown,
@@ -39,12 +46,12 @@ def duplicates(run: Run) -> Section | None:
         differ=bool(known.conflicts),
         leaks=leaks,
         leaked=len(known.leaks),
-        path=run.path.name,
+        path=path,
     )
-    return Section("Copies", html, 12)
 
 
-def _tile(data: Dataset, row: int) -> dict[str, Any]:
+def tile(data: Dataset, row: int) -> dict[str, Any]:
+    """An example among others: its small picture, or its text, with its name and label."""
     text = None if data.texts is None else data.texts[row].as_py()
     return {
         "picture": small(data, row, 64) if data.drawn else None,

@@ -1,0 +1,177 @@
+"""A first look at a set, before anything is trained: broken files, copies, leaks, images of which
+there is little to see, and outliers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from datablame.analyses.duplicates import Duplicates
+from datablame.base import files
+from datablame.base.results import Result
+from datablame.base.shapes import Bool, Float, Int
+from datablame.data.quality import DEFECTS, Quality
+from datablame.dataset import Dataset
+from datablame.inference.neighbours import nearest
+from datablame.network.classifier import view_of
+
+COPY, CONFLICT, LEAK, OUTLIER = "copy", "conflict", "leak", "outlier"
+WORDS = {
+    CONFLICT: "copies with different labels",
+    LEAK: "test images that are training images",
+    COPY: "copies",
+    "blank": "blank",
+    "dark": "dark",
+    "bright": "bright",
+    "blurred": "blurred",
+    "low_information": "with little to see",
+    "odd_size": "of an odd size",
+    "odd_shape": "of an odd shape",
+    OUTLIER: "outliers",
+}
+"""What the kinds of issue are called."""
+NEIGHBOURS, SPREADS = 10, 5.0
+"""Nearest others whose mean distance tells an outlier, and how many deviations off the median it
+is."""
+FEW = 20
+"""A class with fewer images is named."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Look(Result):
+    """What a set holds, image by image: training images first, then test images.
+
+    `quality` is None of a set without pixels; `distance`, the mean distance of the nearest
+    neighbours in an encoder's features, without one.
+    """
+
+    path: Path
+    data: Dataset
+    test: Dataset | None
+    known: Duplicates
+    quality: list[Quality] | None
+    distance: list[Float[np.ndarray, " _"]] | None
+    encoder: str = ""
+
+    @property
+    def parts(self) -> list[Dataset]:
+        return [self.data, *([] if self.test is None else [self.test])]
+
+    @cached_property
+    def issues(self) -> dict[str, Int[np.ndarray, " m"]]:
+        """The images of each kind of issue, numbered through; kinds that there are."""
+        total, count = len(self.known.first), len(self.data)
+        found: dict[str, Any] = {}
+        leaks = [count + row for row, _ in self.known.leaks]
+        found[CONFLICT] = [row for rows in self.known.conflicts for row in rows]
+        found[LEAK] = leaks
+        apart = {*found[CONFLICT], *leaks}
+        first = self.known.first.numpy()
+        found[COPY] = [k for k in np.flatnonzero(first != np.arange(total)) if k not in apart]
+        for name in DEFECTS if self.quality else ():
+            found[name] = np.flatnonzero(
+                np.concatenate([each.defects()[name] for each in self.quality or ()])
+            )
+        if self.distance:
+            far = np.concatenate([_far(each) for each in self.distance])
+            order = np.argsort(-np.concatenate(self.distance), kind="stable")
+            found[OUTLIER] = order[far[order]]
+        return {name: np.asarray(rows, "int64") for name, rows in found.items() if len(rows)}
+
+    @property
+    def unreadable(self) -> list[tuple[str, str, str]]:
+        """(split, name, why) of each file that was not read as an image."""
+        return [(part.split, name, why) for part in self.parts for name, why in part.aside]
+
+    def to_json(self) -> dict[str, Any]:
+        counts = self.data.labels.bincount(minlength=len(self.data.classes)).tolist()
+        by_class = dict(zip(self.data.classes, counts, strict=True))
+        few = [name for name, count in by_class.items() if count < FEW]
+        return {
+            "sentence": self.sentence,
+            "page": str(self.path / "look.html"),
+            "images": len(self.data),
+            "test_images": len(self.test or ()),
+            "classes": len(by_class),
+            "largest_class": max(by_class, key=lambda name: by_class[name]),
+            "imbalance": round(max(counts) / max(1, min(counts)), 2),
+            "small_classes": few,
+            "unreadable": len(self.unreadable),
+            "issues": {name: len(rows) for name, rows in self.issues.items()},
+        }
+
+    @property
+    def sentence(self) -> str:
+        """What was found, in words."""
+        found = [f"{WORDS[name]}: {len(rows):,}" for name, rows in self.issues.items()]
+        if self.unreadable:
+            found.append(f"files that were not read: {len(self.unreadable):,}")
+        total = len(self.data) + len(self.test or ())
+        return f"{total:,} images; " + ("; ".join(found) if found else "nothing odd")
+
+    def columns(self) -> dict[str, Any]:
+        """A row for each image: split, name, label, what is odd about it, the number of the first
+        image that it is a copy of (-1 for none), and the measures."""
+        total = len(self.known.first)
+        said: list[list[str]] = [[] for _ in range(total)]
+        for name, rows in self.issues.items():
+            for row in rows.tolist():
+                said[row].append(name)
+        several = self.known.first.bincount(minlength=total)[self.known.first] > 1
+        table: dict[str, Any] = {
+            "split": [part.split for part in self.parts for _ in range(len(part))],
+            "name": [name for part in self.parts for name in part.names.to_pylist()],
+            "label": np.concatenate(
+                [np.array(part.classes, object)[part.labels.numpy()] for part in self.parts]
+            ),
+            "issues": [", ".join(each) for each in said],
+            "copy_of": torch.where(several, self.known.first, -1).numpy(),
+        }
+        for name in self.quality[0].columns() if self.quality else ():
+            table[name] = np.concatenate([getattr(each, name) for each in self.quality or ()])
+        if self.distance:
+            table["distance"] = np.concatenate(self.distance)
+        return table
+
+    def save(self) -> None:
+        """look.parquet, look.json, and unreadable.csv where there are such files."""
+        files.write_table(self.path / "look.parquet", self.columns())
+        files.write_json(self.path / "look.json", self.to_json())
+        if lost := self.unreadable:
+            names = ("split", "name", "why")
+            files.write_csv(
+                self.path / "unreadable.csv",
+                dict(zip(names, map(list, zip(*lost, strict=True)), strict=True)),
+            )
+
+    def pictures(self) -> list[Path]:
+        return []
+
+
+def distances(data: Dataset, model: str) -> Float[np.ndarray, " N"]:
+    """The mean cosine distance of each example's nearest NEIGHBOURS by a frozen encoder's features,
+    or of a set of features by themselves."""
+    from datablame.inference.features import encoded
+    from datablame.network.classifier import build
+    from datablame.recipe import Recipe
+
+    if not data.drawn:
+        space: Any = np.asarray(data.pixels.array[data.rows.numpy()])[:, :, 0, 0]
+    else:
+        data = data.looked_at(view_of(model))
+        space = encoded(build(Recipe(model=model, head="linear"), data), data)
+    return (1 - nearest(space, NEIGHBOURS)[0].mean(1)).numpy()
+
+
+def _far(distance: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:
+    """Which are outliers: so many robust deviations above the median of the logarithms."""
+    logs = np.log(np.maximum(distance, 1e-6))
+    middle = np.median(logs)
+    spread = 1.4826 * np.median(np.abs(logs - middle))
+    return logs > middle + SPREADS * max(spread, 1e-6)

@@ -1,0 +1,73 @@
+"""The first look at a set, before anything is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from datablame.base.errors import InputError
+from datablame.verbs.opening import Source, fields_as_keywords
+from datablame.verbs.reading import Reading, splits
+
+if TYPE_CHECKING:
+    from datablame.analyses.look import Look
+else:
+    Look = Any
+
+
+@fields_as_keywords
+def look(
+    source: Source,
+    *,
+    reading: Reading = Reading(),
+    encoder: str = "auto",
+    out: Path | str = Path("looks"),
+) -> Look:
+    """Look at a set before anything is trained: files that cannot be read, copies, copies with
+    different labels, test images that are training images, images that are blank, dark, bright,
+    blurred or of an odd size, and outliers.
+
+    Returns the look; writes look.html, look.parquet, look.json and, where there are such files,
+    unreadable.csv. Raises InputError for a source that cannot be read.
+
+    Parameters
+    ----------
+    source
+        A source, as for `load`.
+    encoder
+        Whose features tell outliers: a name from `datablame encoders`, a classifier of torchvision,
+        auto, the best whose weights are on this machine, or none.
+    out
+        Folder under which the look's own folder is made.
+    """
+    from datablame.analyses.duplicates import between
+    from datablame.analyses.look import Look, distances
+    from datablame.base import files, progress
+    from datablame.data.quality import Quality
+    from datablame.network import encoders
+    from datablame.network.classifier import FROZEN
+    from datablame.pages import look as page
+    from datablame.run import plain
+
+    files.refuse_inside(out, source)
+    data, test = splits(source, reading, holdout=0.0)
+    if data.images is None:
+        raise InputError(f"{source} has labels but no images: there is nothing to look at")
+    parts = [data, *([] if test is None else [test])]
+    mark = "".join(part.fingerprint for part in parts)
+    folder = Path(out) / f"{plain(data.source)}-{files.digest(mark.encode())[:8]}"
+    quality = None
+    if data.drawn:
+        with progress.stage("quality"):
+            quality = [Quality.of(part) for part in parts]
+    known = between(data, test)
+    name = (encoders.here() or "none") if encoder == "auto" else encoder
+    distance = None
+    if name != "none" or not data.drawn:
+        with progress.stage("outliers"):
+            distance = [distances(part, FROZEN + name) for part in parts]
+    found = Look(folder, data, test, known, quality, distance, name)
+    with files.alone(folder):
+        found.save()
+        page.draw(found)
+    return found
