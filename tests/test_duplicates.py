@@ -16,9 +16,13 @@ from datablame import Dataset, InputError, Run, audit, verbs
 from datablame.analyses import duplicates
 from datablame.analyses.duplicates import Duplicates
 from datablame.analyses.evidence import Evidence
+from datablame.base import hashing
 from datablame.inference import approximate
 from datablame.inference.copies import _laid, _moved, copies, likeness
+from datablame.inference.folds import parts, rest
 from datablame.review.session import Session
+from datablame.verbs.reading import Reading, splits
+from datablame.verdict import DROP, KEEP
 
 SIDE = 48
 
@@ -182,7 +186,12 @@ def test_an_audit_looks_for_copies_and_says_what_it_found(run, capsys):
     found = duplicates.found(run)
     assert found.clusters == [[0, 60], [1, 61], [2, 62], [3, 63]]
     assert found.conflicts == [[0, 60]]
-    assert found.leaks == [(8, 30), (9, 31)]
+    assert found.leaks == [], "they were left out"
+    assert len(run.test) == 8
+    assert dict(run.test.aside) == {
+        name: f"a copy of {of}"
+        for name, of in (("test/000008", "train/000030"), ("test/000009", "train/000031"))
+    }
     assert found.equal([3, 63])
     assert not found.equal([1, 61])
     said = Evidence(run).reasons(0, [])
@@ -192,8 +201,7 @@ def test_an_audit_looks_for_copies_and_says_what_it_found(run, capsys):
     page = (run.path / "report.html").read_text()
     assert "4 of 64 images are copies of others, 1 groups of them with different labels" in page
     assert "Copies with different labels" in page
-    assert "Test images that are training images too" in page
-    assert run.test.name(8) in page
+    assert "test/000008" in (run.path / "unreadable.csv").read_text()
 
 
 def test_what_was_found_is_kept(run, monkeypatch):
@@ -205,7 +213,7 @@ def test_what_was_found_is_kept(run, monkeypatch):
     path.write_bytes(before[:-40])
     assert len(duplicates.duplicates(run).clusters) == 4
     assert path.read_bytes() == before
-    np.save(path, np.full(74, 99))
+    np.save(path, np.full(72, 99))
     with pytest.raises(InputError, match="images that there are not"):
         duplicates.duplicates(run)
     path.unlink()
@@ -254,3 +262,130 @@ def test_copies_of_texts_by_their_features(tmp_path):
     page = verbs.report(made).read_text()
     assert "sentence 50" in page
     assert "Copies with different labels" in page
+
+
+def test_groups_stay_in_one_part_and_classes_in_all():
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.randint(4, (900,), generator=generator)
+    groups = torch.cat([torch.arange(300).repeat_interleave(2), torch.arange(1000, 1290), torch.full((10,), 5000)])  # fmt: skip
+    for shares in ((0.25,) * 4, (0.2, 0.8)):
+        part = hashing.parted(labels, groups, shares, "seed", 3)
+        for group in groups.unique():
+            assert len(part[groups == group].unique()) == 1
+        for number, share in enumerate(shares):
+            counts = labels[part == number].bincount(minlength=4)
+            assert (counts - share * labels.bincount()).abs().max() <= 3
+    again = hashing.parted(labels, groups, (0.2, 0.8), "seed", 3)
+    assert torch.equal(again, part)
+    assert not torch.equal(hashing.parted(labels, groups, (0.2, 0.8), "seed", 4), part)
+
+
+def test_two_groups_of_a_class_each_are_not_in_one_part():
+    labels, groups = torch.tensor([0] * 6 + [1] * 6), torch.tensor([7] * 6 + [9] * 6)
+    assert sorted(hashing.parted(labels, groups, (0.5, 0.5)).unique().tolist()) == [0, 1]
+
+
+def grouped(count=90):
+    return dataclasses.replace(blobs(count), groups=torch.arange(count) // 5)
+
+
+def test_folds_and_held_out_parts_leave_groups_whole(tmp_path):
+    data = grouped()
+    for fold in parts(data, 3, 0):
+        inside = data.groups[fold].unique()
+        assert not set(inside.tolist()) & set(data.groups[rest(fold, 90)].tolist())
+    train, test = data.holdout(0.2, 1)
+    assert not set(train.groups.tolist()) & set(test.groups.tolist())
+    assert 10 <= len(test) <= 26
+    data.save(tmp_path / "set")
+    back = Dataset.restore(tmp_path / "set")
+    assert torch.equal(back.groups, data.groups)
+    assert back.fingerprint == data.fingerprint != blobs().fingerprint
+    one = dataclasses.replace(data, groups=torch.zeros(90, dtype=torch.long))
+    with pytest.raises(InputError, match="too few, or too large, to hold out 20%"):
+        one.holdout(0.2)
+    with pytest.raises(InputError, match="3 folds need as many groups"):
+        parts(one, 3, 0)
+    alone = dataclasses.replace(data, groups=torch.arange(90))
+    assert all(map(torch.equal, parts(alone, 3, 0), parts(blobs(), 3, 0)))
+
+
+def test_copies_are_on_one_side_of_folds_and_of_a_held_out_part():
+    images = pictures(60)
+    every = np.concatenate([images, images[:20]])
+    data = Dataset.from_arrays(every, np.arange(80) % 2, ("low", "high"))
+    train, held = splits(data, Reading())
+    pairs = {name: f"train/{int(name[-6:]) + 60:06d}" for name in data.names.to_pylist()[:20]}
+    names = set(held.names.to_pylist())
+    assert all((name in names) == (other in names) for name, other in pairs.items())
+    assert any(name in names for name in pairs)
+    for fold in parts(train, 4, 0):
+        inside = set(train.take(fold).names.to_pylist())
+        both = [pair for pair in pairs.items() if set(pair) <= set(train.names.to_pylist())]
+        assert all((name in inside) == (other in inside) for name, other in both)
+
+
+def test_groups_and_copies_are_joined():
+    data = dataclasses.replace(grouped(20), groups=torch.arange(20) // 4)
+    first = torch.arange(20)
+    first[8] = 0  # the third group has a copy of an image of the first
+    found = duplicates._joined(data, first)
+    assert len(found.unique()) == 4
+    assert len({int(found[k]) for k in (0, 3, 8, 11)}) == 1
+
+
+def test_leaks_are_left_out_unless_they_are_kept(capsys):
+    images = pictures(60)
+    data = Dataset.from_arrays(images, np.arange(60) % 2, ("low", "high"))
+    leak = np.stack([changed(images[k], "mirrored") for k in (4, 5)])
+    test = Dataset.from_arrays(np.concatenate([pictures(8, 1), leak]), [0, 1] * 5, ("low", "high"), split="test")  # fmt: skip
+    _, fewer = splits(data, Reading(test=test))
+    assert len(fewer) == 8
+    assert "2 of 10 test images are copies of training images" in capsys.readouterr().err
+    assert len(splits(data, Reading(test=test, keep_leaks=True))[1]) == 10
+    assert len(splits(data, Reading(test=test), settle=False)[1]) == 10
+    whole = Dataset.from_arrays(np.stack([changed(images[k], "mirrored") for k in range(9)]), [0, 1, 0] * 3, ("low", "high"), split="test")  # fmt: skip
+    assert len(splits(data, Reading(test=whole))[1]) == 9, "what is alike through and through"
+    assert "says little of other images" in capsys.readouterr().err
+
+
+def test_a_class_of_few_pictures_is_left_as_it_is():
+    images = np.concatenate([np.repeat(pictures(3), 8, 0), pictures(40, 2)])
+    data = Dataset.from_arrays(images, [0] * 24 + [1] * 40, ("low", "high"))
+    assert splits(data, Reading(holdout=0.0))[0].groups is None
+    some = Dataset.from_arrays(np.concatenate([pictures(30), pictures(30)[:2]]), [0, 1] * 16, ("low", "high"))  # fmt: skip
+    found = splits(some, Reading(holdout=0.0))[0]
+    assert found.groups.tolist() == [*range(30), 0, 1]
+
+
+def test_cleaning_leaves_out_copies_and_leaks(run, tmp_path):
+    verdict = verbs.judge(run, np.arange(64.0)[::-1].copy(), judge="top,share=0.01")
+    act = torch.full((64,), KEEP)
+    act[1] = DROP  # then its copy, 61, stays
+    dataclasses.replace(verdict, act=act, proposed=torch.full((64,), -1)).save(run.path / "verdict.csv", run.data)  # fmt: skip
+    cleaned = verbs.clean(run, out=tmp_path / "cleaned.parquet", drop="duplicates")
+    left = set(cleaned.names.to_pylist())
+    assert {f"train/{k:06d}" for k in range(64)} - left == {
+        f"train/{k:06d}" for k in (1, 60, 62, 63)
+    }
+    table = (tmp_path / "cleaned-changes.csv").read_text()
+    assert '"train/000062","' in table
+    assert "a copy of train/000002" in table
+    for words, message in (
+        ({"drop": "blurred"}, "no kind of image to drop 'blurred'"),
+        ({"drop": "leaks"}, "leaks are images of the test split: write it too"),
+    ):
+        with pytest.raises(InputError, match=message):
+            verbs.clean(run, out=tmp_path / "again.parquet", **words)
+    assert not (tmp_path / "again.parquet").exists()
+
+
+def test_of_copies_the_label_of_most_stays():
+    labels = torch.tensor([0, 1, 1, 1, 0, 2])
+    data = Dataset.from_arrays(pictures(6), labels.tolist(), ("a", "b", "c"))
+    known = Duplicates(data, None, torch.tensor([0, 0, 0, 3, 3, 5]))
+    nobody = torch.zeros(6, dtype=torch.bool)
+    assert set(known.spare(labels, nobody)) == {0, 2, 4}
+    gone = nobody.clone()
+    gone[1] = gone[3] = True
+    assert set(known.spare(labels, gone)) == {2}, "of labels once each, the first image's"

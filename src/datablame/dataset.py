@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from torch import Tensor
 from datablame.base import files, processes, renames
 from datablame.base.decode import View
 from datablame.base.errors import InputError, unknown
-from datablame.base.hashing import permutation
+from datablame.base.hashing import parted, permutation
 from datablame.base.images import Packed, Vectors, looked_at, shown, statistics
 from datablame.base.originals import Crops, restored
 from datablame.base.pixel_noise import Perturbation
@@ -66,6 +66,9 @@ class Dataset(Result):
     """Who labelled it, where several did; `labels` are then what they agree on."""
     votes: Int[Tensor, "N M"] | None = None
     """The labels that each of them gave, -1 where none."""
+    groups: Int[Tensor, " N"] | None = None
+    """Numbers of groups, such as a patient's or a camera's images, or copies of one picture, which
+    stay on one side of every split."""
     texts: pa.Array | None = None
     """What a person reads in the place of a picture, where the set is one of features."""
 
@@ -306,6 +309,7 @@ class Dataset(Result):
             names=self.names.take(place),
             truth=None if self.truth is None else self.truth[index],
             votes=None if self.votes is None else self.votes[index],
+            groups=None if self.groups is None else self.groups[index],
             texts=None if self.texts is None else self.texts.take(place),
         )
 
@@ -321,10 +325,24 @@ class Dataset(Result):
             self, labels=labels, truth=self.truth if truth is None else truth
         )
 
+    @property
+    def grouped(self) -> bool:
+        """Whether some examples have to stay together."""
+        return self.groups is not None and len(self.groups.unique()) < len(self)
+
     def holdout(self, share: float, seed: int = 0) -> tuple[Dataset, Dataset]:
         """A stratified part held out: `(train, test)`; every class of two or more keeps at least
-        one on each side.
+        one on each side, and where there are groups each stays on one side.
         """
+        if self.grouped:
+            assert self.groups is not None
+            held = parted(self.labels, self.groups, (share, 1 - share), "holdout", seed) == 0
+            if not held.any() or held.all():
+                raise InputError(
+                    f"the groups of {self.source} are too few, or too large, to hold out "
+                    f"{share:.0%}; name a test set with --test"
+                )
+            return self.take(~held), dataclasses.replace(self.take(held), split="held-out")
         held = torch.zeros(len(self), dtype=torch.bool)
         for k in range(len(self.classes)):
             mine = (self.labels == k).nonzero()[:, 0]
@@ -345,7 +363,7 @@ class Dataset(Result):
         """
         digest = hashlib.blake2b(digest_size=8)
         digest.update((self.images.mark if self.images else str(self.predictions)).encode())
-        for part in (self.rows, self.labels, self.truth, self.votes):
+        for part in (self.rows, self.labels, self.truth, self.votes, self.groups):
             if part is not None:
                 digest.update(np.ascontiguousarray(part.numpy()).data)
         words = [*self.classes, "", *self.names.to_pylist(), *self.annotators]
@@ -382,6 +400,8 @@ class Dataset(Result):
             columns |= {f"by {m}": given.numpy() for m, given in enumerate(self.votes.T)}
         if self.texts is not None:
             columns["text"] = self.texts
+        if self.groups is not None:
+            columns["group"] = self.groups.numpy()
         if self.images and isinstance(self.images.originals, Crops):
             places = [self.images.originals.places[row] for row in self.rows.tolist()]
             columns["box"] = pa.array(places, pa.list_(pa.float64(), 6))
@@ -444,9 +464,19 @@ class Dataset(Result):
             mean,
             std,
             votes=torch.tensor(np.stack([column[name] for name in by], 1)).long() if by else None,
+            groups=_groups(column, rows_path),
             texts=column["text"].cast(pa.string()) if "text" in column else None,
             **origin,
         )
+
+
+def _groups(column: Mapping[str, pa.Array], path: Path) -> Int[Tensor, " N"] | None:
+    """The kept numbers of groups, where there are some."""
+    if "group" not in column:
+        return None
+    if not pa.types.is_integer(column["group"].type):
+        raise Damaged(path, f"column 'group' holds {column['group'].type}", LOST)
+    return torch.tensor(column["group"].to_numpy(zero_copy_only=False)).long()
 
 
 def _whole_numbers(values: Any, what: str) -> Int[Tensor, " N"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -192,12 +193,15 @@ class Verdict(Result):
         """
         if (self.act == DROP).all():
             raise InputError(f"the verdict drops all {len(data):,} examples: nothing would be left")
-        fixed = torch.where(self.act == FIX, self.proposed, data.labels)
-        return data.relabel(fixed).take((self.act != DROP).nonzero()[:, 0])
+        return data.relabel(self.labels(data)).take((self.act != DROP).nonzero()[:, 0])
 
-    def changes(self, data: Dataset) -> dict[str, Any]:
+    def labels(self, data: Dataset) -> Int[Tensor, " N"]:
+        """The labels, with those that it fixes."""
+        return torch.where(self.act == FIX, self.proposed, data.labels)
+
+    def changes(self, data: Dataset, why: Mapping[int, str] = {}) -> dict[str, Any]:
         """A row for each example that is dropped or relabelled: file, from, to (nothing where it is
-        dropped), why, probability.
+        dropped), why (of some rows it is given), probability.
         """
         rows = torch.isin(self.act, torch.tensor([DROP, FIX])).nonzero()[:, 0]
         classes = np.array([*data.classes, ""], dtype=object)
@@ -208,8 +212,10 @@ class Verdict(Result):
             "to": pa.array(classes[to.numpy()], pa.string()),
             "why": pa.array(
                 [
-                    f"{ACTS[act]} by {who}"
-                    for act, who in zip(self.act[rows].tolist(), self.by_each(rows), strict=True)
+                    why.get(row) or f"{ACTS[act]} by {who}"
+                    for row, act, who in zip(
+                        rows.tolist(), self.act[rows].tolist(), self.by_each(rows), strict=True
+                    )
                 ]
             ),
             "probability": self.probability[rows].numpy().round(3),

@@ -4,24 +4,28 @@ that are in the test set too.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import files
+from datablame.base import files, progress
 from datablame.base.readers import Damaged
 from datablame.base.results import Result
-from datablame.base.shapes import Int
+from datablame.base.shapes import Bool, Int
 from datablame.dataset import Dataset
 from datablame.inference.copies import copies
 from datablame.run import Run
 
 FILE = "duplicates.npy"
+DIFFERENT = 10
+"""Pictures that a class needs at least, for its copies to be kept together."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -61,6 +65,27 @@ class Duplicates(Result):
         """The other training images that one is a copy of."""
         same = (self.first[: len(self.data)] == self.first[row]).nonzero()[:, 0].tolist()
         return [other for other in same if other != row]
+
+    def spare(self, labels: Int[Tensor, " N"], gone: Bool[Tensor, " N"]) -> dict[int, str]:
+        """Training images that can be left out because a copy stays, each with the reason: of every
+        group the first image of the label that most of those have stays that are not `gone`.
+        """
+        why = {}
+        for rows in self.clusters:
+            left = [row for row in rows if not gone[row]]
+            if len(left) > 1:
+                counts = labels[left].bincount()
+                stays = next(row for row in left if counts[labels[row]] == counts.max())
+                why |= {row: f"a copy of {self.data.name(stays)}" for row in left if row != stays}
+        return why
+
+    def without_leaks(self) -> Dataset | None:
+        """The test set without copies of training images."""
+        if self.test is None:
+            return None
+        left = torch.ones(len(self.test), dtype=torch.bool)
+        left[[row for row, _ in self.leaks]] = False
+        return self.test.take(left)
 
     def equal(self, rows: Sequence[int]) -> bool:
         """Whether these training images have the same pixels."""
@@ -131,9 +156,83 @@ def duplicates(run: Run) -> Duplicates:
 
 
 def between(data: Dataset, test: Dataset | None) -> Duplicates:
-    """Copies among the images of a set and its test set."""
+    """Copies among the images of a set and its test set, found once and kept in the cache."""
     parts = [data, *([] if test is None else [test])]
-    return Duplicates(data, test, copies(_reader(parts), sum(map(len, parts)), data.drawn))
+    total = sum(map(len, parts))
+    first = files.keep(
+        _kept(data, test),
+        lambda: copies(_reader(parts), total, data.drawn).numpy(),
+        (total,),
+        "i",
+    )
+    return Duplicates(data, test, torch.from_numpy(first.astype("int64")))
+
+
+def _kept(data: Dataset, test: Dataset | None) -> Path:
+    """Where the cache keeps the copies of these images."""
+    parts = [each for each in (data, test) if each is not None]
+    seen = [np.frombuffer(each.pixels.digest.encode(), "uint8") for each in parts]
+    mark = files.digest(*seen, *(each.rows.numpy() for each in parts))
+    return files.cache() / "copies" / f"{data.pixels.digest[:16]}-{mark}.npy"
+
+
+def settled(
+    data: Dataset, test: Dataset | None, keep_leaks: bool = False
+) -> tuple[Dataset, Dataset | None]:
+    """(the set, copies in it one group each, so that they stay on one side of every split; its test
+    set without copies of training images, unless these are kept); says what was left out.
+
+    Sets that are alike through and through, such as the frames of a film, stay as they are: where
+    a class would have fewer than DIFFERENT groups, or half of the test set would go.
+    """
+    if data.images is None:
+        return data, test
+    known = between(data, test)
+    first = known.first[: len(data)]
+    if known.clusters and _several(data, first):
+        data = dataclasses.replace(data, groups=_joined(data, first))
+    if test is None or not known.leaks or keep_leaks:
+        return data, test
+    if 2 * len(known.leaks) > len(test):
+        progress.say(
+            f"{len(known.leaks):,} of {len(test):,} test images are like training images: what is "
+            "measured on them says little of other images"
+        )
+        return data, test
+    left = torch.ones(len(test), dtype=torch.bool)
+    left[[row for row, _ in known.leaks]] = False
+    why = [(test.name(row), f"a copy of {data.name(of)}") for row, of in known.leaks]
+    progress.say(
+        f"{len(known.leaks):,} of {len(test):,} test images are copies of training images: they "
+        "are left out of the test set (--keep-leaks keeps them)"
+    )
+    fewer = dataclasses.replace(test.take(left), aside=(*test.aside, *why))
+    kept = torch.cat([torch.ones(len(data), dtype=torch.bool), left])
+    place = kept.cumsum(0) - 1
+    files.keep(
+        _kept(data, fewer), lambda: place[known.first[kept]].numpy(), (int(kept.sum()),), "i"
+    )
+    return data, fewer
+
+
+def _several(data: Dataset, first: Int[Tensor, " N"]) -> bool:
+    """Whether every class has DIFFERENT groups of copies, or all its images differ."""
+    groups = torch.stack([data.labels, first]).unique(dim=1)[0].bincount()
+    return bool((groups >= data.labels.bincount().clamp_max(DIFFERENT)).all())
+
+
+def _joined(data: Dataset, first: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
+    """Groups that hold the copies of their images too."""
+    if data.groups is None:
+        return first.clone()
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    n = len(data)
+    number = data.groups.unique(return_inverse=True)[1].numpy()
+    one, two = np.concatenate([np.arange(n)] * 2), np.concatenate([n + number, first.numpy()])
+    graph = coo_array((np.ones(2 * n, bool), (one, two)), shape=(2 * n, 2 * n))
+    return torch.from_numpy(connected_components(graph, directed=False)[1][:n].astype("int64"))
 
 
 def found(run: Run) -> Duplicates | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -76,6 +76,38 @@ def turns(labels: Int[Tensor, " n"]) -> Int[Tensor, " n"]:
     order, counts = labels.argsort(stable=True), labels.bincount()
     place = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[order]]
     return torch.empty_like(place).scatter_(0, order, place)
+
+
+def parted(
+    labels: Int[Tensor, " n"], groups: Int[Tensor, " n"], shares: Sequence[float], *seed: object
+) -> Int[Tensor, " n"]:
+    """Which of the parts, so large in proportion, each example is in: all examples of a group in
+    one part, and every class in all parts as far as that goes.
+
+    Groups of several are placed one after the other, the largest first, where they fit best; the
+    others fill up what is missing.
+    """
+    _, number, size = groups.unique(return_inverse=True, return_counts=True)
+    classes = int(labels.max()) + 1
+    want = torch.tensor(shares)[:, None] * labels.bincount(minlength=classes)
+    load, part = torch.zeros_like(want), torch.full((len(labels),), -1)
+    members = number.argsort(stable=True).split(size.tolist())
+    order = permutation(len(size), "groups", *seed)
+    order = order[size[order].argsort(descending=True, stable=True)]
+    for group in order[size[order] > 1].tolist():
+        counts = labels[members[group]].bincount(minlength=classes)
+        room = (want - load) / torch.tensor(shares)[:, None]
+        fits = int(((room * counts).sum(1) + room.sum(1) * counts.sum() / classes).argmax())
+        part[members[group]] = fits
+        load[fits] += counts
+    for k in range(classes):
+        rows = ((part < 0) & (labels == k)).nonzero()[:, 0]
+        rows = rows[permutation(len(rows), "parts", *seed, k)]
+        left = (want[:, k] - load[:, k]).clamp_min(0)
+        left = left if float(left.sum()) > 0 else torch.tensor(shares)
+        ends = (left.cumsum(0) / left.sum() * len(rows)).round().long()
+        part[rows] = torch.searchsorted(ends, torch.arange(len(rows)), right=True)
+    return part
 
 
 def batches(order: Int[Tensor, " N"], batch: int) -> tuple[Int[Tensor, " B"], ...]:

@@ -89,6 +89,9 @@ def together(data: Dataset, part: Dataset) -> Dataset:
         truths = torch.cat([data.truth, part.truth])
     if data.votes is not None and part.votes is not None:
         votes = torch.cat([data.votes, part.votes])
+    groups = None
+    if data.groups is not None and part.groups is not None:
+        groups = torch.cat([data.groups, part.groups])
     texts = None
     if data.texts is not None and part.texts is not None:
         texts = pa.array([*data.texts.to_pylist(), *part.texts.to_pylist()], pa.string())
@@ -101,6 +104,7 @@ def together(data: Dataset, part: Dataset) -> Dataset:
         names=pa.array([*data.names.to_pylist(), *part.names.to_pylist()]),
         truth=truths,
         votes=votes,
+        groups=groups,
     )
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from datablame.base import hashing
+from datablame.base.errors import InputError
 from datablame.base.shapes import Int
 from datablame.dataset import Dataset
 from datablame.run import Run
@@ -28,7 +29,20 @@ class Fold:
 
 
 def parts(data: Dataset, folds: int, seed: int) -> list[Tensor]:
-    """Rows of each fold, every class spread evenly over the folds."""
+    """Rows of each fold, every class spread evenly over the folds, groups in one fold each.
+
+    Raises InputError where there are fewer groups than folds.
+    """
+    if data.grouped:
+        assert data.groups is not None
+        part = hashing.parted(data.labels, data.groups, (1 / folds,) * folds, "folds", seed)
+        found = [(part == fold).nonzero()[:, 0] for fold in range(folds)]
+        if not all(map(len, found)):
+            raise InputError(
+                f"{folds} folds need as many groups that can be left out; {data.source} has "
+                f"{len(data.groups.unique())}: ask for fewer --folds"
+            )
+        return found
     order = torch.cat(
         [
             (data.labels == k).nonzero()[:, 0][

@@ -10,6 +10,9 @@ from datablame.base.options import Labels
 from datablame.verbs.opening import RunLike, Source, fields_as_keywords, opened
 from datablame.verbs.reading import Reading, planted, read
 
+DROPPED = ("duplicates", "leaks")
+"""What `clean` leaves out where it is asked to."""
+
 if TYPE_CHECKING:
     from datablame.dataset import Dataset
 else:
@@ -109,7 +112,12 @@ def corrupt(
 
 
 def clean(
-    run: RunLike, *, out: Path | str, lose_classes: bool = False, with_test: bool = False
+    run: RunLike,
+    *,
+    out: Path | str,
+    drop: str = "",
+    lose_classes: bool = False,
+    with_test: bool = False,
 ) -> Dataset:
     """Write the cleaned set: every image but those that the verdict drops, with the labels that it
     fixes, and changes.csv.
@@ -128,18 +136,37 @@ def clean(
         they were read from: a .json file (COCO) or a folder (YOLO, Pascal VOC). changes.csv in it,
         or <name>-changes.csv beside the file, says of each changed image: file, from, to, why,
         probability.
+    drop
+        Leave out too: duplicates, all but one of the images that are copies of each other, that of
+        the label that most of them have; leaks, test images that are copies of training images
+        (with --with-test); or both, with a comma between.
     lose_classes
         Write the set also where all images of a class are dropped.
     with_test
         Write the source's own test split too, as it is, beside the set: cleaned-test.parquet beside
         cleaned.parquet, a folder cleaned-test beside a folder cleaned.
     """
+    import dataclasses
+
+    from datablame.analyses.duplicates import duplicates
     from datablame.base import files, progress
     from datablame.data.matching import together
     from datablame.exchange.sets import dump, unsplit
+    from datablame.verdict import DROP
 
     found = opened(run)
-    verdict = found.judged
+    verdict, why = found.judged, dict[int, str]()
+    kinds = [kind for kind in drop.split(",") if kind]
+    for kind in kinds:
+        if kind not in DROPPED:
+            raise unknown("kind of image to drop", kind, DROPPED)
+    if "leaks" in kinds and not with_test:
+        raise InputError("leaks are images of the test split: write it too, by --with-test")
+    if "duplicates" in kinds:
+        why = duplicates(found).spare(verdict.labels(found.data), verdict.act == DROP)
+        act = verdict.act.clone()
+        act[list(why)] = DROP
+        verdict = dataclasses.replace(verdict, act=act)
     cleaned = verdict.apply(found.data)
     before, after = (
         each.labels.bincount(minlength=len(each.classes)) for each in (found.data, cleaned)
@@ -165,7 +192,9 @@ def clean(
     test, beside = found.test, Path(out).with_stem(f"{Path(out).stem}-test")
     if with_test and test is not None:
         files.refuse_foreign(beside, test.root)
-    dump(cleaned, Path(out), verdict.changes(found.data))
+        if "leaks" in kinds:
+            test = duplicates(found).without_leaks()
+    dump(cleaned, Path(out), verdict.changes(found.data, why))
     if with_test and test is not None:
         dump(unsplit(test), beside)
         progress.say(f"the test split: {beside}")

@@ -50,7 +50,7 @@ def look(
     from datablame.run import plain
 
     files.refuse_inside(out, source)
-    data, test = splits(source, reading, holdout=0.0)
+    data, test = splits(source, reading, holdout=0.0, settle=False)
     if data.images is None:
         raise InputError(f"{source} has labels but no images: there is nothing to look at")
     parts = [data, *([] if test is None else [test])]

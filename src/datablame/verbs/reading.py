@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from datablame.base import methods
 from datablame.base.errors import InputError, at_least
-from datablame.base.options import Labels, ReadingInt, ReadingText, Share, Truth
+from datablame.base.options import Labels, Leaks, ReadingInt, ReadingText, Share, Truth
 from datablame.verbs.opening import Source
 
 AMOUNT = 0.2
@@ -45,6 +45,8 @@ class Reading:
     """Read only this number of rows of the test split."""
     size: ReadingInt = None
     """Side in pixels to which images are brought; small images of one size keep theirs."""
+    keep_leaks: Leaks = False
+    """Leave test images that are copies of training images in the test set."""
     holdout: Share = None
     """Share held out for testing where there is no test split, every class alike: by default 0.2,
     and none for an audit, which judges every image and tests by folds."""
@@ -134,17 +136,20 @@ def splits(
     amount: float = AMOUNT,
     seed: int = 0,
     holdout: float = 0.2,
+    settle: bool = True,
 ) -> tuple[Dataset, Dataset | None]:
     """(training set, test set) of a source: its own test split, the one named, or a stratified part
     held out, the share `holdout` where none is asked; None where that is 0.
 
     Noise is planted in the training set alone. Test images that are training images too are left
-    out of the test set.
+    out of the test set; unless the set is not `settle`d, their copies as well, and the copies of a
+    training image stay on its side of every split.
     """
     if noise is None and amount != AMOUNT:
         raise InputError(
             f"--amount {amount:g} says how much of a --noise is planted, such as --noise uniform"
         )
+    from datablame.analyses.duplicates import settled
     from datablame.data.matching import apart, matched
 
     data = read(source, "train", reading)
@@ -163,7 +168,9 @@ def splits(
         raise InputError(
             f"--test-limit is of a test split, and {source} has none; name one: --test"
         )
-    elif share:
+    if settle:
+        data, test = settled(data, test, reading.keep_leaks)
+    if test is None and share:
         data, test = data.holdout(share)
     return (planted(data, noise, amount, seed) if noise else data), test
 
