@@ -28,7 +28,9 @@ def blocks(name, language):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch, png):
-    """A folder with photos/ of two classes and train.parquet, test.parquet with a wrong label."""
+    """A folder with photos/ of two classes, labels.csv of them, and train.parquet, test.parquet
+    with a wrong label.
+    """
     monkeypatch.chdir(tmp_path)
     generator = np.random.default_rng(0)
     for name, red in (("cat", 220), ("dog", 40)):
@@ -37,6 +39,8 @@ def workplace(tmp_path, monkeypatch, png):
             (tmp_path / "photos" / name / f"{i}.png").write_bytes(
                 png((red, int(generator.integers(90)), 9), (24, 24))
             )
+    rows = [f"photos/{name}/{i}.png,{name}" for name in ("cat", "dog") for i in range(15)]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label", *rows, ""]))
     for split in ("train", "test"):
         labels = np.arange(30) % 2
         images = [

@@ -54,6 +54,8 @@ class Dataset(Result):
     std: tuple[float, ...] = (0.25,)
     root: str | None = None
     """The folder that `names` are paths in, where the images are files of the user's."""
+    listed: bool = False
+    """Whether they are named one by one, so that what else lies there is no image of the set."""
     noise: str | None = None
     """The spec of the label noise that was planted."""
     flipped: int | None = None
@@ -265,6 +267,13 @@ class Dataset(Result):
         """Where the given label is known to be wrong; None where no truth is known."""
         return None if self.truth is None else (self.truth >= 0) & (self.truth != self.labels)
 
+    @property
+    def closed(self) -> str | None:
+        """The folder in which nothing may be written: every picture there would be an image of the
+        set.
+        """
+        return None if self.listed else self.root
+
     def name(self, row: int) -> str:
         """The name of one example."""
         return self.names[row].as_py()
@@ -373,7 +382,7 @@ class Dataset(Result):
     @property
     def origin(self) -> dict[str, Any]:
         """Where the set came from, apart from its source."""
-        names = ("root", "noise", "flipped", "predictions", "aside", "annotators")
+        names = ("root", "listed", "noise", "flipped", "predictions", "aside", "annotators")
         return {name: getattr(self, name) for name in names}
 
     def save(self, folder: Path) -> None:

@@ -69,7 +69,7 @@ class Run(Result):
         Raises InputError where the folder of that name belongs to another recipe or other data, or
         lies among the images of the set.
         """
-        files.refuse_inside(out, data.root)
+        files.refuse_inside(out, data.closed)
         data, test = _looked_at(recipe.model, data), test and _looked_at(recipe.model, test)
         fingerprint = data.fingerprint + (test.fingerprint if test is not None else "")
         mark = recipe.hash(fingerprint)

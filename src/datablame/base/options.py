@@ -18,7 +18,7 @@ TRIAL = Group("For a trial with known wrong labels", sort_key=40)
 Labels = Annotated[Sequence[str], Parameter(consume_multiple=True, negative=())]
 ReadingInt = Annotated[int | None, Parameter(group=SOURCE)]
 ReadingText = Annotated[str | None, Parameter(group=SOURCE)]
-Leaks = Annotated[bool, Parameter(group=SOURCE, negative=())]
+Leaks = Annotated[bool, Parameter(group=SOURCE)]
 Share = Annotated[float | None, Parameter(group=SOURCE)]
 Number = Annotated[int, Parameter(group=TRAINING)]
 Real = Annotated[float, Parameter(group=TRAINING)]

@@ -76,5 +76,6 @@ def origin(about: dict[str, Any]) -> dict[str, Any]:
         *about.get("aside", ()),
         *([name, "cannot be read"] for name in about.get("unreadable", ())),
     ]
+    found["listed"] = bool(about.get("listed"))
     found["annotators"] = tuple(map(str, about.get("annotators", ())))
     return found | {"aside": tuple((str(name), str(why)) for name, why in aside)}

@@ -43,7 +43,7 @@ def sheet(drawing: Drawing, data: Dataset, count: int, path: Path) -> Path:
             f"cannot write a sheet to '{path}': name a .csv or a .parquet file, or a folder, "
             "without an ending"
         )
-    files.refuse_foreign(path, data.root)
+    files.refuse_foreign(path, data.closed)
     rows = asked(drawing.images(count))
     names = np.array([*data.classes, ""], dtype=object)
     columns: dict[str, Any] = {

@@ -33,7 +33,7 @@ def write(run: Run, kept: Decisions, path: Path) -> Path:
     """
     if path.suffix not in (".csv", ".json"):
         raise InputError(f"cannot write decisions to '{path}': name a .csv or a .json file")
-    files.refuse_foreign(path, run.data.root)
+    files.refuse_foreign(path, run.data.closed)
     if path.suffix == ".csv":
         return files.write_csv(
             path, {name: pa.array(each) for name, each in kept.columns().items()}

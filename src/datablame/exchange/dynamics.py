@@ -217,7 +217,7 @@ def exported(run: Run, path: Path) -> Path:
             td[part, :, 1:] = (
                 dense.gather(2, others.expand(trace.epochs, -1, -1)).movedim(0, 1).numpy()
             )
-    files.refuse_foreign(path.with_name("metadata.pth"), data.root)
+    files.refuse_foreign(path.with_name("metadata.pth"), data.closed)
     files.write_arrays(path, td=td, labels=labels)
     facts: dict[str, Any] = {
         "train_indices": torch.arange(len(data)),

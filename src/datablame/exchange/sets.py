@@ -47,7 +47,7 @@ def dump(data: Dataset, path: Path, changes: Table | None = None) -> Path:
         return to_folders(data, path, changes)
     beside = path.with_name(f"{path.stem}-{CHANGES}")
     if changes is not None:
-        files.refuse_foreign(beside, data.root)
+        files.refuse_foreign(beside, data.closed)
     to_parquet(data, path)
     if changes is not None:
         files.write_csv(beside, changes)
@@ -156,7 +156,7 @@ def to_folders(data: Dataset, path: Path, changes: Table | None = None) -> Path:
     read; others are PNG. Classes without images are empty folders. Raises InputError where
     `files.refuse_foreign` does.
     """
-    files.refuse_foreign(path, data.root)
+    files.refuse_foreign(path, data.closed)
     homes = class_folders(data.classes)
     labels = data.labels.tolist()
     names = [_as_file(name, data) for name in data.names.to_pylist()]
@@ -256,7 +256,7 @@ def to_parquet(data: Dataset, path: Path) -> Path:
     import pyarrow as pa
     from pyarrow import parquet
 
-    files.refuse_foreign(path, data.root)
+    files.refuse_foreign(path, data.closed)
     if data.images is not None and not data.drawn:
         return files.write_table(path, _features(data))
     kind = {"_type": "ClassLabel", "names": list(data.classes)}

@@ -55,7 +55,7 @@ def examples(run: Run, verdict: Verdict) -> Path:
 def export(run: Run, to: Path) -> Path:
     """The table as CSV or Parquet, the trace as .npz, the set as class folders. Raises InputError
     for another ending, or where the run has not been judged and a table is asked."""
-    files.refuse_foreign(to, run.data.root)
+    files.refuse_foreign(to, run.data.closed)
     if to.suffix == ".npz":
         return dynamics.exported(run, to)
     if not to.suffix:

@@ -54,7 +54,8 @@ def audit(
     Parameters
     ----------
     source
-        `digits`, a folder of class folders, a Parquet file, boxes (a COCO file; a folder of YOLO or
+        `digits`, a folder of class folders, a table of paths and labels (.csv, .tsv, .jsonl), a
+        Parquet file, boxes (a COCO file; a folder of YOLO or
         Pascal VOC), a preset (`datablame methods`), or hub:owner/name, a set of the Hugging Face
         hub; features (.npz, .npy, Parquet); or predictions.npz (or Parquet) with labels and
         pred_probs, which are judged without training. In Python also a Dataset, (images, labels),

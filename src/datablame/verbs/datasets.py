@@ -36,7 +36,8 @@ def load(
     Parameters
     ----------
     source
-        `digits`, a folder of class folders, a Parquet file, boxes (a COCO file; a folder of YOLO or
+        `digits`, a folder of class folders, a table of paths and labels (.csv, .tsv, .jsonl), a
+        Parquet file, boxes (a COCO file; a folder of YOLO or
         Pascal VOC), a preset (`datablame methods`), or hub:owner/name, a set of the Hugging Face
         hub; in Python also a Dataset, or (images,
         labels).
@@ -191,7 +192,7 @@ def clean(
         cleaned = together(cleaned, found.test)
     test, beside = found.test, Path(out).with_stem(f"{Path(out).stem}-test")
     if with_test and test is not None:
-        files.refuse_foreign(beside, test.root)
+        files.refuse_foreign(beside, test.closed)
         if "leaks" in kinds:
             test = duplicates(found).without_leaks()
     dump(cleaned, Path(out), verdict.changes(found.data, why))

@@ -17,7 +17,7 @@ from datablame.verbs.opening import Source
 
 AMOUNT = 0.2
 """Share of wrong labels that are planted by default."""
-PLACES = ("source", "test", "from")
+PLACES = ("source", "test", "from", "root")
 """Options that are paths, where such a path is there."""
 
 if TYPE_CHECKING:  # the command line reads the options off this file without waiting for torch
@@ -39,6 +39,11 @@ class Reading:
     gaps."""
     truth: Truth = None
     """Column of the right labels where they are known, for measuring only."""
+    group: ReadingText = None
+    """Column of groups (a patient's or a camera's images), which stay on one side of every split;
+    of a table."""
+    root: ReadingText = None
+    """Folder that the paths of a table start from; by default the table's own."""
     limit: ReadingInt = None
     """Read only this number of training rows."""
     test_limit: ReadingInt = None
@@ -67,6 +72,7 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
     """
     from datablame.boxes import formats as boxes
     from datablame.dataset import Dataset
+    from datablame.methods.sources import table
     from datablame.methods.sources.features import holds
     from datablame.methods.sources.preset import presets
 
@@ -91,6 +97,8 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
         room, known = "preset", ("label", "truth", "limit", "size")
     elif holds(path):
         room, known = "features", ("image", "label", "truth", "limit")
+    elif table.holds(path):
+        room, known = "table", ("image", "label", "truth", "group", "root", "limit", "size")
     elif path.exists() or where.startswith("hub:"):
         room, known = "hub", ("image", "label", "truth", "limit", "size")
     else:
@@ -107,7 +115,8 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
             f"there is no path {where}, and "
             f"{methods.unknown('source', where, ['digits', *presets()])}"
         )
-    asked = {name: getattr(reading, name) for name in ("image", "label", "truth", "limit", "size")}
+    names = ("image", "label", "truth", "group", "root", "limit", "size")
+    asked = {name: getattr(reading, name) for name in names}
     given = {name: value for name, value in asked.items() if value not in (None, ())}
     if unfit := [name for name in given if name not in known]:
         raise InputError(
@@ -168,11 +177,28 @@ def splits(
         raise InputError(
             f"--test-limit is of a test split, and {source} has none; name one: --test"
         )
+    _undivided(data, test)
     if settle:
         data, test = settled(data, test, reading.keep_leaks)
     if test is None and share:
         data, test = data.holdout(share)
     return (planted(data, noise, amount, seed) if noise else data), test
+
+
+def _undivided(data: Dataset, test: Dataset | None) -> None:
+    """Raises InputError where a group has images on both sides."""
+    import torch
+
+    if data.groups is None or test is None or test.groups is None:
+        return
+    both = torch.isin(test.groups, data.groups)
+    if both.any():
+        first = test.name(int(both.int().argmax()))
+        count = len(test.groups[both].unique())
+        raise InputError(
+            f"{count:,} groups have images in the training split and in the test split, such as "
+            f"that of {first}: no model would be tested on a new group"
+        )
 
 
 def _tested(source: Source, reading: Reading) -> Dataset | None:
@@ -197,7 +223,9 @@ def named(source: Source, reading: Reading, **more: Any) -> dict[str, Any]:
     lists = {name: list(value) for name, value in known.items() if isinstance(value, tuple)}
     plain = {name: str(value) for name, value in known.items() if isinstance(value, Path)}
     return {
-        name: value for name, value in (known | lists | plain).items() if value not in (None, [])
+        name: value
+        for name, value in (known | lists | plain).items()
+        if value not in (None, []) and value is not False
     }
 
 

@@ -16,9 +16,7 @@ from pyarrow import parquet
 from datablame.base import processes, readers
 from datablame.base.errors import InputError, unknown
 from datablame.dataset import Dataset
-from datablame.methods.sources.hub import column
-
-LABELS = ("label", "labels", "class", "target", "y")
+from datablame.methods.sources.hub import LABELS, column
 
 
 def features(

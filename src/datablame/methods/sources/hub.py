@@ -21,6 +21,8 @@ from datablame.data.packing import packed
 from datablame.dataset import CLASSES, Dataset
 
 T = TypeVar("T")
+LABELS = ("label", "labels", "class", "target", "category", "y")
+"""What a column of labels may be called."""
 
 
 def hub(
@@ -65,7 +67,7 @@ def of_rows(
     """Rows of a pyarrow dataset, as `hub` reads them; `stamp` changes when they do. Of Parquet
     files at `paths` the images are read when they are needed.
     """
-    if not _read(where, rows.count_rows):
+    if not read(where, rows.count_rows):
         raise InputError(f"{where} has no rows")
     features, there = _feature_types(rows.schema), rows.schema.names
     pictures = [name for name, kind in features.items() if kind == "Image"]
@@ -75,17 +77,17 @@ def of_rows(
             f"column {image} of {where} holds {rows.schema.field(image).type}, not the "
             "bytes of images"
         )
-    given = _labels(features, there, label, truth, where)
+    given = labels_of(features, there, label, truth, where)
     if truth is not None and truth not in there:
         raise unknown(f"column for the truth in {where}", truth, there)
     columns = [*given, *([truth] if truth else []), *([] if paths else [image])]
     wanted = list(dict.fromkeys(columns))
     take = (lambda **only: rows.head(limit, **only)) if limit else rows.to_table
-    table = _read(where, lambda: take(columns=wanted))
+    table = read(where, lambda: take(columns=wanted))
     kind = features.get(given[0])
-    classes, votes = _together([table[name] for name in given], kind, given)
+    classes, votes = together([table[name] for name in given], kind, given)
     right = (
-        _numbered(table[truth], features.get(truth) or kind, truth, classes)[1] if truth else None
+        numbered(table[truth], features.get(truth) or kind, truth, classes)[1] if truth else None
     )
     originals = Cells(paths, image) if paths else _held(table[image])
     names = [f"{split}/{row:06d}" for row in range(len(table))]
@@ -113,7 +115,7 @@ def _held(cells: pa.ChunkedArray) -> Held:
     return Held(lambda row: cells[row].as_py() or b"")
 
 
-def _read(where: str, read: Callable[[], T]) -> T:
+def read(where: str, read: Callable[[], T]) -> T:
     """What is read off Parquet. Raises InputError where a page of it is damaged."""
     try:
         return read()
@@ -135,8 +137,8 @@ def _local(path: Path, split: str) -> tuple[Any, str, str]:
     for file in files:
         if not file.is_file():
             raise InputError(f"{file} is not a file")
-        _read(str(file), lambda file=file: parquet.read_schema(file))
-    rows = _read(str(path), lambda: dataset.dataset(list(map(str, files)), format="parquet"))
+        read(str(file), lambda file=file: parquet.read_schema(file))
+    rows = read(str(path), lambda: dataset.dataset(list(map(str, files)), format="parquet"))
     stamp = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
     return rows, path.stem if path.is_file() else path.name, repr(stamp)
 
@@ -240,7 +242,7 @@ def column(
     return asked
 
 
-def _labels(
+def labels_of(
     features: dict[str, Any],
     there: list[str],
     label: str | Sequence[str],
@@ -253,7 +255,7 @@ def _labels(
     asked = [label] if isinstance(label, str) else list(label)
     if asked and truth in there and not set(asked) & set(there):
         return [truth]
-    likely = ["label", "labels", *(n for n, f in features.items() if isinstance(f, tuple))]
+    likely = [*LABELS, *(n for n, f in features.items() if isinstance(f, tuple))]
     found = [column(there, name, likely, "label", where) for name in asked or [None]]
     if len(set(found)) < len(found):
         raise InputError(f"--label names a column twice: {' '.join(found)}")
@@ -262,7 +264,7 @@ def _labels(
     return found
 
 
-def _together(
+def together(
     columns: Sequence[pa.ChunkedArray], names: Any, titles: Sequence[str]
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """(class names, numbers `[M,N]`) of columns of the same classes.
@@ -272,18 +274,18 @@ def _together(
     kinds = {column.type for column in columns}
     if len(kinds) > 1:
         for column, title in zip(columns, titles, strict=True):
-            _numbered(column, names, title)  # says what it holds, if that is no label
+            numbered(column, names, title)  # says what it holds, if that is no label
         numeric = {pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds}
         if len(numeric) > 1:
             raise InputError(f"some of {', '.join(titles)} hold words and others numbers")
         common = pa.float64() if True in numeric else pa.string()
         columns = [column.cast(common) for column in columns]
     cells = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
-    classes, numbers = _numbered(cells, names, ", ".join(titles))
+    classes, numbers = numbered(cells, names, ", ".join(titles))
     return classes, numbers.reshape(len(columns), -1)
 
 
-def _numbered(
+def numbered(
     cells: pa.ChunkedArray, names: Any, title: str, classes: tuple[str, ...] | None = None
 ) -> tuple[tuple[str, ...], np.ndarray]:
     """(class names, number of each row's class), by the class names of another column if these are

@@ -1,0 +1,206 @@
+"""A table of paths of images and labels: CSV, TSV, JSON lines, or Parquet that has no pictures in
+it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv, dataset, parquet
+
+from datablame.base import decode
+from datablame.base.errors import InputError
+from datablame.base.hashing import marks
+from datablame.base.originals import Files
+from datablame.data.annotators import labelled
+from datablame.data.packing import packed
+from datablame.dataset import Dataset
+from datablame.methods.sources.folder import SPLITS
+from datablame.methods.sources.hub import column, labels_of, numbered, read, together
+
+FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
+PATHS = (
+    "image",
+    "path",
+    "file",
+    "file_name",
+    "filename",
+    "filepath",
+    "image_path",
+    "img",
+    "images",
+)
+"""What a column of paths may be called."""
+
+
+def table(
+    where: str,
+    split: str = "train",
+    image: str | None = None,
+    label: str | Sequence[str] = (),
+    truth: str | None = None,
+    group: str | None = None,
+    root: str | None = None,
+    limit: int | None = None,
+    size: int | None = None,
+) -> Dataset | None:
+    """Rows of a table (`labels.csv`) that names images by their paths, which start at the table's
+    folder, or at `root`.
+
+    `image`, `label`, `truth` and `group` name columns. A column `split` tells training from test
+    rows. Raises InputError for a missing column, a path that leads out of the folder or to nothing,
+    and an image that stands twice.
+    """
+    path = Path(where)
+    rows = read(where, lambda: _rows(path).to_table())
+    if not len(rows):
+        raise InputError(f"{where} has no rows")
+    if len(set(rows.column_names)) < len(rows.column_names):
+        raise InputError(f"{where} names a column twice: {', '.join(rows.column_names)}")
+    if group is not None:
+        column(rows.column_names, group, (), "group", where)
+    number = np.arange(len(rows))
+    if (sides := _sides(rows, where)) is not None:
+        number = number[sides == split]
+    if not len(number) or (sides is None and split != "train"):
+        return None
+    number = number[:limit]
+    some = rows.take(pa.array(number))
+    there = _paths(some, image, where)
+    given = labels_of(
+        {}, [name for name in rows.column_names if name != there], label, truth, where
+    )
+    classes, votes = together([rows[name] for name in given], None, given)
+    votes = votes[:, number]
+    right = None
+    if truth is not None:
+        name = column(rows.column_names, truth, (), "truth", where)
+        right = numbered(some[name], None, name, classes)[1]
+    home = Path(root) if root is not None else path.parent
+    names, places = _placed(some[there].to_pylist(), number, home, where)
+    data = labelled(
+        lambda labels: packed(
+            places, Files(places), labels, classes, names, right, size, path.stem, split
+        ),
+        votes.T if len(given) > 1 else votes[0],
+        given,
+    )
+    groups = None if group is None else marks(some[group].to_pylist())[data.rows]
+    return dataclasses.replace(data, root=str(home.resolve()), listed=True, groups=groups)
+
+
+def holds(path: Path) -> bool:
+    """Whether a file is a table of paths: by its ending, and of Parquet by its columns."""
+    if path.suffix != ".parquet":
+        return path.suffix in FORMATS and path.is_file()
+    try:
+        schema = parquet.read_schema(path)
+    except (pa.ArrowException, OSError, ValueError):
+        return False  # said by who reads it as images
+    texts = {field.name for field in schema if _text(field.type)}
+    return bool(texts & set(PATHS)) and not any(
+        pa.types.is_binary(field.type) or pa.types.is_struct(field.type) for field in schema
+    )
+
+
+def _text(kind: pa.DataType) -> bool:
+    return pa.types.is_string(kind) or pa.types.is_large_string(kind)
+
+
+def _rows(path: Path) -> Any:
+    """A table as a pyarrow dataset; of CSV, by the sign between its columns."""
+    how: Any = FORMATS[path.suffix]
+    if how == "csv":
+        with path.open("rb") as file:
+            head = file.readline(1 << 16)
+        sign = (
+            "\t"
+            if path.suffix == ".tsv"
+            else max(",;\t", key=lambda each: head.count(each.encode()))
+        )
+        how = dataset.CsvFileFormat(
+            csv.ParseOptions(delimiter=sign, newlines_in_values=True),
+            convert_options=csv.ConvertOptions(strings_can_be_null=True),
+        )
+    return dataset.dataset(str(path), format=how)
+
+
+def _sides(rows: pa.Table, where: str) -> np.ndarray | None:
+    """`train` or `test` of each row, by a column `split`; None without one. Validation rows are the
+    test rows where there are no others, and else are left out."""
+    if "split" not in rows.column_names:
+        return None
+    words = [str(word).lower() for word in rows["split"].to_pylist()]
+    known = {name for names in SPLITS.values() for name in names}
+    for row, word in enumerate(words):
+        if word not in known:
+            raise InputError(
+                f"row {row + 1} of {where} is of the split '{word}'; a column split holds train, "
+                "test or validation"
+            )
+    asked = {"train": SPLITS["train"], "test": ("test", "testing")}
+    if not set(words) & set(asked["test"]):
+        asked["test"] = SPLITS["val"]
+    return np.array(
+        [next((name for name, each in asked.items() if word in each), "") for word in words]
+    )
+
+
+def _paths(rows: pa.Table, image: str | None, where: str) -> str:
+    """The column of paths. Raises InputError where it holds anything else."""
+    texts = [field.name for field in rows.schema if _text(field.type)]
+    pictures = [name for name in PATHS if name in texts]
+    pictures += [name for name in texts if _ending(rows[name][0].as_py()) in decode.endings()]
+    found = column(rows.column_names, image, pictures, "image", where)
+    if found not in texts:
+        raise InputError(
+            f"column {found} of {where} holds {rows.schema.field(found).type}, not paths of images"
+        )
+    return found
+
+
+def _ending(value: str | None) -> str:
+    return PurePosixPath(value or "").suffix.lower()
+
+
+def _placed(
+    paths: Sequence[str | None], number: np.ndarray, home: Path, where: str
+) -> tuple[list[str], list[Path]]:
+    """(names, places) of paths that lie in a folder. Raises InputError for one that does not, that
+    is not there, or that stands twice.
+    """
+    whole = home.resolve()
+    if not whole.is_dir():
+        raise InputError(f"there is no folder {home}, from which the paths of {where} start")
+    names: dict[str, int] = {}
+    places = []
+    for row, given in zip(number.tolist(), paths, strict=True):
+        said = f"row {row + 1} of {where}"
+        if not given:
+            raise InputError(f"{said} names no image")
+        odd = "\0" in given or bool(PureWindowsPath(given).drive)
+        place = whole if odd else (whole / given).resolve()
+        if odd or not place.is_relative_to(whole) or place == whole:
+            raise InputError(
+                f"{said} names {given!r}, which is not in {home}; name the folder in which all "
+                "images lie: --root FOLDER"
+            )
+        name = str(place.relative_to(whole))
+        if (first := names.setdefault(name, row)) != row:
+            raise InputError(
+                f"{said} names {given}, as row {first + 1} does; keep one row an image (labels of "
+                "several annotators are columns: --label a b)"
+            )
+        places.append(place)
+    some = np.unique(np.linspace(0, len(places) - 1, 1000).astype(int))
+    if not any(places[k].is_file() for k in some):
+        raise InputError(
+            f"none of the images of {where} is there: row {int(number[0]) + 1} names {paths[0]}, "
+            f"which would be {places[0]}; the paths start at {home}, or at --root FOLDER"
+        )
+    return list(names), places
