@@ -56,6 +56,17 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
     return path
 
 
+def write_blocks(path: Path, blocks: Iterable[bytes]) -> Path:
+    """A file, block after block: one that is larger than memory."""
+
+    def save(part: Path) -> None:
+        with part.open("wb") as file:
+            for block in blocks:
+                file.write(block)
+
+    return write(path, save)
+
+
 def listed(path: Path, there: bool = True) -> None:
     """Note a file's size and digest in the manifest of the run that it lies in, for readers and for
     `datablame doctor RUN`; or forget them before it is replaced, so that a program killed between

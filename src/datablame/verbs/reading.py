@@ -72,7 +72,7 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
     """
     from datablame.boxes import formats as boxes
     from datablame.dataset import Dataset
-    from datablame.methods.sources import table
+    from datablame.methods.sources import archive, published, table
     from datablame.methods.sources.features import holds
     from datablame.methods.sources.preset import presets
 
@@ -89,12 +89,16 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
         raise InputError(f"{where} is not a file or a folder")
     if boxes.holds(path):
         room, known = "boxes", ("image", "limit", "size")
+    elif published.holds(path):
+        room, known = "published", ("limit",)
     elif path.is_dir() and not any(path.glob("*.parquet")) and not any(path.glob("*/*.parquet")):
         room, known = "folder", ("limit", "size")
     elif where == "digits":
         room, known = "digits", ("limit",)
     elif where in presets():
         room, known = "preset", ("label", "truth", "limit", "size")
+    elif archive.holds(path):
+        room, known = "archive", ("limit", "size")
     elif holds(path):
         room, known = "features", ("image", "label", "truth", "limit")
     elif table.holds(path):
