@@ -114,11 +114,20 @@ def measured(python: Path, count: int, each: int) -> str:
         found = db.look(home, encoder="none", out=Path(place) / "looks")
         seconds = time.perf_counter() - began
         columns = found.columns()
-        ours = {name: set(said.split(", ")) for name, said in zip(columns["name"], columns["issues"], strict=True)}
+        ours = {
+            name: set(said.split(", "))
+            for name, said in zip(columns["name"], columns["issues"], strict=True)
+        }
         copy_of = columns["copy_of"].tolist()
         cluster = dict(zip(columns["name"], copy_of, strict=True))
         theirs = peer(python, PEER, home)
-        flags = {name: {str(Path(each).relative_to(home)) if Path(each).is_absolute() else each for each in some} for name, some in theirs["flags"].items()}
+        flags = {
+            name: {
+                str(Path(each).relative_to(home)) if Path(each).is_absolute() else each
+                for each in some
+            }
+            for name, some in theirs["flags"].items()
+        }
         dedup = peer(python, DEDUP, home)
         lines = []
         for kind in ODD:
@@ -126,7 +135,15 @@ def measured(python: Path, count: int, each: int) -> str:
             natural = set(files) - set(odd)
             mine = {name for name in files if kind in ours[name]}
             other = set().union(*(flags[name] for name in THEIRS[kind]))
-            lines.append([kind.replace("_", " "), *(f"{len(x & planted)} of {len(planted)}, {len(x & natural)} others" for x in (mine, other))])
+            lines.append(
+                [
+                    kind.replace("_", " "),
+                    *(
+                        f"{len(x & planted)} of {len(planted)}, {len(x & natural)} others"
+                        for x in (mine, other)
+                    ),
+                ]
+            )
         pairs = {frozenset(Path(name).name for name in pair) for pair in dedup["pairs"]}
         sets = [{Path(name).name for name in group} for group in theirs["sets"]]
         hits = {kind: [0, 0, 0, 0] for kind in KINDS}
@@ -136,8 +153,13 @@ def measured(python: Path, count: int, each: int) -> str:
             hits[kind][1] += cluster[twin] == cluster[name] >= 0
             hits[kind][2] += any(both <= group for group in sets)
             hits[kind][3] += frozenset(both) in pairs
-        copies = [[kind, *(f"{hit} of {total}" for hit in several)] for kind, (total, *several) in hits.items()]
-        right = {frozenset(Path(x).name for x in (twin, name)) for twin, (_, name) in copied.items()}
+        copies = [
+            [kind, *(f"{hit} of {total}" for hit in several)]
+            for kind, (total, *several) in hits.items()
+        ]
+        right = {
+            frozenset(Path(x).name for x in (twin, name)) for twin, (_, name) in copied.items()
+        }
         blank = {Path(name).name for name, kind in odd.items() if kind == "blank"}
         wrong_pairs = sum(1 for pair in pairs - right if not pair & blank)
     return (
@@ -154,7 +176,9 @@ def measured(python: Path, count: int, each: int) -> str:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", type=Path, required=True, help="a Python that has cleanvision and imagededup")
+    parser.add_argument(
+        "--python", type=Path, required=True, help="a Python that has cleanvision and imagededup"
+    )
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--each", type=int, default=100)
     asked = parser.parse_args()

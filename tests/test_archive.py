@@ -7,13 +7,17 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from conftest import TINY
+from PIL import Image
+from pyarrow import parquet
+from test_table import write
 
 import datablame as db
 from datablame import InputError, verbs
 from datablame.base import originals
-from datablame.verbs.reading import Reading, splits
+from datablame.verbs.reading import Reading, read, splits
 
 
 @pytest.fixture
@@ -157,3 +161,39 @@ def test_an_empty_archive_is_told(tmp_path):
         pass
     with pytest.raises(InputError, match="no images in class folders"):
         db.load(tmp_path / "x.zip")
+
+
+def test_the_same_images_through_every_way_are_the_same_pixels(photos, tmp_path):
+    """Ten small pictures: class folders, archives, tables, Parquet with bytes, arrays, pictures in
+    memory, a frame.
+    """
+    files = sorted(photos.rglob("*.png"))[:10]
+    labels = [path.parent.name for path in files]
+    home = tmp_path / "ten"
+    for path in files:
+        (home / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, home / path.parent.name)
+    rows = [
+        {"path": str(path.relative_to(photos.parent)), "label": path.parent.name} for path in files
+    ]
+    for kind in ("csv", "jsonl", "parquet"):
+        write(tmp_path / f"list.{kind}", rows)
+    bytes_ = [{"bytes": path.read_bytes(), "path": None} for path in files]
+    parquet.write_table(pa.table({"image": bytes_, "label": labels}), tmp_path / "bytes.parquet")
+    pictures = [Image.open(path).convert("RGB") for path in files]
+    array = np.stack([np.asarray(each) for each in pictures])
+    ways = {
+        "folder": home,
+        **{kind: packed(home, kind) for kind in ("zip", "tar", "tar.gz")},
+        **{kind: tmp_path / f"list.{kind}" for kind in ("csv", "jsonl", "parquet")},
+        "bytes": tmp_path / "bytes.parquet",
+        "pictures": (pictures, labels),
+        "NHWC": (array, labels),
+        "NCHW": (array.transpose(0, 3, 1, 2), labels),
+        "floats": (array / 255, labels),
+    }
+    seen = {name: read(way) for name, way in ways.items()}
+    assert len({data.pixels.digest for data in seen.values()}) == 1, {
+        name: data.pixels.digest for name, data in seen.items()
+    }
+    assert {tuple(data.classes[k] for k in data.labels.tolist()) for data in seen.values()} == {tuple(labels)}  # fmt: skip

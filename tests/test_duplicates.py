@@ -25,6 +25,7 @@ from datablame.verbs.reading import Reading, splits
 from datablame.verdict import DROP, KEEP
 
 SIDE = 48
+RANDOM = np.random.default_rng(5)
 
 
 def pictures(count, seed=0):
@@ -207,7 +208,7 @@ def test_an_audit_looks_for_copies_and_says_what_it_found(run, capsys):
 def test_what_was_found_is_kept(run, monkeypatch):
     path = run.path / duplicates.FILE
     before = path.read_bytes()
-    monkeypatch.setattr(duplicates, "copies", lambda *given: pytest.fail("looked for again"))
+    monkeypatch.setattr(duplicates, "of_sets", lambda *given: pytest.fail("looked for again"))
     assert len(duplicates.duplicates(run).clusters) == 4
     monkeypatch.undo()
     path.write_bytes(before[:-40])
@@ -389,3 +390,30 @@ def test_of_copies_the_label_of_most_stays():
     gone = nobody.clone()
     gone[1] = gone[3] = True
     assert set(known.spare(labels, gone)) == {2}, "of labels once each, the first image's"
+
+
+def test_copies_that_are_labelled_otherwise_are_a_signal(run, tmp_path):
+    values = verbs.score(run, "copies").values
+    assert values[[0, 60]].tolist() == [1, 1]
+    assert values.sum() == 2, "copies of one label say nothing"
+    images = np.concatenate([pictures(30), np.repeat(pictures(30)[:1], 3, 0)])
+    data = Dataset.from_arrays(images, [0, 1] * 15 + [0, 0, 1], ("low", "high"))
+    three = verbs.train(data, recipe=TINY.but(folds=0, epochs=1), out=tmp_path, test=Dataset.from_arrays(pictures(8, 1), [0, 1] * 4, ("low", "high")))  # fmt: skip
+    found = verbs.score(three, "copies").values
+    assert found[[0, 30, 31, 32]].tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 3, 1])
+
+
+def test_outliers_are_a_signal():
+    features = np.eye(8)[np.arange(200) % 2].astype("float32") + 0.01 * RANDOM.normal(size=(200, 8))
+    features[17] = -1
+    data = Dataset.from_features(features.astype("float32"), np.arange(200) % 2)
+    made = Run.from_predictions(data.labels, np.full((200, 2), 0.5), features=features)
+    values = verbs.score(made, "outlier").values
+    assert int(values.argmax()) == 17
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    cosine = unit @ unit.T
+    np.fill_diagonal(cosine, -2)
+    by_hand = 1 - np.sort(cosine, 1)[:, -10:].mean(1)
+    assert np.allclose(values.numpy(), by_hand, atol=2e-3)
+    with pytest.raises(InputError, match="k must be"):
+        verbs.score(made, "outlier,k=0")

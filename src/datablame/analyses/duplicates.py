@@ -8,7 +8,6 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,7 @@ from datablame.base.readers import Damaged
 from datablame.base.results import Result
 from datablame.base.shapes import Bool, Int
 from datablame.dataset import Dataset
-from datablame.inference.copies import copies
+from datablame.inference.copies import cached, of_sets
 from datablame.run import Run
 
 FILE = "duplicates.npy"
@@ -157,23 +156,7 @@ def duplicates(run: Run) -> Duplicates:
 
 def between(data: Dataset, test: Dataset | None) -> Duplicates:
     """Copies among the images of a set and its test set, found once and kept in the cache."""
-    parts = [data, *([] if test is None else [test])]
-    total = sum(map(len, parts))
-    first = files.keep(
-        _kept(data, test),
-        lambda: copies(_reader(parts), total, data.drawn).numpy(),
-        (total,),
-        "i",
-    )
-    return Duplicates(data, test, torch.from_numpy(first.astype("int64")))
-
-
-def _kept(data: Dataset, test: Dataset | None) -> Path:
-    """Where the cache keeps the copies of these images."""
-    parts = [each for each in (data, test) if each is not None]
-    seen = [np.frombuffer(each.pixels.digest.encode(), "uint8") for each in parts]
-    mark = files.digest(*seen, *(each.rows.numpy() for each in parts))
-    return files.cache() / "copies" / f"{data.pixels.digest[:16]}-{mark}.npy"
+    return Duplicates(data, test, torch.from_numpy(of_sets(data, test).astype("int64")))
 
 
 def settled(
@@ -210,7 +193,7 @@ def settled(
     kept = torch.cat([torch.ones(len(data), dtype=torch.bool), left])
     place = kept.cumsum(0) - 1
     files.keep(
-        _kept(data, fewer), lambda: place[known.first[kept]].numpy(), (int(kept.sum()),), "i"
+        cached(data, fewer), lambda: place[known.first[kept]].numpy(), (int(kept.sum()),), "i"
     )
     return data, fewer
 
@@ -238,19 +221,3 @@ def _joined(data: Dataset, first: Int[Tensor, " N"]) -> Int[Tensor, " N"]:
 def found(run: Run) -> Duplicates | None:
     """As `duplicates`, where these were looked for already."""
     return duplicates(run) if (run.path / FILE).exists() else None
-
-
-def _reader(parts: list[Dataset]) -> Any:
-    """What reads some of all images, numbered through."""
-    ends = np.cumsum([0, *map(len, parts)])
-
-    def read(rows: Int[Tensor, " b"]) -> np.ndarray:
-        which = np.searchsorted(ends, rows.numpy(), "right") - 1
-        first = parts[0].pixels.array
-        found = np.empty((len(rows), *first.shape[1:]), first.dtype)
-        for number, part in enumerate(parts):
-            mine = np.flatnonzero(which == number)
-            found[mine] = part.pixels.array[part.rows[rows[mine] - int(ends[number])].numpy()]
-        return found
-
-    return read

@@ -9,15 +9,17 @@ technique (the laying over, in its compositional form: Baker, Matthews, 2004).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, grid_sample, interpolate, normalize
 
-from datablame.base import hashing, processes, progress
+from datablame.base import files, hashing, processes, progress
 from datablame.base.shapes import Bool, Float, Int
+from datablame.dataset import Dataset
 from datablame.inference import approximate
 from datablame.inference.neighbours import nearest
 
@@ -52,6 +54,44 @@ def copies(
             pairs = _pairs(lambda rows: read(some[rows]), len(some))
             first = _joined(first, some[pairs])
         return first
+
+
+def of_sets(data: Dataset, test: Dataset | None = None) -> Int[np.ndarray, " n"]:
+    """`copies` among the images of a set, and then of its test set; found once, and kept in the
+    cache.
+    """
+    parts = [data, *([] if test is None else [test])]
+    total = sum(map(len, parts))
+    return files.keep(
+        cached(data, test),
+        lambda: copies(_reader(parts), total, data.drawn).numpy(),
+        (total,),
+        "i",
+    )
+
+
+def cached(data: Dataset, test: Dataset | None) -> Path:
+    """Where the cache keeps the copies of these images."""
+    parts = [each for each in (data, test) if each is not None]
+    seen = [np.frombuffer(each.pixels.digest.encode(), "uint8") for each in parts]
+    mark = files.digest(*seen, *(each.rows.numpy() for each in parts))
+    return files.cache() / "copies" / f"{data.pixels.digest[:16]}-{mark}.npy"
+
+
+def _reader(parts: Sequence[Dataset]) -> Callable[[Int[Tensor, " b"]], np.ndarray]:
+    """What reads some of all images, numbered through."""
+    ends = np.cumsum([0, *map(len, parts)])
+
+    def read(rows: Int[Tensor, " b"]) -> np.ndarray:
+        which = np.searchsorted(ends, rows.numpy(), "right") - 1
+        first = parts[0].pixels.array
+        found = np.empty((len(rows), *first.shape[1:]), first.dtype)
+        for number, part in enumerate(parts):
+            mine = np.flatnonzero(which == number)
+            found[mine] = part.pixels.array[part.rows[rows[mine] - int(ends[number])].numpy()]
+        return found
+
+    return read
 
 
 def _searched(count: int) -> bool:

@@ -67,6 +67,18 @@ def _votes(run: Run, k: int, trust: int) -> Float[Tensor, "N K"]:
     return votes
 
 
+def distances(run: Run, k: int = 10) -> Float[Tensor, " N"]:
+    """The mean cosine distance of the `k` nearest other examples in the encoder's features; of a
+    cross-fitted run the mean over the models that trained on the example.
+    """
+    at_least(1, k=k)
+    found = space(run)
+    if found is not None:
+        return 1 - _nearest(run, found, k)[0].mean(1)
+    every = trained(run)
+    return spread(run, [distances(fold.run, k) for fold in every], every)
+
+
 def _nearest(run: Run, space: np.ndarray | Encoded, k: int) -> tuple[Tensor, Tensor]:
     """`nearest`, searched once for a run while it is open, where it need not be large."""
     wanted = max(k, KEPT)
