@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.parquet as parquet
 import pytest
 import torch
-from conftest import blobs
+from conftest import TINY, blobs
 from PIL import Image, ImageFilter
 
 import datablame as db
@@ -245,3 +245,16 @@ def test_labels_without_images_cannot_be_looked_at(tmp_path):
 
     with pytest.raises(InputError, match="labels but no images"):
         verbs.look(dataclasses.replace(data, images=None), out=tmp_path)
+
+
+def test_an_audit_looks_first(photos, tmp_path):
+    run = verbs.audit(photos, recipe=TINY.but(epochs=1, folds=2), retrain=False, out=tmp_path)
+    table = parquet.read_table(run.path / "look.parquet").to_pylist()
+    by = {row["name"]: row["issues"] for row in table}
+    assert by["train/a/dark-0.png"] == "dark"
+    assert by["train/a/same.png"] == "copy"
+    page = (run.path / "report.html").read_text()
+    assert "Odd by themselves" in page
+    assert "Of an odd shape: 3" in page
+    (run.path / "look.parquet").unlink()
+    assert "Odd by themselves" not in verbs.report(run).read_text()

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from datablame.analyses.duplicates import Duplicates
-from datablame.base import files
+from datablame.base import files, progress
 from datablame.base.results import Result
 from datablame.base.shapes import Bool, Float, Int
 from datablame.data.quality import DEFECTS, Quality
@@ -39,6 +39,7 @@ WORDS = {
 NEIGHBOURS, SPREADS = 10, 5.0
 """Nearest others whose mean distance tells an outlier, and how many deviations off the median it
 is."""
+TABLE = "look.parquet"
 FEW = 20
 """A class with fewer images is named."""
 
@@ -141,7 +142,7 @@ class Look(Result):
 
     def save(self) -> None:
         """look.parquet, look.json, and unreadable.csv where there are such files."""
-        files.write_table(self.path / "look.parquet", self.columns())
+        self.keep()
         files.write_json(self.path / "look.json", self.to_json())
         if lost := self.unreadable:
             names = ("split", "name", "why")
@@ -150,8 +151,17 @@ class Look(Result):
                 dict(zip(names, map(list, zip(*lost, strict=True)), strict=True)),
             )
 
-    def pictures(self) -> list[Path]:
-        return []
+    def keep(self) -> None:
+        """look.parquet alone, as a run keeps it."""
+        files.write_table(self.path / TABLE, self.columns())
+
+
+def look_at(path: Path, known: Duplicates) -> Look:
+    """A look at a set and its test set, whose copies are known, without an encoder."""
+    with progress.stage("quality"):
+        parts = [each for each in (known.data, known.test) if each is not None]
+        quality = [Quality.of(part) for part in parts] if known.data.drawn else None
+    return Look(path, known.data, known.test, known, quality, None)
 
 
 def distances(data: Dataset, model: str) -> Float[np.ndarray, " N"]:

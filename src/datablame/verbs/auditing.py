@@ -92,6 +92,7 @@ def audit(
         Only say what it would take: minutes, memory, disk.
     """
     from datablame.analyses.duplicates import duplicates
+    from datablame.analyses.look import look_at
     from datablame.base import files, methods, progress
     from datablame.evaluation.retraining import retraining
     from datablame.evaluation.test_labels import judged_apart
@@ -144,7 +145,9 @@ def audit(
     known = Experiment(settled, "audit", asked)
     with announced(planned(settled), data), held(made(settled, data, test, out, known)) as run:
         if data.images is not None:
-            progress.say(duplicates(run)["sentence"])
+            known = look_at(run.path, duplicates(run))
+            known.keep()
+            progress.say(known.sentence)
         by = score(run, *signals).name
         judged(run, judge, by)
         if run.data.votes is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +42,8 @@ def look(
         Folder under which the look's own folder is made.
     """
     from datablame.analyses.duplicates import between
-    from datablame.analyses.look import Look, distances
+    from datablame.analyses.look import distances, look_at
     from datablame.base import files, progress
-    from datablame.data.quality import Quality
     from datablame.network import encoders
     from datablame.network.classifier import FROZEN
     from datablame.pages import look as page
@@ -56,17 +56,12 @@ def look(
     parts = [data, *([] if test is None else [test])]
     mark = "".join(part.fingerprint for part in parts)
     folder = Path(out) / f"{plain(data.source)}-{files.digest(mark.encode())[:8]}"
-    quality = None
-    if data.drawn:
-        with progress.stage("quality"):
-            quality = [Quality.of(part) for part in parts]
-    known = between(data, test)
+    found = look_at(folder, between(data, test))
     name = (encoders.here() or "none") if encoder == "auto" else encoder
-    distance = None
     if name != "none" or not data.drawn:
         with progress.stage("outliers"):
             distance = [distances(part, FROZEN + name) for part in parts]
-    found = Look(folder, data, test, known, quality, distance, name)
+        found = dataclasses.replace(found, distance=distance, encoder=name)
     with files.alone(folder):
         found.save()
         page.draw(found)
