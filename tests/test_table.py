@@ -206,3 +206,19 @@ def test_a_table_is_trained_on_and_cleaned(tmp_path, pictures, monkeypatch):
     assert main(["load", "set.csv", "--label", "nothing"]) == 2
     recipe = verbs.train("set.csv", recipe=TINY.but(folds=0, epochs=1), out=tmp_path / "r")
     assert f"source: {tmp_path / 'set.csv'}" in (recipe.path / "recipe.yaml").read_text()
+
+
+def test_groups_of_parquet_with_pictures_in_it(tmp_path, pictures):
+    cells = [{"bytes": (tmp_path / row["path"]).read_bytes(), "path": None} for row in pictures]
+    parquet.write_table(
+        pa.table(
+            {"image": cells, "label": [0, 1] * 6, "patient": [f"p{i // 3}" for i in range(12)]}
+        ),
+        tmp_path / "set.parquet",
+    )
+    data = read(tmp_path / "set.parquet", reading=Reading(group="patient"))
+    assert len(data.groups.unique()) == 4
+    assert len(data.groups[:3].unique()) == 1
+    assert read(tmp_path / "set.parquet").groups is None
+    with pytest.raises(InputError, match="no column for the group"):
+        read(tmp_path / "set.parquet", reading=Reading(group="camera"))

@@ -40,8 +40,8 @@ class Reading:
     truth: Truth = None
     """Column of the right labels where they are known, for measuring only."""
     group: ReadingText = None
-    """Column of groups (a patient's or a camera's images), which stay on one side of every split;
-    of a table."""
+    """Column of groups (a patient's or a camera's images), which stay on one side of every split
+    (tables, Parquet, hub)."""
     root: ReadingText = None
     """Folder that the paths of a table start from; by default the table's own."""
     limit: ReadingInt = None
@@ -104,7 +104,7 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
     elif table.holds(path):
         room, known = "table", ("image", "label", "truth", "group", "root", "limit", "size")
     elif path.exists() or where.startswith("hub:"):
-        room, known = "hub", ("image", "label", "truth", "limit", "size")
+        room, known = "hub", ("image", "label", "truth", "group", "limit", "size")
     else:
         if where.count("/") == 1 and all(where.split("/")) and not path.suffix:
             near = _nearest(path)

@@ -4,6 +4,7 @@ huggingface.co/docs/datasets
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +16,7 @@ from pyarrow import dataset, parquet
 
 from datablame.base import files, readers
 from datablame.base.errors import InputError, unknown
+from datablame.base.hashing import marks
 from datablame.base.originals import Cells, Held
 from datablame.data.annotators import labelled
 from datablame.data.packing import packed
@@ -31,24 +33,25 @@ def hub(
     image: str | None = None,
     label: str | Sequence[str] = (),
     truth: str | None = None,
+    group: str | None = None,
     limit: int | None = None,
     size: int | None = None,
 ) -> Dataset | None:
     """Rows of a Hugging Face set (`hub:uoft-cs/cifar10`) or of local Parquet (`train.parquet`), its
     columns selectable.
 
-    `image`, `label` and `truth` name columns; without them the image column and the class label are
-    recognised. Several names of labels are those of as many annotators, who may have left gaps. A
-    split without these columns (human noise is recorded for training rows only) is read with the
-    truth as its label. `limit` keeps the first rows. Raises InputError for a missing path or
-    column.
+    `image`, `label`, `truth` and `group` name columns; without them the image column and the class
+    label are recognised. Several names of labels are those of as many annotators, who may have left
+    gaps. A split without these columns (human noise is recorded for training rows only) is read
+    with the truth as its label. `limit` keeps the first rows. Raises InputError for a missing path
+    or column.
     """
     path = Path(where)
     rows, title, stamp = _local(path, split) if path.exists() else _remote(where, split)
     if rows is None:
         return None
     there = tuple(map(os.path.abspath, rows.files)) if path.exists() else ()
-    return of_rows(rows, title, stamp, where, split, image, label, truth, limit, size, there)
+    return of_rows(rows, title, stamp, where, split, image, label, truth, limit, size, there, group)
 
 
 def of_rows(
@@ -63,6 +66,7 @@ def of_rows(
     limit: int | None = None,
     size: int | None = None,
     paths: tuple[str, ...] = (),
+    group: str | None = None,
 ) -> Dataset:
     """Rows of a pyarrow dataset, as `hub` reads them; `stamp` changes when they do. Of Parquet
     files at `paths` the images are read when they are needed.
@@ -80,7 +84,9 @@ def of_rows(
     given = labels_of(features, there, label, truth, where)
     if truth is not None and truth not in there:
         raise unknown(f"column for the truth in {where}", truth, there)
-    columns = [*given, *([truth] if truth else []), *([] if paths else [image])]
+    if group is not None:
+        column(there, group, (), "group", where)
+    columns = [*given, *filter(None, (truth, group)), *([] if paths else [image])]
     wanted = list(dict.fromkeys(columns))
     take = (lambda **only: rows.head(limit, **only)) if limit else rows.to_table
     table = read(where, lambda: take(columns=wanted))
@@ -91,7 +97,7 @@ def of_rows(
     )
     originals = Cells(paths, image) if paths else _held(table[image])
     names = [f"{split}/{row:06d}" for row in range(len(table))]
-    return labelled(
+    data = labelled(
         lambda labels: packed(
             f"{stamp} {image} {split}",
             originals,
@@ -106,6 +112,9 @@ def of_rows(
         votes.T if len(given) > 1 else votes[0],
         given,
     )
+    if group is None:
+        return data
+    return dataclasses.replace(data, groups=marks(table[group].to_pylist())[data.rows])
 
 
 def _held(cells: pa.ChunkedArray) -> Held:

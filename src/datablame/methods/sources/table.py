@@ -5,8 +5,9 @@ it.
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -178,25 +179,25 @@ def _placed(
     if not whole.is_dir():
         raise InputError(f"there is no folder {home}, from which the paths of {where} start")
     names: dict[str, int] = {}
-    places = []
+    homes: dict[str, tuple[str, set[str]]] = {}  # a folder is looked up once
+    places, top = [], f"{whole}/"
     for row, given in zip(number.tolist(), paths, strict=True):
-        said = f"row {row + 1} of {where}"
         if not given:
-            raise InputError(f"{said} names no image")
-        odd = "\0" in given or bool(PureWindowsPath(given).drive)
-        place = whole if odd else (whole / given).resolve()
-        if odd or not place.is_relative_to(whole) or place == whole:
+            raise InputError(f"row {row + 1} of {where} names no image")
+        odd = "\0" in given or given[1:2] == ":" or given[:2] == "\\\\"
+        place = str(whole) if odd else _resolved(top, given, homes)
+        if not place.startswith(top):
             raise InputError(
-                f"{said} names {given!r}, which is not in {home}; name the folder in which all "
-                "images lie: --root FOLDER"
+                f"row {row + 1} of {where} names {given!r}, which is not in {home}; name the "
+                "folder in which all images lie: --root FOLDER"
             )
-        name = str(place.relative_to(whole))
+        name = place[len(top) :]
         if (first := names.setdefault(name, row)) != row:
             raise InputError(
-                f"{said} names {given}, as row {first + 1} does; keep one row an image (labels of "
-                "several annotators are columns: --label a b)"
+                f"row {row + 1} of {where} names {given}, as row {first + 1} does; keep one row an "
+                "image (labels of several annotators are columns: --label a b)"
             )
-        places.append(place)
+        places.append(Path(place))
     some = np.unique(np.linspace(0, len(places) - 1, 1000).astype(int))
     if not any(places[k].is_file() for k in some):
         raise InputError(
@@ -204,3 +205,24 @@ def _placed(
             f"which would be {places[0]}; the paths start at {home}, or at --root FOLDER"
         )
     return list(names), places
+
+
+def _resolved(top: str, given: str, homes: dict[str, tuple[str, set[str]]]) -> str:
+    """Where a path leads, links followed; `homes` are the folders that were looked up before, with
+    the links in them.
+    """
+    above, name = os.path.split(os.path.join(top, given))
+    if above not in homes:
+        homes[above] = os.path.realpath(above), _links(above)
+    home, links = homes[above]
+    place = os.path.join(home, name)
+    return os.path.realpath(place) if name in ("", ".", "..") or name in links else place
+
+
+def _links(folder: str) -> set[str]:
+    """The names in a folder that are links; none where there is no such folder."""
+    try:
+        with os.scandir(folder) as entries:
+            return {each.name for each in entries if each.is_symlink()}
+    except OSError:
+        return set()
