@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +16,9 @@ DROPPED = ("duplicates", "leaks")
 
 if TYPE_CHECKING:
     from datablame.dataset import Dataset
+    from datablame.run import Run
 else:
-    Dataset = Any
+    Dataset = Run = Any
 
 
 def load(
@@ -147,8 +149,6 @@ def clean(
         Write the source's own test split too, as it is, beside the set: cleaned-test.parquet beside
         cleaned.parquet, a folder cleaned-test beside a folder cleaned.
     """
-    import dataclasses
-
     from datablame.analyses.duplicates import duplicates
     from datablame.base import files, progress
     from datablame.data.matching import together
@@ -156,50 +156,51 @@ def clean(
     from datablame.verdict import DROP
 
     found = opened(run)
-    verdict, why = found.judged, dict[int, str]()
     kinds = [kind for kind in drop.split(",") if kind]
     for kind in kinds:
         if kind not in DROPPED:
             raise unknown("kind of image to drop", kind, DROPPED)
     if "leaks" in kinds and not with_test:
         raise InputError("leaks are images of the test split: write it too, by --with-test")
+    verdict, why = found.judged, dict[int, str]()
     if "duplicates" in kinds:
         why = duplicates(found).spare(verdict.labels(found.data), verdict.act == DROP)
         act = verdict.act.clone()
         act[list(why)] = DROP
         verdict = dataclasses.replace(verdict, act=act)
     cleaned = verdict.apply(found.data)
-    before, after = (
-        each.labels.bincount(minlength=len(each.classes)) for each in (found.data, cleaned)
-    )
-    lost = [
-        name
-        for name, old, new in zip(found.data.classes, before, after, strict=True)
-        if old and not new
-    ]
-    if lost and not lose_classes:
+    if (lost := _lost(found.data, cleaned)) and not lose_classes:
         raise InputError(
             f"the verdict leaves no image of {', '.join(lost[:5])}; edit verdict.csv, or write the "
             "set all the same with --lose-classes"
         )
-    held = found.test is not None and found.test.split == "held-out"
-    if with_test and (found.test is None or held):
-        raise InputError(
-            f"{found.data.source} has no test split of its own"
-            + ("; the part that was held out is in the cleaned set anyway" if held else "")
-        )
-    if found.test is not None and held:
+    if found.test is not None and found.test.split == "held-out":
         cleaned = together(cleaned, found.test)
-    test, beside = found.test, Path(out).with_stem(f"{Path(out).stem}-test")
-    if with_test and test is not None:
+    test, beside = None, Path(out).with_stem(f"{Path(out).stem}-test")
+    if with_test:
+        test = _own_test(found)
         files.refuse_foreign(beside, test.closed)
-        if "leaks" in kinds:
-            test = duplicates(found).without_leaks()
+        test = duplicates(found).without_leaks() if "leaks" in kinds else test
     dump(cleaned, Path(out), verdict.changes(found.data, why))
-    if with_test and test is not None:
+    if test is not None:
         dump(unsplit(test), beside)
         progress.say(f"the test split: {beside}")
     return cleaned
+
+
+def _lost(data: Dataset, cleaned: Dataset) -> list[str]:
+    """Classes of which no image is left."""
+    counts = (each.labels.bincount(minlength=len(each.classes)) for each in (data, cleaned))
+    every = zip(data.classes, *counts, strict=True)
+    return [name for name, old, new in every if old and not new]
+
+
+def _own_test(run: Run) -> Dataset:
+    """The test split of a run's source. Raises InputError where it has none of its own."""
+    if run.test is None or run.test.split == "held-out":
+        held = "; the part that was held out is in the cleaned set anyway" if run.test else ""
+        raise InputError(f"{run.data.source} has no test split of its own{held}")
+    return run.test
 
 
 def export(run: RunLike, to: Path | str = Path("examples.csv")) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,8 @@ from datablame.verbs.opening import Source
 
 AMOUNT = 0.2
 """Share of wrong labels that are planted by default."""
+CHOICES = ("image", "label", "truth", "group", "root", "limit", "size")
+"""What may be chosen of a source; each takes those that its signature has."""
 PLACES = ("source", "test", "from", "root")
 """Options that are paths, where such a path is there."""
 
@@ -70,11 +73,7 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
 
     Raises InputError for a source that there is not, and for options that its kind does not have.
     """
-    from datablame.boxes import formats as boxes
     from datablame.dataset import Dataset
-    from datablame.methods.sources import archive, published, table
-    from datablame.methods.sources.features import holds
-    from datablame.methods.sources.preset import presets
 
     if isinstance(source, Dataset):
         return source
@@ -87,47 +86,50 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
         raise InputError("name a source: a folder of class folders, a file of images, or digits")
     if path.exists() and not (path.is_dir() or path.is_file()):
         raise InputError(f"{where} is not a file or a folder")
-    if boxes.holds(path):
-        room, known = "boxes", ("image", "limit", "size")
-    elif published.holds(path):
-        room, known = "published", ("limit",)
-    elif path.is_dir() and not any(path.glob("*.parquet")) and not any(path.glob("*/*.parquet")):
-        room, known = "folder", ("limit", "size")
-    elif where == "digits":
-        room, known = "digits", ("limit",)
-    elif where in presets():
-        room, known = "preset", ("label", "truth", "limit", "size")
-    elif archive.holds(path):
-        room, known = "archive", ("limit", "size")
-    elif holds(path):
-        room, known = "features", ("image", "label", "truth", "limit")
-    elif table.holds(path):
-        room, known = "table", ("image", "label", "truth", "group", "root", "limit", "size")
-    elif path.exists() or where.startswith("hub:"):
-        room, known = "hub", ("image", "label", "truth", "group", "limit", "size")
-    else:
-        if where.count("/") == 1 and all(where.split("/")) and not path.suffix:
-            near = _nearest(path)
-            raise InputError(
-                f"there is no path {where}, seen from {Path.cwd()}"
-                + (f"; did you mean {near}?" if near else "")
-                + f"; a set of the Hugging Face hub is named hub:{where}"
-            )
-        if near := _nearest(path):
-            raise InputError(f"there is no path {where}; did you mean {near}?")
-        raise InputError(
-            f"there is no path {where}, and "
-            f"{methods.unknown('source', where, ['digits', *presets()])}"
-        )
-    names = ("image", "label", "truth", "group", "root", "limit", "size")
-    asked = {name: getattr(reading, name) for name in names}
+    room = _room(where, path)
+    make = methods.find("sources", room)
+    known = inspect.signature(make).parameters
+    asked = {name: getattr(reading, name) for name in CHOICES}
     given = {name: value for name, value in asked.items() if value not in (None, ())}
     if unfit := [name for name in given if name not in known]:
         raise InputError(
             f"{where} is read by '{room}', which cannot choose this: leave out "
             f"--{' --'.join(unfit)}"
         )
-    return methods.find("sources", room)(where, split, **given)
+    return make(where, split, **given)
+
+
+def _room(where: str, path: Path) -> str:
+    """The source that reads it. Raises InputError where there is nothing."""
+    from datablame.boxes import formats as boxes
+    from datablame.methods.sources import archive, features, published, table
+    from datablame.methods.sources.preset import presets
+
+    if boxes.holds(path):
+        return "boxes"
+    if published.holds(path):
+        return "published"
+    if path.is_dir() and not any(path.glob("*.parquet")) and not any(path.glob("*/*.parquet")):
+        return "folder"
+    if where == "digits" or where in presets():
+        return "digits" if where == "digits" else "preset"
+    rooms = {"archive": archive, "features": features, "table": table}
+    if room := next((name for name, each in rooms.items() if each.holds(path)), None):
+        return room
+    if path.exists() or where.startswith("hub:"):
+        return "hub"
+    near = _nearest(path)
+    if where.count("/") == 1 and all(where.split("/")) and not path.suffix:
+        raise InputError(
+            f"there is no path {where}, seen from {Path.cwd()}"
+            + (f"; did you mean {near}?" if near else "")
+            + f"; a set of the Hugging Face hub is named hub:{where}"
+        )
+    if near:
+        raise InputError(f"there is no path {where}; did you mean {near}?")
+    raise InputError(
+        f"there is no path {where}, and {methods.unknown('source', where, ['digits', *presets()])}"
+    )
 
 
 def _nearest(path: Path) -> Path | None:

@@ -152,6 +152,6 @@ MARKS: dict[str, tuple[Callable[[Path, str], Read] | None, str]] = {
     "train_32x32.mat": (_svhn, ""),
     "train_X.bin": (_stl10, "class_names.txt"),
     "batches.meta": (None, ""),
-    "meta": (None, ""),
+    "file.txt~": (None, ""),
 }
 """The file that tells a set, what reads it, and the file with the names of its classes."""
