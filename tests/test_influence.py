@@ -591,3 +591,11 @@ def test_gradients_in_half_precision_keep_their_order(run, rank):
         found = verbs.agree(run, full, half, **rows).to_json()[half]
         assert found["pearson"] > 0.99, name
         assert found["top10"] >= 0.95, name
+
+
+def test_pictures_are_asked_about_a_set_with_groups(tmp_path, png):
+    data = dataclasses.replace(blobs(), groups=torch.arange(90) // 3)
+    run = verbs.train(data, recipe=SMALL, out=tmp_path, test=blobs(30, 1, ()))
+    (tmp_path / "photo.png").write_bytes(png((90, 90, 90), (8, 8)))
+    found = verbs.explain(run, tmp_path / "photo.png")
+    assert len(found.queries) == 1

@@ -43,6 +43,9 @@ def pictures(run: Run, files: Sequence[Path | str], label: str | None = None) ->
         names=pa.array([str(path) for path in files]),
         rows=torch.arange(len(found)),
         truth=None,
+        votes=None,
+        groups=None,
+        texts=None,
         source="pictures",
         split="queries",
     )
