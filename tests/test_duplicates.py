@@ -335,7 +335,7 @@ def test_groups_and_copies_are_joined():
     assert len({int(found[k]) for k in (0, 3, 8, 11)}) == 1
 
 
-def test_leaks_are_left_out_unless_they_are_kept(capsys):
+def test_leaks_are_left_out_unless_they_are_kept(capsys, tmp_path):
     images = pictures(60)
     data = Dataset.from_arrays(images, np.arange(60) % 2, ("low", "high"))
     leak = np.stack([changed(images[k], "mirrored") for k in (4, 5)])
@@ -345,6 +345,11 @@ def test_leaks_are_left_out_unless_they_are_kept(capsys):
     assert "2 of 10 test images are copies of training images" in capsys.readouterr().err
     assert len(splits(data, Reading(test=test, keep_leaks=True))[1]) == 10
     assert len(splits(data, Reading(test=test), settle=False)[1]) == 10
+    equal = Dataset.from_arrays(np.concatenate([pictures(8, 1), images[4:6]]), [0, 1] * 5, ("low", "high"), split="test")  # fmt: skip
+    assert len(splits(data, Reading(test=equal))[1]) == 8
+    assert len(splits(data, Reading(test=equal, keep_leaks=True))[1]) == 10
+    found = verbs.look(data, test=equal, out=tmp_path, encoder="none")
+    assert found.issues["leak"].tolist() == [68, 69], "equal ones are told too"
     whole = Dataset.from_arrays(np.stack([changed(images[k], "mirrored") for k in range(9)]), [0, 1, 0] * 3, ("low", "high"), split="test")  # fmt: skip
     assert len(splits(data, Reading(test=whole))[1]) == 9, "what is alike through and through"
     assert "says little of other images" in capsys.readouterr().err

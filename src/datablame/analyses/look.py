@@ -75,10 +75,9 @@ class Look(Result):
         apart = {*found[CONFLICT], *leaks}
         first = self.known.first.numpy()
         found[COPY] = [k for k in np.flatnonzero(first != np.arange(total)) if k not in apart]
-        for name in DEFECTS if self.quality else ():
-            found[name] = np.flatnonzero(
-                np.concatenate([each.defects()[name] for each in self.quality or ()])
-            )
+        defects = [each.defects() for each in self.quality or ()]
+        for name in DEFECTS if defects else ():
+            found[name] = np.flatnonzero(np.concatenate([each[name] for each in defects]))
         if self.distance:
             far = np.concatenate([_far(each) for each in self.distance])
             order = np.argsort(-np.concatenate(self.distance), kind="stable")

@@ -28,8 +28,15 @@ Place = tuple[float, float, float, float, float, float]
 """A box: left, top, width, height, and width and height of the image that these are measured on."""
 RATIO = 200
 """How many times as large an archive, or a file in it, may be when it is unpacked."""
-DAMAGED = (OSError, EOFError, zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError,
-           NotImplementedError, RuntimeError)  # fmt: skip
+DAMAGED = (
+    OSError,
+    EOFError,
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    RuntimeError,
+)
 """What the libraries raise for archives that are damaged, or locked by a password."""
 OUTSIDE = "(a link or a name that leads out of its folder)"
 """The name of no file."""

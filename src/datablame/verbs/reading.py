@@ -156,8 +156,8 @@ def splits(
     """(training set, test set) of a source: its own test split, the one named, or a stratified part
     held out, the share `holdout` where none is asked; None where that is 0.
 
-    Noise is planted in the training set alone. Test images that are training images too are left
-    out of the test set; unless the set is not `settle`d, their copies as well, and the copies of a
+    Noise is planted in the training set alone. Unless the set is not `settle`d, test images that
+    are training images, or copies of these, are left out of the test set, and the copies of a
     training image stay on its side of every split.
     """
     if noise is None and amount != AMOUNT:
@@ -176,9 +176,10 @@ def splits(
         test = _tested(source, dataclasses.replace(whole, size=side[0]))  # as training images are
     share = holdout if reading.holdout is None else reading.holdout
     if test is not None:
-        test = dataclasses.replace(
-            apart(matched(test, data), data), split="test" if test.split == "train" else test.split
-        )
+        name = "test" if test.split == "train" else test.split
+        test = dataclasses.replace(matched(test, data), split=name)
+        if settle and not reading.keep_leaks:
+            test = apart(test, data)
     elif reading.test_limit is not None:
         raise InputError(
             f"--test-limit is of a test split, and {source} has none; name one: --test"
