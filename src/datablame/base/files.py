@@ -15,6 +15,7 @@ import json
 import os
 import shutil
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -65,6 +66,55 @@ def write_blocks(path: Path, blocks: Iterable[bytes]) -> Path:
                 file.write(block)
 
     return write(path, save)
+
+
+def write_alone(path: Path, save: Callable[[Path], object]) -> Path:
+    """`write` by one thread of many, of one process: no other is waited for."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(part)
+        os.replace(part, path)
+    except OSError as error:
+        raise _failed(path, error) from None
+    finally:
+        drop(part)
+    return path
+
+
+def write_resumed(
+    path: Path, mark: str, blocks: Callable[[int], Iterable[bytes]], size: int
+) -> Path:
+    """A file of `size` bytes (negative where nobody knows) whose `blocks`, from a byte on, come
+    from elsewhere and may break off: what came is kept, and gone on from. `mark` tells its versions
+    apart.
+
+    Raises OSError where it ends early or does not end.
+    """
+    part = path.with_name(f".{path.name}.{mark}.fetch")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = part.open("ab")
+    except OSError as error:
+        raise _failed(path, error) from None
+    with file:
+        try:
+            for block in blocks(file.tell()):
+                file.write(block)
+        except ValueError:  # a server that cannot begin in the middle
+            file.truncate(0)
+            for block in blocks(0):
+                file.write(block)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise _failed(path, error) from None
+            raise
+        got = file.tell()
+    if size >= 0 and got != size:
+        drop(part) if got > size else None
+        raise OSError(f"{got:,} of {size:,} bytes came")
+    os.replace(part, path)
+    return path
 
 
 def listed(path: Path, there: bool = True) -> None:
@@ -472,6 +522,11 @@ def digest_of(path: Path) -> str:
         while part := file.read(1 << 22):
             total.update(part)
     return total.hexdigest()
+
+
+def remove_alone(path: Path) -> None:
+    """Delete a file of ours by this process, for which no other waits."""
+    path.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:

@@ -93,7 +93,7 @@ def audit(
     """
     from datablame.analyses.duplicates import duplicates
     from datablame.analyses.look import look_at
-    from datablame.base import files, methods, progress
+    from datablame.base import files, methods, progress, remote
     from datablame.evaluation.retraining import retraining
     from datablame.evaluation.test_labels import judged_apart
     from datablame.exchange.objects import predictions
@@ -107,7 +107,7 @@ def audit(
         )
     at_least(1, 1000, seeds=seeds)
     at_least(1, proof=proof)
-    if isinstance(source, (str, Path)) and (known := predictions(Path(source))):
+    if isinstance(source, (str, Path)) and (known := predictions(remote.local(source))):
         return find(**known, out=out)
     files.refuse_inside(out, source)
     signals, judge = flat(signals), with_cut(judge, at)

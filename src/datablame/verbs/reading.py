@@ -73,6 +73,7 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
 
     Raises InputError for a source that there is not, and for options that its kind does not have.
     """
+    from datablame.base import remote
     from datablame.dataset import Dataset
 
     if isinstance(source, Dataset):
@@ -81,9 +82,10 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
         from datablame.exchange.objects import dataset_of
 
         return dataset_of(source, reading.size) if split == "train" else None
-    where, path = str(source), Path(source)
-    if not where.strip():
+    if not str(source).strip():
         raise InputError("name a source: a folder of class folders, a file of images, or digits")
+    path = remote.local(source)
+    where = str(path if remote.known(source) else source)
     if path.exists() and not (path.is_dir() or path.is_file()):
         raise InputError(f"{where} is not a file or a folder")
     room = _room(where, path)
@@ -96,6 +98,8 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
             f"{where} is read by '{room}', which cannot choose this: leave out "
             f"--{' --'.join(unfit)}"
         )
+    if room == "table" and remote.known(source):  # its paths start where it lies
+        given.setdefault("root", str(source).rpartition("/")[0])
     return make(where, split, **given)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, dataset, parquet
 
-from datablame.base import decode
+from datablame.base import decode, remote
 from datablame.base.errors import InputError
 from datablame.base.hashing import marks
 from datablame.base.originals import Files
@@ -54,7 +54,8 @@ def table(
     folder, or at `root`.
 
     `image`, `label`, `truth` and `group` name columns. A column `split` tells training from test
-    rows. Raises InputError for a missing column, a path that leads out of the folder or to nothing,
+    rows. Paths and `root` may be addresses (s3://, gs://, hf://, https://), which are fetched once.
+    Raises InputError for a missing column, a path that leads out of the folder or to nothing,
     and an image that stands twice.
     """
     path = Path(where)
@@ -82,8 +83,11 @@ def table(
     if truth is not None:
         name = column(rows.column_names, truth, (), "truth", where)
         right = numbered(some[name], None, name, classes)[1]
+    cells = some[there].to_pylist()
     home = Path(root) if root is not None else path.parent
-    names, places = _placed(some[there].to_pylist(), number, home, where)
+    if remote.known(root) or remote.known(cells[0]):
+        home, cells = remote.images(root if remote.known(root) else None, cells)
+    names, places = _placed(cells, number, home, where)
     data = labelled(
         lambda labels: packed(
             places, Files(places), labels, classes, names, right, size, path.stem, split
