@@ -16,7 +16,7 @@ from test_table import write
 
 import datablame as db
 from datablame import InputError, verbs
-from datablame.base import originals
+from datablame.base import archives
 from datablame.verbs.reading import Reading, read, splits
 
 
@@ -136,7 +136,7 @@ def test_bombs_are_refused(tmp_path, monkeypatch):
     bomb = hostile_zip(tmp_path / "x.zip", "a/x.png", bytes(3 << 20))
     with pytest.raises(InputError, match="would unpack to 3,145,728 bytes, from 3,"):
         db.load(bomb)
-    monkeypatch.setattr(originals, "RATIO", 2)
+    monkeypatch.setattr(archives, "RATIO", 2)
     with tarfile.open(tmp_path / "y.tar.gz", "w:gz") as file:
         entry = tarfile.TarInfo("a/x.png")
         entry.size = 5 << 20

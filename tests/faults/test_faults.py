@@ -26,9 +26,8 @@ def test_bad_recipes_are_sentences(base):
     assert full.bad_recipes(base).faults == []
 
 
-@pytest.mark.parametrize("seed", range(2))
-def test_mutated_files_of_a_run_are_noticed(base, seed):
-    assert full.mutated_run(base, 8, np.random.default_rng(seed)).faults == []
+def test_mutated_files_of_a_run_are_noticed(base):
+    assert full.mutated_run(base, 8, np.random.default_rng(0)).faults == []
 
 
 def test_mutated_files_from_outside_are_noticed(base):

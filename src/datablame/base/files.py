@@ -11,6 +11,7 @@ import contextlib
 import errno
 import fcntl
 import io
+import itertools
 import json
 import os
 import shutil
@@ -68,12 +69,12 @@ def write_blocks(path: Path, blocks: Iterable[bytes]) -> Path:
     return write(path, save)
 
 
-def write_alone(path: Path, save: Callable[[Path], object]) -> Path:
-    """`write` by one thread of many, of one process: no other is waited for."""
+def write_alone(path: Path, content: bytes) -> Path:
+    """`write_bytes` by one thread of many, of one process: no other is waited for."""
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        save(part)
+        part.write_bytes(content)
         os.replace(part, path)
     except OSError as error:
         raise _failed(path, error) from None
@@ -345,6 +346,30 @@ def write_table(path: Path, columns: dict[str, Any]) -> Path:
 
     table = pa.table(columns).replace_schema_metadata({MARK: "a table"})
     return write(path, lambda part: parquet.write_table(table, part))
+
+
+def write_tables(path: Path, tables: Iterable[Any]) -> Path:
+    """A Parquet file of pyarrow tables of one schema, one after the other."""
+    from pyarrow import parquet
+
+    def save(part: Path) -> None:
+        first = next(whole := iter(tables), None)
+        if first is None:
+            raise InputError("there are no rows")
+        schema = first.schema.with_metadata((first.schema.metadata or {}) | {MARK: "a set"})
+        with parquet.ParquetWriter(part, schema) as writer:
+            for table in itertools.chain([first], whole):
+                writer.write_table(table.cast(schema))
+
+    return write(path, save)
+
+
+def renamed(old: Path, new: Path) -> Path:
+    """A file of ours under another name."""
+    if processes.rank() == 0:
+        os.replace(old, new)
+    processes.wait()
+    return new
 
 
 def write_tensors(

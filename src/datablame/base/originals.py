@@ -2,42 +2,23 @@
 
 from __future__ import annotations
 
-import bz2
 import functools
-import gzip
 import itertools
-import lzma
 import os
-import stat
-import tarfile
 import threading
-import zipfile
-import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from datablame.base import decode, files
-from datablame.base.decode import LARGEST
+from datablame.base.archives import Members, Shards, rows_of
 from datablame.base.errors import InputError
 
 Place = tuple[float, float, float, float, float, float]
 """A box: left, top, width, height, and width and height of the image that these are measured on."""
-RATIO = 200
-"""How many times as large an archive, or a file in it, may be when it is unpacked."""
-DAMAGED = (
-    OSError,
-    EOFError,
-    zipfile.BadZipFile,
-    tarfile.TarError,
-    zlib.error,
-    lzma.LZMAError,
-    RuntimeError,
-)
-"""What the libraries raise for archives that are damaged, or locked by a password."""
 OUTSIDE = "(a link or a name that leads out of its folder)"
 """The name of no file."""
 
@@ -131,7 +112,7 @@ class Crops(Files):
             return self  # all of them are there
         parts = ("paths", "names", "places")
         both = {
-            part: {**dict(_rows(getattr(other, part))), **dict(_rows(getattr(self, part)))}
+            part: {**dict(rows_of(getattr(other, part))), **dict(rows_of(getattr(self, part)))}
             for part in parts
         }
         return replace(self, **both)
@@ -143,12 +124,8 @@ class Crops(Files):
     @functools.cached_property
     def known(self) -> dict[str, Place]:
         """Where each box lies, by name."""
-        places = dict(_rows(self.places))
-        return {name: places[row] for row, name in _rows(self.names)}
-
-
-def _rows(values: Sequence[Any] | Mapping[int, Any]) -> Iterable[tuple[int, Any]]:
-    return values.items() if isinstance(values, Mapping) else enumerate(values)
+        places = dict(rows_of(self.places))
+        return {name: places[row] for row, name in rows_of(self.names)}
 
 
 _LOCKS = [threading.Lock() for _ in range(16)]
@@ -162,8 +139,8 @@ def _picture(path: Path, changed: int, frame: tuple[int, int]) -> Any:
 
 @dataclass(frozen=True)
 class Cells:
-    """The cells of a column of Parquet files, one file after the other; row groups are read as they
-    are needed, and a few of them kept.
+    """The cells of a column of Parquet or Arrow files, one file after the other; row groups are
+    read as they are needed, and a few of them kept.
     """
 
     paths: tuple[str, ...]
@@ -179,10 +156,13 @@ class Cells:
         for number, path in enumerate(self.paths):
             if not Path(path).is_file():
                 raise OSError(f"there is no file {path}")
-            about = parquet.ParquetFile(path).metadata
-            for group in range(about.num_row_groups):
-                found.append((number, group))
-                sizes.append(about.row_group(group).num_rows)
+            if path.endswith(".arrow"):
+                rows = [batch.num_rows for batch in batches(path)]
+            else:
+                about = parquet.ParquetFile(path).metadata
+                rows = [about.row_group(g).num_rows for g in range(about.num_row_groups)]
+            found += [(number, group) for group in range(len(rows))]
+            sizes += rows
         return found, np.array(list(itertools.accumulate(sizes)))
 
     def read(self, row: int) -> bytes:
@@ -209,138 +189,45 @@ class Cells:
         return self
 
 
+@functools.lru_cache(maxsize=16)
+def _mapped(path: str, changed: int) -> list[Any]:
+    """The record batches of an Arrow file that was last changed then, mapped from the disk."""
+    import pyarrow as pa
+
+    file = pa.memory_map(path)
+    try:
+        return list(pa.ipc.open_stream(file))  # as Hugging Face `datasets` writes them
+    except pa.ArrowInvalid:
+        whole = pa.ipc.open_file(file)
+        return [whole.get_batch(number) for number in range(whole.num_record_batches)]
+
+
+def batches(path: str) -> list[Any]:
+    """The record batches of an Arrow file."""
+    return _mapped(path, os.stat(path).st_mtime_ns)
+
+
 @functools.lru_cache(maxsize=4)
 def _group(path: str, group: int, column: str, changed: int) -> Any:
     """The cells of a row group of a file that was last changed then."""
     import pyarrow as pa
     from pyarrow import parquet
 
-    cells = parquet.ParquetFile(path).read_row_group(group, [column])[column]
+    if path.endswith(".arrow"):
+        cells = _mapped(path, changed)[group][column]
+    else:
+        cells = parquet.ParquetFile(path).read_row_group(group, [column])[column]
     return files.compute().struct_field(cells, "bytes") if pa.types.is_struct(cells.type) else cells
-
-
-@dataclass(frozen=True)
-class Members:
-    """Files in a zip or tar file, by name; `at` maps rows to names."""
-
-    path: Path
-    at: Sequence[str] | Mapping[int, str] = ()
-    lock: threading.Lock = field(default_factory=threading.Lock, compare=False, repr=False)
-
-    @functools.cached_property
-    def entries(self) -> dict[str, tuple[Any, int]]:
-        """By the name of each of its files, where it begins (of zip its entry) and its size.
-
-        Raises InputError for an archive that is damaged, or has anything but plain files in it.
-        """
-        try:
-            zipped = self.path.name.lower().endswith(".zip")
-            return dict(_zipped(self.zip, self.path) if zipped else _tarred(self.tar, self.path))
-        except DAMAGED as error:
-            raise InputError(f"{self.path} cannot be read: {error}") from None
-
-    @functools.cached_property
-    def zip(self) -> zipfile.ZipFile:
-        return zipfile.ZipFile(self.path)
-
-    @functools.cached_property
-    def tar(self) -> Path:
-        """The tar file, or a copy of it in the cache that is not compressed."""
-        return self.path if self.path.name.lower().endswith(".tar") else _inflated(self.path)
-
-    def read(self, row: int) -> bytes:
-        try:
-            place, size = self.entries[name := self.at[row]]
-        except (KeyError, InputError) as error:
-            raise OSError(f"there is no file of row {row} in {self.path}: {error}") from None
-        if isinstance(place, int):
-            with self.tar.open("rb") as file:
-                file.seek(place)
-                return file.read(size)
-        try:
-            with self.lock:
-                return self.zip.read(place)
-        except DAMAGED as error:
-            raise OSError(f"{name} in {self.path}: {error}") from None
-
-    def to_json(self) -> dict[str, Any]:
-        return {"kind": "members", "path": str(self.path.absolute())}
-
-    def also(self, other: Originals | None) -> Originals:
-        if not isinstance(other, Members) or not isinstance(self.at, dict):
-            return self  # all of them are there
-        return replace(self, at={**dict(_rows(other.at)), **self.at})
-
-
-def _zipped(packed: zipfile.ZipFile, path: Path) -> Iterator[tuple[str, tuple[Any, int]]]:
-    for each in packed.infolist():
-        if not each.is_dir():
-            link = stat.S_ISLNK(each.external_attr >> 16)
-            yield (
-                _honest(each.filename, each.file_size, each.compress_size, not link, path),
-                (
-                    each,
-                    each.file_size,
-                ),
-            )
-
-
-def _tarred(tar: Path, path: Path) -> Iterator[tuple[str, tuple[Any, int]]]:
-    with tarfile.open(tar, "r:") as packed:
-        for each in packed:
-            if not each.isdir():
-                plain = each.isfile() and not each.issparse()
-                name = _honest(each.name, each.size, each.size, plain, path)
-                yield name.removeprefix("./"), (each.offset_data, each.size)
-
-
-def _honest(name: str, size: int, held: int, plain: bool, path: Path) -> str:
-    """The name of a member. Raises InputError for one that is no plain file of the archive."""
-    if not plain:
-        raise InputError(f"'{name}' in {path} is a link or a device, no file")
-    odd = "\0" in name or "\\" in name or bool(PureWindowsPath(name).drive)
-    if odd or name.startswith("/") or ".." in PurePosixPath(name).parts:
-        raise InputError(f"'{name}' in {path} leads out of its folder")
-    if size > LARGEST or size > RATIO * held + (1 << 20):
-        raise InputError(f"'{name}' in {path} would unpack to {size:,} bytes, from {held:,}")
-    return name
-
-
-def _inflated(path: Path) -> Path:
-    """A compressed tar file without its compression, kept in the cache.
-
-    Raises InputError for one that is more than RATIO times as large then.
-    """
-    about = path.stat()
-    mark = decode.key(str(path.absolute()), about.st_size, about.st_mtime_ns)
-    kept = files.cache() / "archives" / f"{mark}.tar"
-    if kept.is_file():
-        return kept
-    kinds = {".bz2": bz2.open, ".xz": lzma.open}
-    most = RATIO * about.st_size + (1 << 20)
-
-    def blocks() -> Iterator[bytes]:
-        size = 0
-        try:
-            with kinds.get(path.suffix.lower(), gzip.open)(path) as source:
-                while block := source.read(1 << 22):
-                    size += len(block)
-                    if size > most:
-                        raise InputError(f"{path} would unpack to more than {RATIO} times its size")
-                    yield block
-        except DAMAGED as error:
-            raise InputError(f"{path} cannot be read: {error}") from None
-
-    return files.write_blocks(kept, blocks())
 
 
 def restored(kept: dict[str, Any], root: str | None, column: dict[str, Any]) -> Originals | None:
     """Those of a kept set, by what their `to_json` said and by the set's columns `row`, `name` and
     `box`. Raises KeyError, TypeError or ValueError where these are damaged.
     """
-    if kept.get("kind") == "members":
+    if kept.get("kind") in ("members", "shards"):
         known = zip(column["row"].to_pylist(), column["name"].to_pylist(), strict=True)
-        return Members(Path(str(kept["path"])), dict(known))
+        kind = Members if kept["kind"] == "members" else Shards
+        return kind(Path(str(kept["path"])), dict(known))
     if kept.get("kind") == "cells":
         return Cells(tuple(map(str, kept["paths"])), str(kept["column"]))
     home = kept.get("root") or root

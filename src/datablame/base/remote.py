@@ -34,8 +34,19 @@ FRESH = 60.0
 """Seconds for which what is kept counts as what is there: a command reads a set several times."""
 SEEN: dict[str, float] = {}
 """When an address was last looked at."""
-DENIED = ("ACCESS_DENIED", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "Forbidden", "401",
-          "403", "Unauthorized", "UNAUTHENTICATED", "PERMISSION_DENIED", "GatedRepo")  # fmt: skip
+DENIED = (
+    "ACCESS_DENIED",
+    "INVALID_ACCESS_KEY",
+    "SIGNATURE_DOES_NOT_MATCH",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "Unauthorized",
+    "Forbidden",
+    "401",
+    "403",
+    "GatedRepo",
+    "access token",
+)
 """What the libraries say where nobody may read."""
 
 
@@ -130,7 +141,7 @@ def images(root: str | None, cells: Sequence[str | None]) -> tuple[Path, list[st
                 content = _patiently(pair[0], lambda: fs.cat_file(path))
             except FileNotFoundError:
                 return  # said by who decodes it
-            files.write_alone(pair[1], lambda part: part.write_bytes(content))
+            files.write_alone(pair[1], content)
 
         _each(bring, lost, "fetching", "images")
     processes.wait()
@@ -300,7 +311,7 @@ def _bucket(kind: str, bucket: str) -> Any:
 
     def store(anonymous: bool) -> Any:
         if kind == "gs":
-            patience = datetime.timedelta(seconds=ANSWER)
+            patience = datetime.timedelta(seconds=ANSWER / 4)
             return fs.GcsFileSystem(anonymous=anonymous, retry_time_limit=patience)
         end = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")

@@ -123,7 +123,7 @@ def find(
     `run.issues` has a row an example. Raises InputError where shapes do not fit or rows are not
     probabilities.
     """
-    from datablame.exchange.objects import numbered
+    from datablame.data.objects import numbered
     from datablame.run import Run
     from datablame.verbs.explaining import annotators
 

@@ -20,7 +20,7 @@ AMOUNT = 0.2
 """Share of wrong labels that are planted by default."""
 CHOICES = ("image", "label", "truth", "group", "root", "limit", "size")
 """What may be chosen of a source; each takes those that its signature has."""
-PLACES = ("source", "test", "from", "root")
+PLACES = ("source", "test", "from", "root", "classes")
 """Options that are paths, where such a path is there."""
 
 if TYPE_CHECKING:  # the command line reads the options off this file without waiting for torch
@@ -47,6 +47,8 @@ class Reading:
     (tables, Parquet, hub)."""
     root: ReadingText = None
     """Folder that the paths of a table start from; by default the table's own."""
+    classes: ReadingText = None
+    """File that names the classes: a line each in the order of their numbers, or JSON."""
     limit: ReadingInt = None
     """Read only this number of training rows."""
     test_limit: ReadingInt = None
@@ -74,14 +76,25 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
     Raises InputError for a source that there is not, and for options that its kind does not have.
     """
     from datablame.base import remote
+    from datablame.data.classes import named_by, words_of
     from datablame.dataset import Dataset
+    from datablame.exchange.objects import dataset_of
 
     if isinstance(source, Dataset):
         return source
-    if not isinstance(source, (str, Path)):
-        from datablame.exchange.objects import dataset_of
+    if isinstance(source, (str, Path)):
+        data = _read(source, split, reading)
+    else:
+        data = dataset_of(source, reading.size) if split == "train" else None
+    if data is None or reading.classes is None:
+        return data
+    return named_by(data, words_of(remote.local(reading.classes)), reading.classes)
 
-        return dataset_of(source, reading.size) if split == "train" else None
+
+def _read(source: str | Path, split: str, reading: Reading) -> Dataset | None:
+    """A split of a path or a name."""
+    from datablame.base import remote
+
     if not str(source).strip():
         raise InputError("name a source: a folder of class folders, a file of images, or digits")
     path = remote.local(source)
@@ -106,14 +119,27 @@ def read(source: Source, split: str = "train", reading: Reading = Reading()) -> 
 def _room(where: str, path: Path) -> str:
     """The source that reads it. Raises InputError where there is nothing."""
     from datablame.boxes import formats as boxes
-    from datablame.methods.sources import archive, features, published, table
+    from datablame.methods.sources import (
+        archive,
+        features,
+        hub,
+        published,
+        table,
+        webdataset,
+    )
     from datablame.methods.sources.preset import presets
 
+    if where.startswith("torchvision:"):
+        return "torchvision"
     if boxes.holds(path):
         return "boxes"
     if published.holds(path):
         return "published"
-    if path.is_dir() and not any(path.glob("*.parquet")) and not any(path.glob("*/*.parquet")):
+    if hub.holds(path):
+        return "hub"
+    if webdataset.holds(path):
+        return "webdataset"
+    if path.is_dir() and not any(any(path.glob(f"{deep}*.parquet")) for deep in ("", "*/", "*/*/")):
         return "folder"
     if where == "digits" or where in presets():
         return "digits" if where == "digits" else "preset"

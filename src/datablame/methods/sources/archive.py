@@ -9,8 +9,8 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 from datablame.base import decode, progress
+from datablame.base.archives import Members
 from datablame.base.errors import InputError
-from datablame.base.originals import Members
 from datablame.data.packing import packed
 from datablame.dataset import Dataset
 from datablame.methods.sources.folder import LOOSE, PICTURES, SILENT, SPLITS

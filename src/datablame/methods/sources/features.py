@@ -15,8 +15,8 @@ from pyarrow import parquet
 
 from datablame.base import processes, readers
 from datablame.base.errors import InputError, unknown
+from datablame.data.columns import LABELS, column
 from datablame.dataset import Dataset
-from datablame.methods.sources.hub import LABELS, column
 
 
 def features(

@@ -1,5 +1,5 @@
-"""Hugging Face image-classification sets: by name, or Parquet files of the same layout.
-huggingface.co/docs/datasets
+"""Hugging Face image-classification sets: by name, as `save_to_disk` writes them, or Parquet files
+of the same layout. huggingface.co/docs/datasets
 """
 
 from __future__ import annotations
@@ -7,24 +7,34 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from pathlib import Path, PurePath
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 from pyarrow import dataset, parquet
 
-from datablame.base import files, readers
-from datablame.base.errors import InputError, unknown
+from datablame.base import decode, files, progress, readers
+from datablame.base.errors import InputError, RunError
 from datablame.base.hashing import marks
-from datablame.base.originals import Cells, Held
+from datablame.base.originals import Cells, Files, Held, batches
 from datablame.data.annotators import labelled
+from datablame.data.columns import (
+    column,
+    feature_types,
+    labels_of,
+    read,
+    right_of,
+    together,
+    truth_of,
+)
 from datablame.data.packing import packed
-from datablame.dataset import CLASSES, Dataset
+from datablame.dataset import Dataset
+from datablame.methods.sources.folder import SPLITS
 
-T = TypeVar("T")
-LABELS = ("label", "labels", "class", "target", "category", "y")
-"""What a column of labels may be called."""
+STATE, SETS = "state.json", "dataset_dict.json"
+"""What `save_to_disk` writes beside the Arrow files of a split, and beside the splits."""
+BATCH = 1000
+"""Rows of a stream written at a time."""
 
 
 def hub(
@@ -37,21 +47,40 @@ def hub(
     limit: int | None = None,
     size: int | None = None,
 ) -> Dataset | None:
-    """Rows of a Hugging Face set (`hub:uoft-cs/cifar10`) or of local Parquet (`train.parquet`), its
-    columns selectable.
+    """Rows of a Hugging Face set (`hub:uoft-cs/cifar10`), of a folder of `save_to_disk`, of Arrow
+    or of Parquet files (`train.parquet`), its columns selectable.
 
     `image`, `label`, `truth` and `group` name columns; without them the image column and the class
     label are recognised. Several names of labels are those of as many annotators, who may have left
     gaps. A split without these columns (human noise is recorded for training rows only) is read
-    with the truth as its label. `limit` keeps the first rows. Raises InputError for a missing path
-    or column.
+    with the truth as its label. `limit` keeps the first rows, and has no more fetched. Raises
+    InputError for a missing path or column.
     """
-    path = Path(where)
-    rows, title, stamp = _local(path, split) if path.exists() else _remote(where, split)
-    if rows is None:
+    path, more = Path(where), (where, split, image, label, truth, group, limit, size)
+    if path.exists():
+        return _of_files(_local(path, split), path.stem if path.is_file() else path.name, *more)
+    if limit is not None and (_kept(where, split, limit).is_file() or not files.offline()):
+        first = _first(where, split, limit)
+        return _of_files([] if first is None else [first], _name(where)[0], *more)
+    rows = _remote(where, split)
+    return None if rows is None else of_library(rows, _name(where)[0], *more)
+
+
+def of_library(rows: Any, title: str, *more: Any) -> Dataset:
+    """A Hugging Face Dataset, as `of_rows` reads it. Its images may be paths: the library's own, or
+    those of who made it.
+    """
+    table = dataset.dataset(rows.with_format("arrow")[:])
+    kept = [] if rows._indices is not None else [each["filename"] for each in rows.cache_files]
+    return of_rows(table, title, rows._fingerprint, *more, paths=tuple(kept), follow=True)
+
+
+def _of_files(found: list[Path], title: str, where: str, *more: Any) -> Dataset | None:
+    if not found:
         return None
-    there = tuple(map(os.path.abspath, rows.files)) if path.exists() else ()
-    return of_rows(rows, title, stamp, where, split, image, label, truth, limit, size, there, group)
+    stamp = repr(decode.stamp([path.absolute() for path in found]))
+    paths = tuple(map(os.path.abspath, found))
+    return of_rows(_rows(found, where), title, stamp, where, *more, paths=paths)
 
 
 def of_rows(
@@ -63,17 +92,19 @@ def of_rows(
     image: str | None = None,
     label: str | Sequence[str] = (),
     truth: str | None = None,
+    group: str | None = None,
     limit: int | None = None,
     size: int | None = None,
     paths: tuple[str, ...] = (),
-    group: str | None = None,
+    follow: bool = False,
 ) -> Dataset:
-    """Rows of a pyarrow dataset, as `hub` reads them; `stamp` changes when they do. Of Parquet
-    files at `paths` the images are read when they are needed.
+    """Rows of a pyarrow dataset, as `hub` reads them; `stamp` changes when they do. Of files at
+    `paths` the images are read when they are needed; where the cells are paths themselves, these
+    are read if they may be `follow`ed.
     """
     if not read(where, rows.count_rows):
         raise InputError(f"{where} has no rows")
-    features, there = _feature_types(rows.schema), rows.schema.names
+    features, there = feature_types(rows.schema), rows.schema.names
     pictures = [name for name, kind in features.items() if kind == "Image"]
     image = column(there, image, [*pictures, "image", "img"], "image", where)
     if features.get(image) != "Image":
@@ -82,21 +113,22 @@ def of_rows(
             "bytes of images"
         )
     given = labels_of(features, there, label, truth, where)
-    if truth is not None and truth not in there:
-        raise unknown(f"column for the truth in {where}", truth, there)
+    truth = truth_of(there, given, truth, where)
     if group is not None:
         column(there, group, (), "group", where)
-    columns = [*given, *filter(None, (truth, group)), *([] if paths else [image])]
+    columns = [*given, *filter(None, (truth, group)), *([] if paths and not follow else [image])]
     wanted = list(dict.fromkeys(columns))
     take = (lambda **only: rows.head(limit, **only)) if limit else rows.to_table
     table = read(where, lambda: take(columns=wanted))
     kind = features.get(given[0])
     classes, votes = together([table[name] for name in given], kind, given)
-    right = (
-        numbered(table[truth], features.get(truth) or kind, truth, classes)[1] if truth else None
-    )
-    originals = Cells(paths, image) if paths else _held(table[image])
+    right = truth and right_of(table[truth], features.get(truth) or kind, truth, classes)
+    home, originals = None, Cells(paths, image) if paths else _held(table[image])
     names = [f"{split}/{row:06d}" for row in range(len(table))]
+    if follow and (places := _places(table[image])):
+        home = os.path.commonpath([os.path.dirname(place) for place in places])
+        names = [os.path.relpath(place, home) for place in places]
+        originals = Files([Path(place) for place in places])
     data = labelled(
         lambda labels: packed(
             f"{stamp} {image} {split}",
@@ -112,9 +144,8 @@ def of_rows(
         votes.T if len(given) > 1 else votes[0],
         given,
     )
-    if group is None:
-        return data
-    return dataclasses.replace(data, groups=marks(table[group].to_pylist())[data.rows])
+    groups = None if group is None else marks(table[group].to_pylist())[data.rows]
+    return dataclasses.replace(data, root=home, listed=home is not None, groups=groups)
 
 
 def _held(cells: pa.ChunkedArray) -> Held:
@@ -124,37 +155,110 @@ def _held(cells: pa.ChunkedArray) -> Held:
     return Held(lambda row: cells[row].as_py() or b"")
 
 
-def read(where: str, read: Callable[[], T]) -> T:
-    """What is read off Parquet. Raises InputError where a page of it is damaged."""
-    try:
-        return read()
-    except (pa.ArrowException, OSError, ValueError) as error:
-        raise InputError(f"{where} cannot be read: {str(error).partition(chr(10))[0]}") from None
+def _places(cells: pa.ChunkedArray) -> list[str]:
+    """The paths that stand for the images, where all do and differ; none else."""
+    compute = files.compute()
+    if not pa.types.is_struct(cells.type) or cells.type.get_field_index("path") < 0:
+        return []
+    if compute.struct_field(cells, "bytes").null_count < len(cells):
+        return []
+    paths = compute.struct_field(cells, "path").to_pylist()
+    local = all(path and os.path.isabs(path) for path in paths)
+    return paths if local and len(set(paths)) == len(paths) else []
 
 
-def _local(path: Path, split: str) -> tuple[Any, str, str]:
-    """(rows, title, stamp) of a Parquet file, or of a split in a folder
-    (`train-00000-of-00001.parquet`); None without it.
+def holds(path: Path) -> bool:
+    """Whether it is what `save_to_disk` writes, or an Arrow file."""
+    if path.is_dir():
+        return any((path / name).is_file() for name in (STATE, SETS))
+    return path.suffix == ".arrow" and path.is_file()
+
+
+def _rows(paths: Sequence[Path], where: str) -> Any:
+    """The rows of Parquet files, or of Arrow files, which are mapped."""
+    names = list(map(str, paths))
+    for name in names:
+        if not Path(name).is_file():
+            raise InputError(f"{name} is not a file")
+    if paths[0].suffix == ".arrow":
+        parts = read(where, lambda: [pa.Table.from_batches(batches(name)) for name in names])
+        return read(where, lambda: dataset.dataset(pa.concat_tables(parts)))
+    for name in names:
+        read(name, lambda name=name: parquet.read_schema(name))
+    return read(where, lambda: dataset.dataset(names, format="parquet"))
+
+
+def _local(path: Path, split: str) -> list[Path]:
+    """The files of a split: of a folder those that are called by it (`train-00000.parquet`,
+    `train/0000.parquet`), or all for training where none is; nothing without it.
     """
-    files = (
-        [path]
-        if path.is_file()
-        else [file for file in sorted(path.rglob("*.parquet")) if file.name.startswith(split)]
-    )
-    if not files or (path.is_file() and split != "train"):
-        return None, "", ""
-    for file in files:
-        if not file.is_file():
-            raise InputError(f"{file} is not a file")
-        read(str(file), lambda file=file: parquet.read_schema(file))
-    rows = read(str(path), lambda: dataset.dataset(list(map(str, files)), format="parquet"))
-    stamp = [(str(file.absolute()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return rows, path.stem if path.is_file() else path.name, repr(stamp)
+    if path.is_file():
+        return [path] if split == "train" else []
+    if (path / SETS).is_file() and not (path / STATE).is_file():
+        homes = {name: path / name for name in SPLITS[split] if (path / name / STATE).is_file()}
+        return _local(next(iter(homes.values())), "train") if homes else []
+    if (path / STATE).is_file():
+        state = readers.read_json(path / STATE, _data_files=list)
+        names = [str(each.get("filename")) for each in state["_data_files"]]
+        if strange := [name for name in names if PurePath(name).name != name]:
+            raise InputError(f"{path / STATE} names {strange[0]}, which is no file beside it")
+        return [path / name for name in names] if split == "train" else []
+    found = sorted(path.rglob("*.parquet"))
+    for name in SPLITS[split]:
+        named = [p for p in found if any(part.startswith(name) for part in _parts(p, path))]
+        if named:
+            return named
+    words = tuple(word for each in SPLITS.values() for word in each)
+    plain = [p for p in found if not any(part.startswith(words) for part in _parts(p, path))]
+    return plain if split == "train" and len(plain) == len(found) else []
 
 
-def _remote(where: str, split: str) -> tuple[Any, str, str]:
-    """(rows, title, stamp) of a set of the hub (`hub:name` or `hub:name:configuration`), downloaded
-    and kept by Hugging Face `datasets`; with HF_HUB_OFFLINE only what it keeps.
+def _parts(path: Path, top: Path) -> list[str]:
+    return [part.lower() for part in path.relative_to(top).parts]
+
+
+def _name(where: str) -> tuple[str, str | None]:
+    """(name, configuration) of a set of the hub."""
+    name, _, configuration = where.removeprefix("hub:").partition(":")
+    return name, configuration or None
+
+
+def _first(where: str, split: str, limit: int) -> Path | None:
+    """The first rows of a set of the hub, which are fetched alone, in the cache; None where it has
+    no such split.
+    """
+    kept = _kept(where, split, limit)
+    if kept.is_file():
+        return kept
+    rows = _remote(where, split, stream=True)
+    return None if rows is None else _had(where, lambda: spooled(rows, kept, limit))
+
+
+def _kept(where: str, split: str, limit: int) -> Path:
+    return files.cache() / "streams" / f"{decode.key(where, split, limit)}.parquet"
+
+
+def spooled(stream: Any, path: Path | None = None, limit: int | None = None) -> Path:
+    """A streaming Dataset as Parquet at a path, or by its content in the cache: no more than BATCH
+    rows of it are in memory.
+    """
+    from datasets.table import embed_table_storage
+
+    part = path or files.cache() / "streams" / f".{os.getpid()}.parquet"
+    rows = stream if limit is None else stream.take(limit)
+    tables = (embed_table_storage(each) for each in rows.with_format("arrow").iter(BATCH))
+    counted = progress.track(tables, 0, "reading", f"batches of {BATCH:,} rows")
+    files.write_tables(part, counted)
+    if path is not None:
+        return path
+    path = part.with_name(f"{files.digest_of(part)}.parquet")
+    return files.renamed(part, path)
+
+
+def _remote(where: str, split: str, stream: bool = False) -> Any:
+    """A split of a set of the hub (`hub:name` or `hub:name:configuration`), downloaded and kept by
+    Hugging Face `datasets`, or a stream of it; with HF_HUB_OFFLINE only what it keeps. None where
+    there is no such split.
     """
     try:
         import datasets
@@ -167,184 +271,24 @@ def _remote(where: str, split: str) -> tuple[Any, str, str]:
         from huggingface_hub import constants
 
         constants.HF_HUB_OFFLINE = config.HF_HUB_OFFLINE = True
-    name, _, configuration = where.removeprefix("hub:").partition(":")
+
+    def found() -> Any:
+        there = datasets.get_dataset_split_names(*_name(where))
+        name = next((name for name in SPLITS[split] if name in there), None)
+        title, configuration = _name(where)
+        return name and datasets.load_dataset(title, configuration, split=name, streaming=stream)
+
+    return _had(where, found)
+
+
+def _had(where: str, get: Callable[[], Any]) -> Any:
+    """What is fetched of a set of the hub. Raises InputError where it cannot be had."""
     try:
-        splits = datasets.get_dataset_split_names(name, configuration or None)
-        if split not in splits:
-            split = next(
-                (
-                    other
-                    for other in ("validation", "valid", "val")
-                    if split == "test" and other in splits
-                ),
-                "",
-            )
-        if not split:
-            return None, "", ""
-        rows = datasets.load_dataset(name, configuration or None, split=split)
-    except (
-        Exception
-    ) as error:  # the hub's library raises many kinds, all of which mean: not to be had
+        return get()
+    except (InputError, RunError):
+        raise
+    except Exception as error:  # the library raises many kinds, all of which mean: not to be had
         why = f"{type(error).__name__}: {str(error)[:120]}"
         if files.offline():
             why = "it was not fetched before, and --offline (HF_HUB_OFFLINE) forbids the network"
         raise InputError(f"'{where}' cannot be had from the Hugging Face hub: {why}") from None
-    return dataset.dataset(rows.with_format("arrow")[:]), name, rows._fingerprint
-
-
-def _features(metadata: bytes) -> dict[str, Any]:
-    """What Hugging Face's metadata tells of each column; nothing where it cannot be read."""
-    try:
-        found = readers.parse_json(metadata, "metadata", {})
-    except readers.Damaged:
-        return {}
-    for name in ("info", "features"):
-        found = found.get(name)
-        if not isinstance(found, dict):
-            return {}
-    return found
-
-
-def _feature_types(schema: pa.Schema) -> dict[str, Any]:
-    """`"Image"`, or the tuple of class names, of each column that the Hugging Face metadata or the
-    types tell of.
-    """
-    metadata = (schema.metadata or {}).get(b"huggingface")
-    features = _features(metadata) if metadata else {}
-    kinds = {}
-    for field in schema:
-        feature = features.get(field.name)
-        feature = feature if isinstance(feature, dict) else {}
-        names = feature.get("names")
-        if feature.get("_type") == "ClassLabel" and isinstance(names, list):
-            kinds[field.name] = tuple(map(str, names))
-        elif (
-            feature.get("_type") == "Image"
-            or pa.types.is_binary(field.type)
-            or pa.types.is_large_binary(field.type)
-            or (pa.types.is_struct(field.type) and field.type.get_field_index("bytes") >= 0)
-        ):
-            kinds[field.name] = "Image"
-    return kinds
-
-
-def column(
-    there: list[str],
-    asked: str | None,
-    likely: Sequence[str],
-    what: str,
-    where: str,
-    option: str = "",
-) -> str:
-    """The column asked for, or the likeliest one. Raises InputError where neither is there, with
-    the option that names it.
-    """
-    if asked is None:
-        asked = next((name for name in likely if name in there), None)
-        if asked is None:
-            raise InputError(
-                f"which column of {where} is the {what}? there is: {', '.join(there)}; say "
-                f"--{option or what} NAME"
-            )
-    if asked not in there:
-        raise unknown(f"column for the {what} in {where}", asked, there)
-    return asked
-
-
-def labels_of(
-    features: dict[str, Any],
-    there: list[str],
-    label: str | Sequence[str],
-    truth: str | None,
-    where: str,
-) -> list[str]:
-    """The columns of the labels: those asked for, the truth where none of them is there, or the
-    likeliest.
-    """
-    asked = [label] if isinstance(label, str) else list(label)
-    if asked and truth in there and not set(asked) & set(there):
-        return [truth]
-    likely = [*LABELS, *(n for n, f in features.items() if isinstance(f, tuple))]
-    found = [column(there, name, likely, "label", where) for name in asked or [None]]
-    if len(set(found)) < len(found):
-        raise InputError(f"--label names a column twice: {' '.join(found)}")
-    if any(features.get(name) != features.get(found[0]) for name in found):
-        raise InputError(f"{', '.join(found)} of {where} name different classes by their numbers")
-    return found
-
-
-def together(
-    columns: Sequence[pa.ChunkedArray], names: Any, titles: Sequence[str]
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """(class names, numbers `[M,N]`) of columns of the same classes.
-
-    Raises InputError where some hold words and others numbers.
-    """
-    kinds = {column.type for column in columns}
-    if len(kinds) > 1:
-        for column, title in zip(columns, titles, strict=True):
-            numbered(column, names, title)  # says what it holds, if that is no label
-        numeric = {pa.types.is_integer(kind) or pa.types.is_floating(kind) for kind in kinds}
-        if len(numeric) > 1:
-            raise InputError(f"some of {', '.join(titles)} hold words and others numbers")
-        common = pa.float64() if True in numeric else pa.string()
-        columns = [column.cast(common) for column in columns]
-    cells = pa.chunked_array([chunk for column in columns for chunk in column.chunks])
-    classes, numbers = numbered(cells, names, ", ".join(titles))
-    return classes, numbers.reshape(len(columns), -1)
-
-
-def numbered(
-    cells: pa.ChunkedArray, names: Any, title: str, classes: tuple[str, ...] | None = None
-) -> tuple[tuple[str, ...], np.ndarray]:
-    """(class names, number of each row's class), by the class names of another column if these are
-    given.
-
-    Words are numbered in sorted order; numbers stand for the names that the file gives them, or for
-    themselves. A missing label is -1. Raises InputError for a column that holds neither, or for a
-    class that the other has not.
-    """
-    cells = cells.combine_chunks()
-    if pa.types.is_floating(cells.type):
-        values = cells.fill_null(float("nan")).to_numpy(zero_copy_only=False)
-        known = values[~np.isnan(values)]
-        if not (np.isfinite(known) & (abs(known) < 2**31)).all() or (known % 1).any():
-            raise InputError(
-                f"column {title} holds fractions; a label is a class name or a whole number"
-            )
-        cells = pa.array(
-            np.where(np.isnan(values), 0, values).astype("int64"), mask=np.isnan(values)
-        )
-    if pa.types.is_integer(cells.type):
-        whole = cells.cast("int64", safe=False).fill_null(-1)
-        number = np.array(whole.to_numpy(zero_copy_only=False))
-        if len(number) and not -(2**31) < int(number.min()) <= int(number.max()) < CLASSES:
-            raise InputError(
-                f"column {title} holds numbers from {number.min():,} to {number.max():,}; labels "
-                f"are class numbers below {CLASSES:,}"
-            )
-        own = (
-            names
-            if isinstance(names, tuple)
-            else tuple(map(str, range(max(int(number.max()) + 1, len(classes or ())))))
-        )
-        if classes is None or own == classes:
-            return own, number
-        words = pa.array(own).take(pa.array(number, mask=(number < 0) | (number >= len(own))))
-    else:
-        try:
-            words = cells.cast(pa.string())
-        except pa.ArrowException:
-            raise InputError(
-                f"column {title} holds {cells.type}; a label is a class name or a whole number"
-            ) from None
-    there = sorted(word for word in words.unique().to_pylist() if word is not None)
-    if len(there) > CLASSES or not there:
-        raise InputError(f"column {title} holds {len(there):,} different labels")
-    known = classes or tuple(there)
-    if strange := sorted(set(there) - set(known)):
-        raise InputError(
-            f"column {title} has classes that the labels have not: {', '.join(strange[:5])}"
-        )
-    place = files.compute().index_in(words, value_set=pa.array(known))
-    return known, place.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)

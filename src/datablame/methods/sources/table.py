@@ -19,10 +19,10 @@ from datablame.base.errors import InputError
 from datablame.base.hashing import marks
 from datablame.base.originals import Files
 from datablame.data.annotators import labelled
+from datablame.data.columns import column, labels_of, read, right_of, together, truth_of
 from datablame.data.packing import packed
 from datablame.dataset import Dataset
 from datablame.methods.sources.folder import SPLITS
-from datablame.methods.sources.hub import column, labels_of, numbered, read, together
 
 FORMATS = {".csv": "csv", ".tsv": "csv", ".jsonl": "json", ".ndjson": "json", ".parquet": "parquet"}
 PATHS = (
@@ -79,10 +79,8 @@ def table(
     )
     classes, votes = together([rows[name] for name in given], None, given)
     votes = votes[:, number]
-    right = None
-    if truth is not None:
-        name = column(rows.column_names, truth, (), "truth", where)
-        right = numbered(some[name], None, name, classes)[1]
+    truth = truth_of(rows.column_names, given, truth, where)
+    right = truth and right_of(some[truth], None, truth, classes)
     cells = some[there].to_pylist()
     home = Path(root) if root is not None else path.parent
     if remote.known(root) or remote.known(cells[0]):
