@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import io
+import os
 import shutil
 
 import numpy as np
@@ -463,6 +464,29 @@ def test_a_class_named_train_is_a_class(tmp_path, png):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").write_bytes(png())
     assert load(tmp_path).classes == ("bus", "train")
+
+
+@pytest.mark.parametrize("kind", ["folder", "parquet"])
+def test_a_set_that_changes_while_it_is_read_is_told(photos, tmp_path, png, monkeypatch, kind):
+    from datablame.base import decode
+
+    path = photos if kind == "folder" else hub_file(tmp_path / "x.parquet", png)
+    changing = photos / "dog" / "3.png" if kind == "folder" else path
+    before, whole = decode.decode, changing.read_bytes()
+
+    def meanwhile(*given):
+        changing.write_bytes(whole)
+        os.utime(changing, (9, 9))
+        return before(*given)
+
+    monkeypatch.setattr(decode, "decode", meanwhile)
+    with pytest.raises(
+        InputError, match=f"1 files changed while they were read, such as .*{changing.name}; run"
+    ):
+        load(path)
+    monkeypatch.undo()
+    changing.write_bytes(whole)
+    assert len(load(path)) == (12 if kind == "folder" else 9)
 
 
 def test_a_cleaned_cache_is_filled_again(photos, tmp_path):

@@ -95,6 +95,9 @@ class Members:
     def to_json(self) -> dict[str, Any]:
         return {"kind": "members", "path": str(self.path.absolute())}
 
+    def watched(self) -> list[Path]:
+        return [self.path]
+
     def also(self, other: Any) -> Any:
         if not isinstance(other, Members) or not isinstance(self.at, dict):
             return self  # all of them are there
@@ -126,6 +129,9 @@ class Shards:
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "shards", "path": str(self.home.absolute())}
+
+    def watched(self) -> list[Path]:
+        return [self.home / name for name in sorted(self.opened)]
 
     def also(self, other: Any) -> Any:
         if not isinstance(other, Shards) or not isinstance(self.at, dict):

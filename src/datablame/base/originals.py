@@ -27,12 +27,13 @@ OUTSIDE = "(a link or a name that leads out of its folder)"
 class Originals(Protocol):
     """`read(row)` gives the bytes of an image, by its row in the packed array; OSError where it is
     gone. `to_json` is what a run's folder keeps of them, None where they are in memory alone;
-    `also` adds those of another part of the same set.
+    `also` adds those of another part of the same set, and `watched` are the files that are read.
     """
 
     def read(self, row: int) -> bytes: ...
     def to_json(self) -> dict[str, Any] | None: ...
     def also(self, other: Originals | None) -> Originals: ...
+    def watched(self) -> list[Path]: ...
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class Held:
 
     def also(self, other: Originals | None) -> Originals:
         return self
+
+    def watched(self) -> list[Path]:
+        return []
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,9 @@ class Files:
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "files"}
+
+    def watched(self) -> list[Path]:
+        return sorted({path for _, path in rows_of(self.paths)})
 
     @classmethod
     def under(cls, root: Path, names: Mapping[int, str]) -> Files:
@@ -184,6 +191,9 @@ class Cells:
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "cells", "paths": list(self.paths), "column": self.column}
+
+    def watched(self) -> list[Path]:
+        return list(map(Path, self.paths))
 
     def also(self, other: Originals | None) -> Originals:
         return self

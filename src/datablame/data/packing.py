@@ -15,6 +15,7 @@ import torch
 
 from datablame.base import decode, processes, progress, readers
 from datablame.base import files as disk
+from datablame.base.errors import InputError
 from datablame.base.images import Packed, statistics
 from datablame.base.originals import Originals
 from datablame.dataset import UNREADABLE, Dataset, unique
@@ -48,9 +49,11 @@ def packed(
         with progress.stage("decode images"), disk.alone(folder, patient=True):
             made = None
             if processes.rank() == 0 and not (about.exists() and (folder / "images.npy").exists()):
+                before = decode.stamp(originals.watched())
                 digest, broken, native = decode.pack(
                     folder / "images.npy", originals.read, len(labels), size, photo
                 )
+                _unchanged(before, decode.stamp(originals.watched()))
                 mean, std = statistics(Packed.open(folder / "images.npy", digest))
                 made = {"digest": digest, "broken": broken, "native": native}
                 made |= {"mean": mean, "std": std}
@@ -74,6 +77,16 @@ def packed(
         tuple(facts["std"]),
     )
     return (_without(data, facts["broken"]) if facts["broken"] else data).checked()
+
+
+def _unchanged(before: list[tuple[str, int, int]], after: list[tuple[str, int, int]]) -> None:
+    """Raises InputError where files changed between two looks at them."""
+    moved = [old[0] for old, new in zip(before, after, strict=True) if old != new]
+    if moved:
+        raise InputError(
+            f"{len(moved):,} files changed while they were read, such as {moved[0]}; run the same "
+            "command again"
+        )
 
 
 def _without(data: Dataset, broken: list[int]) -> Dataset:

@@ -83,7 +83,7 @@ def webdataset(
     data = labelled(
         lambda labels: packed(
             f"{decode.stamp(wanted)} {image} {limit}",
-            Shards(home, places),
+            dataclasses.replace(held, at=places),
             labels,
             classes,
             places,
