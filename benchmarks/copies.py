@@ -69,7 +69,7 @@ def planted(count: int, each: int) -> str:
     precision = right / max(1, right + joined + stray)
     natural = int((own != torch.arange(count)).sum())
     digits = (
-        (load_digits(return_X_y=True)[0].reshape(-1, 8, 8) * 16)
+        (np.asarray(load_digits(return_X_y=True)[0]).reshape(-1, 8, 8) * 16)
         .clip(0, 255)
         .astype("uint8")[:, None]
     )

@@ -297,8 +297,10 @@ def compute() -> Any:
     return pyarrow.compute
 
 
-def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> Path:
-    """A new folder with these files, (name in it, content); a name that ends in / is a folder."""
+def write_folder(path: Path, files: Iterable[tuple[str, bytes | Callable[[Path], object]]]) -> Path:
+    """A new folder with these files, (name in it, content, or what writes it to a path); a name
+    that ends in / is a folder.
+    """
 
     def save(part: Path) -> None:
         for name, content in files:
@@ -306,7 +308,10 @@ def write_folder(path: Path, files: Iterable[tuple[str, bytes]]) -> Path:
                 (part / name).mkdir(parents=True, exist_ok=True)
                 continue
             (part / name).parent.mkdir(parents=True, exist_ok=True)
-            (part / name).write_bytes(content)
+            if isinstance(content, bytes):
+                (part / name).write_bytes(content)
+            else:
+                content(part / name)
 
     return write(path, save)
 
@@ -350,18 +355,20 @@ def write_table(path: Path, columns: dict[str, Any]) -> Path:
 
 def write_tables(path: Path, tables: Iterable[Any]) -> Path:
     """A Parquet file of pyarrow tables of one schema, one after the other."""
+    return write(path, lambda part: pour(part, tables))
+
+
+def pour(file: Path, tables: Iterable[Any]) -> None:
+    """`write_tables` into a file that is being made."""
     from pyarrow import parquet
 
-    def save(part: Path) -> None:
-        first = next(whole := iter(tables), None)
-        if first is None:
-            raise InputError("there are no rows")
-        schema = first.schema.with_metadata((first.schema.metadata or {}) | {MARK: "a set"})
-        with parquet.ParquetWriter(part, schema) as writer:
-            for table in itertools.chain([first], whole):
-                writer.write_table(table.cast(schema))
-
-    return write(path, save)
+    first = next(whole := iter(tables), None)
+    if first is None:
+        raise InputError("there are no rows")
+    schema = first.schema.with_metadata((first.schema.metadata or {}) | {MARK: "a set"})
+    with parquet.ParquetWriter(file, schema) as writer:
+        for table in itertools.chain([first], whole):
+            writer.write_table(table.cast(schema))
 
 
 def renamed(old: Path, new: Path) -> Path:

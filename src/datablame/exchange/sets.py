@@ -7,8 +7,9 @@ import io
 import itertools
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -253,40 +254,37 @@ def to_parquet(data: Dataset, path: Path) -> Path:
 
     Raises InputError where `files.refuse_foreign` does.
     """
-    import pyarrow as pa
-    from pyarrow import parquet
-
     files.refuse_foreign(path, data.closed)
     if data.images is not None and not data.drawn:
         return files.write_table(path, _features(data))
+    return files.write_tables(path, tables_of(data))
+
+
+def tables_of(
+    data: Dataset,
+    more: Mapping[str, np.ndarray] = MappingProxyType({}),
+    classed: Sequence[str] = (),
+) -> Iterator[pa.Table]:
+    """A set in the hub's layout, GROUP rows at a time, with `more` columns, of which some hold
+    class numbers.
+    """
     kind = {"_type": "ClassLabel", "names": list(data.classes)}
     features: dict[str, Any] = {"image": {"_type": "Image"}, "label": kind}
     whole: dict[str, Any] = {"label": data.labels.numpy()}
     if data.truth is not None:
         features["truth"], whole["truth"] = kind, data.truth.numpy()
-
+    for name, values in more.items():
+        kinds = {"float": "float32", "double": "float64"}
+        dtype = str(pa.array(values[:1]).type)
+        plain = {"_type": "Value", "dtype": kinds.get(dtype, dtype)}
+        features[name], whole[name] = kind if name in classed else plain, values
+    about = {"huggingface": json.dumps({"info": {"features": features}})}
     every = _originals(data)
-
-    def part(start: int) -> pa.Table:
-        rows = range(start, min(start + GROUP, len(data)))
+    for rows in (range(k, min(k + GROUP, len(data))) for k in range(0, len(data), GROUP)):
         images = [
             {"bytes": own or png(data, row), "path": data.name(row)}
             for row, own in zip(rows, every, strict=False)
         ]
-        table = pa.table(
-            {"image": images}
-            | {name: column[rows.start : rows.stop] for name, column in whole.items()}
-        )
-        return table.replace_schema_metadata(
-            {"huggingface": json.dumps({"info": {"features": features}}), files.MARK: "a set"}
-        )
-
-    def save(file: Path) -> None:
-        first = part(0)
-        with parquet.ParquetWriter(file, first.schema) as writer:
-            writer.write_table(first)
-            for start in range(GROUP, len(data), GROUP):
-                writer.write_table(part(start))
-        next(every, None)  # says what it has to say
-
-    return files.write(path, save)
+        columns = {name: column[rows.start : rows.stop] for name, column in whole.items()}
+        yield pa.table({"image": images} | columns).replace_schema_metadata(about)
+    next(every, None)  # says what it has to say

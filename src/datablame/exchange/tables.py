@@ -9,12 +9,15 @@ import numpy as np
 import torch
 
 from datablame.base import files, readers
-from datablame.base.errors import InputError
-from datablame.exchange import dynamics
+from datablame.base.errors import InputError, unknown
+from datablame.exchange import cleanlab, dynamics, huggingface
 from datablame.exchange.sets import to_folders
 from datablame.run import Run
 from datablame.scores import name_of
 from datablame.verdict import ACTS, Verdict
+
+FORMS = {"cleanlab": cleanlab.export, "huggingface": huggingface.export}
+"""What writes a run in the form of another tool."""
 
 
 def _columns(run: Run, verdict: Verdict) -> dict[str, Any]:
@@ -52,10 +55,15 @@ def examples(run: Run, verdict: Verdict) -> Path:
     return files.write_table(run.path / "examples.parquet", _columns(run, verdict))
 
 
-def export(run: Run, to: Path) -> Path:
-    """The table as CSV or Parquet, the trace as .npz, the set as class folders. Raises InputError
-    for another ending, or where the run has not been judged and a table is asked."""
+def export(run: Run, to: Path, form: str | None = None) -> Path:
+    """The table as CSV or Parquet, the trace as .npz, the set as class folders; or in the form of
+    another tool. Raises InputError for another ending, or where the run has not been judged and a
+    table is asked."""
     files.refuse_foreign(to, run.data.closed)
+    if form is not None:
+        if form not in FORMS:
+            raise unknown("form", form, FORMS)
+        return FORMS[form](run, to)
     if to.suffix == ".npz":
         return dynamics.exported(run, to)
     if not to.suffix:

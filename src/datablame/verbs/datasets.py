@@ -203,9 +203,9 @@ def _own_test(run: Run) -> Dataset:
     return run.test
 
 
-def export(run: RunLike, to: Path | str = Path("examples.csv")) -> Path:
+def export(run: RunLike, to: Path | str = Path("examples.csv"), *, form: str | None = None) -> Path:
     """Write the table of all examples, the recorded training dynamics, or the set, by the ending of
-    `to`.
+    `to`; or in the form of another tool.
 
     Returns the path. Raises InputError for another ending, and where a table is asked of a run that
     has not been judged.
@@ -219,7 +219,12 @@ def export(run: RunLike, to: Path | str = Path("examples.csv")) -> Path:
         training_dynamics.npz holds the recorded probabilities as Jia et al. (2023) keep them, with
         metadata.pth next to it; a name without an ending is a folder, to which the images are
         copied, a folder per class, with labels.csv (`clean` writes what a verdict changes).
+    form
+        cleanlab: a table with the columns of cleanlab's Datalab (is_label_issue, label_score, ...).
+        huggingface: a folder that `datasets.load_dataset` reads and the hub takes, of Parquet with
+        the verdict beside the labels, a card that tells how many labels are wrong, and Croissant
+        metadata.
     """
     from datablame.exchange import tables
 
-    return tables.export(opened(run), Path(to))
+    return tables.export(opened(run), Path(to), form)
