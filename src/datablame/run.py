@@ -522,12 +522,17 @@ class Run(Result):
             self.epoch = epoch
         self.recorder.put(index, logits, labels)
 
-    def finish(self, **facts: Any) -> Run:
+    def finish(self, early: bool = False, **facts: Any) -> Run:
         """Close a run: its trace is complete from here on.
 
-        Raises InputError if epochs are missing.
+        Raises InputError if epochs are missing, unless it ended `early`: then it is one of as many
+        epochs as were observed.
         """
         if self.recorder is not None:
+            if early and self.epoch + 1 < self.recipe.epochs:
+                self.recipe = self.recipe.but(epochs=self.epoch + 1)
+                files.write_text(self.path / "recipe.yaml", self.recipe.to_yaml())
+                facts["recipe"] = self.recipe.to_json()
             if self.epoch + 1 != self.recipe.epochs:
                 raise InputError(
                     f"{self.recipe.epochs} epochs were announced, {self.epoch + 1} observed"
