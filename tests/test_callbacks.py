@@ -247,5 +247,5 @@ def test_a_library_that_is_not_there_is_told(data, kind, monkeypatch):
 
     for name in ("transformers", "lightning.pytorch", "pytorch_lightning"):
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(InputError, match="this recorder is for .*, which is not installed"):
+    with pytest.raises(InputError, match=r"this recorder is for .*, which is not installed"):
         kind(data)

@@ -121,6 +121,7 @@ def labels_of(
     """
     asked = [label] if isinstance(label, str) else list(label)
     if asked and truth in there and not set(asked) & set(there):
+        progress.say(f"{where} has no column {', '.join(asked)}: its labels are those of {truth}")
         return [truth]
     likely = [*LABELS, *(n for n, f in features.items() if isinstance(f, tuple))]
     found = [column(there, name, likely, "label", where) for name in asked or [None]]

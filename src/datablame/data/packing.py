@@ -80,8 +80,11 @@ def packed(
 
 
 def _unchanged(before: list[tuple[str, int, int]], after: list[tuple[str, int, int]]) -> None:
-    """Raises InputError where files changed between two looks at them."""
-    moved = [old[0] for old, new in zip(before, after, strict=True) if old != new]
+    """Raises InputError where files changed between two looks at them; those that are gone are left
+    out.
+    """
+    pairs = zip(before, after, strict=True)
+    moved = [old[0] for old, new in pairs if old != new and new[1:] != (0, 0)]
     if moved:
         raise InputError(
             f"{len(moved):,} files changed while they were read, such as {moved[0]}; run the same "

@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datablame.base import files
+from datablame.base import files, progress
 from datablame.base.errors import InputError, unknown
 from datablame.base.methods import ROOT, find
 from datablame.dataset import Dataset
+from datablame.methods.sources import archive, hub, published
+from datablame.methods.sources.folder import folder
 
 
 def preset(
@@ -46,13 +48,17 @@ def preset(
         "label": label or facts.get("label", ()),
         "truth": truth or facts.get("truth"),
     }
-    if at.exists() and not any(at.rglob("*.parquet")):
-        data = find("sources", "folder")(str(at), split, **options)
-    else:
+    place = facts.get("place", f"It is fetched where nothing lies under {at}.")
+    if not at.exists():
         name = facts.get("splits", {}).get(split, split)
-        data = find("sources", "hub")(
-            str(at) if at.exists() else f"hub:{facts['hub']}", name, **columns, **options
-        )
+        data = find("sources", "hub")(f"hub:{facts['hub']}", name, **columns, **options)
+    else:
+        try:
+            data = _copy(at, split, columns, options)
+        except InputError as error:
+            raise InputError(f"{error}. {facts['title']}: {place}") from None
+    if data is None and at.exists():
+        progress.say(f"{at} has no {split} split. {facts['title']}: {place}")
     if data is None:
         return None
     data = dataclasses.replace(data, source=where, split=split)
@@ -61,6 +67,19 @@ def preset(
         if data.shape[0] == 1
         else dataclasses.replace(data, mean=tuple(facts["mean"]), std=tuple(facts["std"]))
     )
+
+
+def _copy(at: Path, split: str, columns: dict[str, Any], options: dict[str, Any]) -> Dataset | None:
+    """What lies there: published files, Parquet, one archive, or class folders."""
+    if published.holds(at):
+        sizeless = {name: value for name, value in options.items() if name != "size"}
+        return published.published(str(at), split, **sizeless)
+    if hub.holds(at) or any(at.rglob("*.parquet")):
+        return hub.hub(str(at), split, **columns, **options)
+    packed = [path for path in at.iterdir() if archive.holds(path)]
+    if len(packed) == 1 and not any(path.is_dir() for path in at.iterdir()):
+        return archive.archive(str(packed[0]), split, **options)
+    return folder(str(at), split, **options)
 
 
 def presets() -> dict[str, Any]:
