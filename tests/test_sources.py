@@ -80,7 +80,7 @@ def test_folder(photos):
 
 def test_folder_is_decoded_once(photos, monkeypatch):
     first = load(photos)
-    monkeypatch.setattr("datablame.base.decode.decode", lambda *_: pytest.fail("decoded again"))
+    monkeypatch.setattr("datablame.base.decode.decoded", lambda *_: pytest.fail("decoded again"))
     assert load(photos).fingerprint == first.fingerprint
 
 
@@ -507,13 +507,13 @@ def test_a_set_that_changes_while_it_is_read_is_told(photos, tmp_path, png, monk
 
     path = photos if kind == "folder" else hub_file(tmp_path / "x.parquet", png)
     changing = photos / "dog" / "3.png" if kind == "folder" else path
-    before = decode.decode
+    before = decode.decoded
 
     def meanwhile(*given):
         os.utime(changing, (9, 9))
         return before(*given)
 
-    monkeypatch.setattr(decode, "decode", meanwhile)
+    monkeypatch.setattr(decode, "decoded", meanwhile)
     with pytest.raises(
         InputError, match=f"1 files changed while they were read, such as .*{changing.name}; run"
     ):

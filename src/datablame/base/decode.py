@@ -4,6 +4,7 @@ at it.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import importlib.util
@@ -39,6 +40,8 @@ UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for files that are no image, or a broken one."""
 
 
+TURNED = 5
+"""First of Exif's orientations that swap width and height."""
 SIZES = "sizes.npy"
 """Beside packed images: the width and height that each had by itself."""
 
@@ -77,14 +80,19 @@ def endings() -> frozenset[str]:
 
 
 def pack(
-    path: Path, read: Callable[[int], bytes], count: int, size: int | None, photo: int
+    path: Path,
+    read: Callable[[int], bytes],
+    count: int,
+    size: int | None,
+    photo: int,
+    many: Callable[[range], list[bytes]] | None = None,
 ) -> tuple[str, list[int], list[int]]:
     """Write `count` images to the `.npy` file `path`, and the (width, height) that each has by
     itself to `sizes.npy` beside it; return the digest, the rows that could not be decoded, and of a
     sample the median width and height.
 
-    `read(i)` gives the encoded bytes of image i; where it raises OSError, the image counts as
-    unreadable. `size` is the side in pixels; without it, images of one common small size keep it
+    `read(i)` gives the encoded bytes of image i, and `many(rows)` those of several, where that is
+    faster; where `read` raises OSError, the image counts as unreadable. `size` is the side in pixels; without it, images of one common small size keep it
     and all others get the side `photo`. Unreadable images leave a black row, for the caller to
     drop.
     """
@@ -107,25 +115,32 @@ def pack(
     small = len(sizes) == 1 and max(next(iter(sizes))) <= SMALL
     width, height = next(iter(sizes)) if small and size is None else (size or photo,) * 2
     array = files.open_array(path, (count, channels, height, width), "uint8")
+    pixels = np.asarray(array)
     sizes = np.zeros((count, 2), "int32")
 
-    def decoded(row: int) -> np.ndarray | None:
-        data = tried(row)
-        look = _peek(data)
-        sizes[row] = look[0] if look else 0
-        return decode(data, channels, width, height)
+    def fill(rows: range) -> list[int]:
+        """Decode some into their places; those that cannot be."""
+        lost = []
+        contents = many(rows) if many is not None else map(tried, rows)
+        for row, content in zip(rows, contents, strict=True):
+            found = decoded(content, channels, width, height)
+            if found is None:
+                lost.append(row)
+            else:
+                pixels[row], sizes[row] = found
+        return lost
 
     digest, broken = hashlib.blake2b(digest_size=16), []
+    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        starts = range(0, count, CHUNK)
-        for start in progress.track(starts, len(starts), "decoding", f"x {CHUNK:,} images"):
-            stop = min(start + CHUNK, count)
-            for row, pixels in enumerate(pool.map(decoded, range(start, stop)), start):
-                if pixels is None:
-                    broken.append(row)
-                else:
-                    array[row] = pixels
-            digest.update(np.ascontiguousarray(array[start:stop]).data)
+        done = zip(chunks, pool.map(fill, chunks), strict=True)
+        try:
+            for rows, lost in progress.track(done, len(chunks), "decoding", f"x {CHUNK:,} images"):
+                broken += lost
+                digest.update(pixels[rows.start : rows.stop].data)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     array.flush()
     files.write_array(path.with_name(SIZES), sizes)
     native = np.median([extent for extent, _ in seen], 0).astype(int).tolist()
@@ -149,11 +164,8 @@ def _peek(data: bytes) -> tuple[tuple[int, int], bool] | None:
     """((width, height), is it grey) of an encoded image; None where it cannot be read."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return ImageOps.exif_transpose(image).size, image.mode in (
-                "1",
-                "L",
-                "F",
-            ) or image.mode.startswith("I")
+            grey = image.mode in ("1", "L", "F") or image.mode.startswith("I")
+            return (image.size if _turn(image) < TURNED else image.size[::-1]), grey
     except UNREADABLE:
         return None
 
@@ -162,13 +174,67 @@ def decode(data: bytes, channels: int, width: int, height: int) -> np.ndarray | 
     """Encoded bytes as uint8 `[C,H,W]`: turned upright, shorter side resized, centre cropped; None
     where unreadable.
     """
-    upright = _upright(data, "L" if channels == 1 else "RGB", (2 * width, 2 * height))
-    if upright is None:
+    found = decoded(data, channels, width, height)
+    return None if found is None else found[0]
+
+
+def decoded(
+    data: bytes, channels: int, width: int, height: int
+) -> tuple[np.ndarray, tuple[int, int]] | None:
+    """`decode`, and the (width, height) that the picture had."""
+    if _plain(data) == (height, width) and (fast := _jpeg()):
+        with contextlib.suppress(RuntimeError):  # damaged, or of a kind that Pillow may read
+            pixels = fast(data, channels)
+            if pixels.shape == (channels, height, width):
+                return pixels, (width, height)
+    seen = _seen(data, "L" if channels == 1 else "RGB", (2 * width, 2 * height))
+    if seen is None:
         return None
+    upright, extent = seen
     if upright.size != (width, height):
         upright = ImageOps.fit(upright, (width, height), Image.Resampling.BICUBIC)
     pixels = np.asarray(upright)
-    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1)
+    return pixels[None] if channels == 1 else pixels.transpose(2, 0, 1), extent
+
+
+def _plain(data: bytes) -> tuple[int, int] | None:
+    """(height, width) of a JPEG file of grey or YCbCr that no tag turns; None for anything else."""
+    at = 2
+    while data[:2] == b"\xff\xd8" and at + 9 < len(data) and data[at] == 0xFF:
+        kind = data[at + 1]
+        if kind in (0xC0, 0xC1, 0xC2):
+            colours = data[at + 9] in (1, 3)
+            extent = int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
+            return extent if colours else None
+        if kind in (0xE1, 0xEE):  # Exif or XMP, Adobe's colours
+            return None
+        at += 2 + int.from_bytes(data[at + 2 : at + 4])
+    return None
+
+
+@functools.cache
+def _jpeg() -> Callable[[bytes, int], np.ndarray] | None:
+    """torchvision's decoder, three times as fast as Pillow for small images and the same to the
+    bit, since both are libjpeg-turbo; None where torchvision comes without it.
+    """
+    import torch
+
+    found = importlib.util.find_spec("torchvision")
+    homes = found.submodule_search_locations if found else None
+    library = next((file for home in homes or () for file in Path(home).glob("image*.so")), None)
+    if library is None:
+        return None
+    try:
+        torch.ops.load_library(library)  # the whole of torchvision takes seconds to import
+        make = torch.ops.image.decode_jpeg.default
+    except (OSError, AttributeError, RuntimeError):
+        return None
+
+    def read(data: bytes, channels: int) -> np.ndarray:
+        held = torch.from_numpy(np.frombuffer(bytearray(data), "uint8"))
+        return make(held, channels, False).numpy()  # its ImageReadMode: 1 is GRAY, 3 is RGB
+
+    return read
 
 
 def look(data: bytes, view: View) -> np.ndarray | None:
@@ -176,9 +242,10 @@ def look(data: bytes, view: View) -> np.ndarray | None:
     torchvision's Resize and CenterCrop do it.
     """
     side = view.resize or view.size
-    upright = _upright(data, "RGB", (2 * side, 2 * side))
-    if upright is None:
+    seen = _seen(data, "RGB", (2 * side, 2 * side))
+    if seen is None:
         return None
+    upright = seen[0]
     short = min(upright.size)
     if max(upright.size) > THIN * short and view.resize:  # what is cut away need not be enlarged
         middle = tuple(min(extent, THIN * short) for extent in upright.size)
@@ -194,16 +261,28 @@ def look(data: bytes, view: View) -> np.ndarray | None:
     return np.asarray(cut).transpose(2, 0, 1)
 
 
-def _upright(data: bytes, mode: str, draft: tuple[int, int]) -> Image.Image | None:
-    """A picture turned as it was taken, in `mode`, on white where it is see-through; None where it
-    is unreadable. JPEG is decoded at a fraction of its size where that is still above `draft`.
+def _seen(
+    data: bytes, mode: str, draft: tuple[int, int]
+) -> tuple[Image.Image, tuple[int, int]] | None:
+    """A picture turned as it was taken, in `mode`, on white where it is see-through, and its
+    (width, height); None where it is unreadable. JPEG is decoded at a fraction of its size where
+    that is still above `draft`.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
+            turn = _turn(image)
+            extent = image.size if turn < TURNED else image.size[::-1]
             image.draft(mode, draft)
-            return _opaque(_eight_bits(ImageOps.exif_transpose(image))).convert(mode)
+            upright = image if turn == 1 else ImageOps.exif_transpose(image)
+            return _opaque(_eight_bits(upright)).convert(mode), extent
     except UNREADABLE:
         return None
+
+
+def _turn(image: Image.Image) -> int:
+    """How a picture was held when it was taken, by its Exif: 1 upright, from TURNED on its side."""
+    turn = image.getexif().get(0x0112, 1)
+    return turn if isinstance(turn, int) and 1 <= turn <= 8 else 1
 
 
 def whole(data: bytes, frame: tuple[int, int]) -> Image.Image:

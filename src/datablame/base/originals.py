@@ -174,20 +174,29 @@ class Cells:
 
     def read(self, row: int) -> bytes:
         """Raises InputError where the file is damaged."""
+        return self.many(range(row, row + 1))[0]
+
+    def many(self, rows: range) -> list[bytes]:
+        """Those of several rows, one after the other, at once."""
         import pyarrow as pa
 
+        found: list[bytes] = []
         with self.lock:
             try:
-                found, ends = self.groups
-                at = int(np.searchsorted(ends, row, side="right"))
-                if at == len(found):
-                    raise OSError(f"it ends before row {row}")
-                path = self.paths[found[at][0]]
-                cells = _group(path, found[at][1], self.column, os.stat(path).st_mtime_ns)
+                groups, ends = self.groups
+                while len(found) < len(rows):
+                    row = rows.start + len(found)
+                    at = int(np.searchsorted(ends, row, side="right"))
+                    if at == len(groups):
+                        raise OSError(f"it ends before row {row}")
+                    path, first = self.paths[groups[at][0]], int(ends[at - 1]) if at else 0
+                    cells = _group(path, groups[at][1], self.column, os.stat(path).st_mtime_ns)
+                    some = cells.slice(row - first, rows.stop - row).to_pylist()
+                    found += [each or b"" for each in some]
             except (pa.ArrowException, OSError, KeyError, ValueError) as error:
                 why = str(error).partition("\n")[0]
                 raise InputError(f"{', '.join(self.paths)} cannot be read: {why}") from None
-        return cells[row - (int(ends[at - 1]) if at else 0)].as_py() or b""
+        return found
 
     def to_json(self) -> dict[str, Any]:
         return {"kind": "cells", "paths": list(self.paths), "column": self.column}

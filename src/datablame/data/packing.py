@@ -20,7 +20,7 @@ from datablame.base.images import Packed, statistics
 from datablame.base.originals import Originals
 from datablame.dataset import UNREADABLE, Dataset, unique
 
-LAYOUT = 3
+LAYOUT = 4
 """Of a folder in the cache, and of how pictures are decoded into it."""
 
 
@@ -51,7 +51,12 @@ def packed(
             if processes.rank() == 0 and not (about.exists() and (folder / "images.npy").exists()):
                 before = decode.stamp(originals.watched())
                 digest, broken, native = decode.pack(
-                    folder / "images.npy", originals.read, len(labels), size, photo
+                    folder / "images.npy",
+                    originals.read,
+                    len(labels),
+                    size,
+                    photo,
+                    getattr(originals, "many", None),
                 )
                 _unchanged(before, decode.stamp(originals.watched()))
                 mean, std = statistics(Packed.open(folder / "images.npy", digest))

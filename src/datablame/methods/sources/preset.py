@@ -5,6 +5,7 @@ read.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -82,6 +83,7 @@ def _copy(at: Path, split: str, columns: dict[str, Any], options: dict[str, Any]
     return folder(str(at), split, **options)
 
 
+@functools.cache
 def presets() -> dict[str, Any]:
     """Everything in presets.yaml, by name."""
     import yaml
