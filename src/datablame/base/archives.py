@@ -95,8 +95,8 @@ class Members:
     def to_json(self) -> dict[str, Any]:
         return {"kind": "members", "path": str(self.path.absolute())}
 
-    def watched(self) -> list[Path]:
-        return [self.path]
+    def watched(self) -> list[str]:
+        return [str(self.path.absolute())]
 
     def also(self, other: Any) -> Any:
         if not isinstance(other, Members) or not isinstance(self.at, dict):
@@ -130,8 +130,8 @@ class Shards:
     def to_json(self) -> dict[str, Any]:
         return {"kind": "shards", "path": str(self.home.absolute())}
 
-    def watched(self) -> list[Path]:
-        return [self.home / name for name in sorted(self.opened)]
+    def watched(self) -> list[str]:
+        return [str((self.home / name).absolute()) for name in sorted(self.opened)]
 
     def also(self, other: Any) -> Any:
         if not isinstance(other, Shards) or not isinstance(self.at, dict):

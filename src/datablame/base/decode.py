@@ -4,6 +4,7 @@ at it.
 
 from __future__ import annotations
 
+import array
 import contextlib
 import functools
 import hashlib
@@ -11,7 +12,7 @@ import importlib.util
 import io
 import os
 import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ SMALL = 96
 """Images of one common size up to this are kept as they are; others are brought to one size."""
 
 CHUNK = 128
+STAMPED = 10_000
+"""Names of files that are hashed at a time."""
 THIN = 8
 """Times as long as wide, from which on a picture's ends are cut off before it is resized."""
 MARGIN = 0.1
@@ -92,9 +95,9 @@ def pack(
     sample the median width and height.
 
     `read(i)` gives the encoded bytes of image i, and `many(rows)` those of several, where that is
-    faster; where `read` raises OSError, the image counts as unreadable. `size` is the side in pixels; without it, images of one common small size keep it
-    and all others get the side `photo`. Unreadable images leave a black row, for the caller to
-    drop.
+    faster; where `read` raises OSError, the image counts as unreadable. `size` is the side in
+    pixels; without it, images of one common small size keep it and all others get the side `photo`.
+    Unreadable images leave a black row, for the caller to drop.
     """
 
     endings()  # what reads them is set up
@@ -114,8 +117,8 @@ def pack(
     sizes = {extent for extent, _ in seen}
     small = len(sizes) == 1 and max(next(iter(sizes))) <= SMALL
     width, height = next(iter(sizes)) if small and size is None else (size or photo,) * 2
-    array = files.open_array(path, (count, channels, height, width), "uint8")
-    pixels = np.asarray(array)
+    packed = files.open_array(path, (count, channels, height, width), "uint8")
+    pixels = np.asarray(packed)
     sizes = np.zeros((count, 2), "int32")
 
     def fill(rows: range) -> list[int]:
@@ -141,7 +144,7 @@ def pack(
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
-    array.flush()
+    packed.flush()
     files.write_array(path.with_name(SIZES), sizes)
     native = np.median([extent for extent, _ in seen], 0).astype(int).tolist()
     return digest.hexdigest(), broken, native
@@ -165,7 +168,7 @@ def _peek(data: bytes) -> tuple[tuple[int, int], bool] | None:
     try:
         with Image.open(io.BytesIO(data)) as image:
             grey = image.mode in ("1", "L", "F") or image.mode.startswith("I")
-            return (image.size if _turn(image) < TURNED else image.size[::-1]), grey
+            return _extent(image), grey
     except UNREADABLE:
         return None
 
@@ -270,13 +273,18 @@ def _seen(
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            turn = _turn(image)
-            extent = image.size if turn < TURNED else image.size[::-1]
+            extent, turn = _extent(image), _turn(image)
             image.draft(mode, draft)
             upright = image if turn == 1 else ImageOps.exif_transpose(image)
             return _opaque(_eight_bits(upright)).convert(mode), extent
     except UNREADABLE:
         return None
+
+
+def _extent(image: Image.Image) -> tuple[int, int]:
+    """(width, height) of a picture, upright."""
+    width, height = image.size
+    return (width, height) if _turn(image) < TURNED else (height, width)
 
 
 def _turn(image: Image.Image) -> int:
@@ -360,16 +368,22 @@ def key(*parts: object) -> str:
     return hashlib.blake2b(repr(parts).encode(), digest_size=10).hexdigest()
 
 
-def stamp(paths: Sequence[Path]) -> list[tuple[str, int, int]]:
-    """Name, size and time of change of files: what the cache goes by; zeros for one that cannot be
-    looked at.
-    """
-
-    def facts(path: Path) -> tuple[int, int]:
+def facts(paths: Iterable[str]) -> np.ndarray:
+    """int64 `[n,2]`: size and time of change of files; zeros for one that cannot be looked at."""
+    found = array.array("q")
+    for path in paths:
         try:
-            found = path.stat()
+            about = os.stat(path)
         except OSError:  # gone, a link to nothing, or to itself
-            return 0, 0
-        return found.st_size, found.st_mtime_ns
+            found.extend((0, 0))
+            continue
+        found.extend((about.st_size, about.st_mtime_ns))
+    return np.frombuffer(found, "int64").reshape(-1, 2)
 
-    return [(str(path), *facts(path)) for path in paths]
+
+def stamp(paths: Sequence[str], known: np.ndarray) -> str:
+    """Of files by their names and `facts`: what the cache goes by."""
+    total = hashlib.blake2b(np.ascontiguousarray(known).data, digest_size=16)
+    for start in range(0, len(paths), STAMPED):
+        total.update("\0".join(paths[start : start + STAMPED]).encode(errors="surrogateescape"))
+    return total.hexdigest()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import pyarrow as pa
 
 from datablame.base import decode, files
 from datablame.base.archives import Members, Shards, rows_of
@@ -27,13 +28,14 @@ OUTSIDE = "(a link or a name that leads out of its folder)"
 class Originals(Protocol):
     """`read(row)` gives the bytes of an image, by its row in the packed array; OSError where it is
     gone. `to_json` is what a run's folder keeps of them, None where they are in memory alone;
-    `also` adds those of another part of the same set, and `watched` are the files that are read.
+    `also` adds those of another part of the same set, and `watched` are the paths of the files that
+    are read.
     """
 
     def read(self, row: int) -> bytes: ...
     def to_json(self) -> dict[str, Any] | None: ...
     def also(self, other: Originals | None) -> Originals: ...
-    def watched(self) -> list[Path]: ...
+    def watched(self) -> Sequence[str]: ...
 
 
 @dataclass(frozen=True)
@@ -51,8 +53,25 @@ class Held:
     def also(self, other: Originals | None) -> Originals:
         return self
 
-    def watched(self) -> list[Path]:
+    def watched(self) -> Sequence[str]:
         return []
+
+
+class Under(Sequence[Path]):
+    """Paths in a folder, made when they are asked for: a million of them is a lot of objects."""
+
+    def __init__(self, root: str, names: pa.Array):
+        self.root, self.names = root, names
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, row: Any) -> Any:
+        return Path(self.root, self.names[int(row)].as_py())
+
+    def texts(self) -> list[str]:
+        """All of them as text."""
+        return [f"{self.root}/{name}" for name in self.names.to_pylist()]
 
 
 @dataclass(frozen=True)
@@ -75,8 +94,10 @@ class Files:
     def to_json(self) -> dict[str, Any]:
         return {"kind": "files"}
 
-    def watched(self) -> list[Path]:
-        return sorted({path for _, path in rows_of(self.paths)})
+    def watched(self) -> Sequence[str]:
+        if isinstance(self.paths, Under):
+            return self.paths.texts()
+        return [str(path) for _, path in rows_of(self.paths)]
 
     @classmethod
     def under(cls, root: Path, names: Mapping[int, str]) -> Files:
@@ -102,6 +123,9 @@ class Crops(Files):
     split: str
     ending: str
     images: str | None = None
+
+    def watched(self) -> Sequence[str]:
+        return sorted({str(path) for _, path in rows_of(self.paths)})
 
     def read(self, row: int) -> bytes:
         """A PNG. Raises OSError where there is no picture."""
@@ -178,7 +202,6 @@ class Cells:
 
     def many(self, rows: range) -> list[bytes]:
         """Those of several rows, one after the other, at once."""
-        import pyarrow as pa
 
         found: list[bytes] = []
         with self.lock:
@@ -201,8 +224,8 @@ class Cells:
     def to_json(self) -> dict[str, Any]:
         return {"kind": "cells", "paths": list(self.paths), "column": self.column}
 
-    def watched(self) -> list[Path]:
-        return list(map(Path, self.paths))
+    def watched(self) -> Sequence[str]:
+        return self.paths
 
     def also(self, other: Originals | None) -> Originals:
         return self
@@ -211,7 +234,6 @@ class Cells:
 @functools.lru_cache(maxsize=16)
 def _mapped(path: str, changed: int) -> list[Any]:
     """The record batches of an Arrow file that was last changed then, mapped from the disk."""
-    import pyarrow as pa
 
     file = pa.memory_map(path)
     try:
@@ -229,7 +251,6 @@ def batches(path: str) -> list[Any]:
 @functools.lru_cache(maxsize=4)
 def _group(path: str, group: int, column: str, changed: int) -> Any:
     """The cells of a row group of a file that was last changed then."""
-    import pyarrow as pa
     from pyarrow import parquet
 
     if path.endswith(".arrow"):

@@ -173,7 +173,7 @@ def of_paths(
     places = [path.absolute() for path in paths]
     inside = all(place.is_relative_to(root) for place in places)
     names = [str(place.relative_to(root) if inside else place) for place in places]
-    data = packed(places, Files(places), labels, classes, names, size=size,
+    data = packed("", Files(places), labels, classes, names, size=size,
                   source=root.name)  # fmt: skip
     return dataclasses.replace(data, root=str(root)) if inside else data
 

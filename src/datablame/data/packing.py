@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ LAYOUT = 4
 
 
 def packed(
-    files: Sequence[Path] | str,
+    mark: str,
     originals: Originals,
     labels: Any,
     classes: tuple[str, ...],
@@ -35,21 +34,22 @@ def packed(
     source: str = "",
     split: str = "train",
 ) -> Dataset:
-    """A Dataset of encoded images; `files` (or a fingerprint of them) decides whether the cached
-    array still serves.
+    """A Dataset of encoded images. The cached array serves as long as the files of the originals do
+    not change, and `mark`, which says what else decides.
 
     Raises InputError where nothing can be decoded, or the labels do not fit. Images that cannot be
     decoded are left out and named.
     """
     photo = 128 if processes.device().type == "cuda" else 64
-    stamp = files if isinstance(files, str) else decode.stamp(files)
-    folder = disk.cache() / "packed" / decode.key(LAYOUT, stamp, len(labels), size, photo)
+    paths = originals.watched()
+    before = decode.facts(paths)
+    stamp = decode.stamp(paths, before)
+    folder = disk.cache() / "packed" / decode.key(LAYOUT, mark, stamp, len(labels), size, photo)
     about = folder / "about.json"
     if not processes.agree(about.exists() and (folder / "images.npy").exists()):
         with progress.stage("decode images"), disk.alone(folder, patient=True):
             made = None
             if processes.rank() == 0 and not (about.exists() and (folder / "images.npy").exists()):
-                before = decode.stamp(originals.watched())
                 digest, broken, native = decode.pack(
                     folder / "images.npy",
                     originals.read,
@@ -58,7 +58,7 @@ def packed(
                     photo,
                     getattr(originals, "many", None),
                 )
-                _unchanged(before, decode.stamp(originals.watched()))
+                _unchanged(paths, before, decode.facts(paths))
                 mean, std = statistics(Packed.open(folder / "images.npy", digest))
                 made = {"digest": digest, "broken": broken, "native": native}
                 made |= {"mean": mean, "std": std}
@@ -84,16 +84,15 @@ def packed(
     return (_without(data, facts["broken"]) if facts["broken"] else data).checked()
 
 
-def _unchanged(before: list[tuple[str, int, int]], after: list[tuple[str, int, int]]) -> None:
+def _unchanged(paths: Sequence[str], before: np.ndarray, after: np.ndarray) -> None:
     """Raises InputError where files changed between two looks at them; those that are gone are left
     out.
     """
-    pairs = zip(before, after, strict=True)
-    moved = [old[0] for old, new in pairs if old != new and new[1:] != (0, 0)]
-    if moved:
+    moved = np.flatnonzero((before != after).any(1) & after.any(1))
+    if len(moved):
         raise InputError(
-            f"{len(moved):,} files changed while they were read, such as {moved[0]}; run the same "
-            "command again"
+            f"{len(moved):,} files changed while they were read, such as {paths[moved[0]]}; run "
+            "the same command again"
         )
 
 

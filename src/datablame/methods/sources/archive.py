@@ -65,7 +65,7 @@ def archive(
         found = [found[i * len(found) // limit] for i in range(limit)]
     names = [name for name, _ in found]
     data = packed(
-        f"{decode.stamp([path])} {split} {limit}",
+        f"{split} {limit}",
         Members(path, names),
         [classes.index(name) for _, name in found],
         classes,

@@ -60,9 +60,8 @@ def boxes(
         source.ending,
         str(Path(image).absolute()) if image else None,
     )
-    stamp = decode.stamp(sorted(set(paths)))
     data = packed(
-        decode.key("boxes", stamp, [(box.name, box.place) for box in good]),
+        decode.key("boxes", [(box.name, box.place) for box in good]),
         crops,
         [box.label for box in good],
         source.classes,

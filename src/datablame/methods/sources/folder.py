@@ -81,7 +81,7 @@ def folder(
         files = [files[i * len(files) // limit] for i in range(limit)]
     paths, labels = zip(*files, strict=True)
     data = packed(
-        paths,
+        "",
         Files(paths),
         labels,
         tuple(classes),

@@ -78,9 +78,8 @@ def of_library(rows: Any, title: str, *more: Any) -> Dataset:
 def _of_files(found: list[Path], title: str, where: str, *more: Any) -> Dataset | None:
     if not found:
         return None
-    stamp = repr(decode.stamp([path.absolute() for path in found]))
     paths = tuple(map(os.path.abspath, found))
-    return of_rows(_rows(found, where), title, stamp, where, *more, paths=paths)
+    return of_rows(_rows(found, where), title, "", where, *more, paths=paths)
 
 
 def of_rows(
@@ -98,9 +97,9 @@ def of_rows(
     paths: tuple[str, ...] = (),
     follow: bool = False,
 ) -> Dataset:
-    """Rows of a pyarrow dataset, as `hub` reads them; `stamp` changes when they do. Of files at
-    `paths` the images are read when they are needed; where the cells are paths themselves, these
-    are read if they may be `follow`ed.
+    """Rows of a pyarrow dataset, as `hub` reads them; `stamp` changes when they do, unless files at
+    `paths` are those that change. Of these the images are read when they are needed; where the
+    cells are paths themselves, these are read if they may be `follow`ed.
     """
     if not read(where, rows.count_rows):
         raise InputError(f"{where} has no rows")

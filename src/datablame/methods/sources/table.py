@@ -14,10 +14,10 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, dataset, parquet
 
-from datablame.base import decode, remote
+from datablame.base import decode, files, remote
 from datablame.base.errors import InputError
 from datablame.base.hashing import marks
-from datablame.base.originals import Files
+from datablame.base.originals import Files, Under
 from datablame.data.annotators import labelled
 from datablame.data.columns import column, labels_of, read, right_of, together, truth_of
 from datablame.data.packing import packed
@@ -37,6 +37,8 @@ PATHS = (
     "images",
 )
 """What a column of paths may be called."""
+CROOKED = r"^$|^/|/$|//|(^|/)\.{1,2}(/|$)|\\|^.:|\x00"
+"""What is in a path that may lead elsewhere than it seems to."""
 
 
 def table(
@@ -81,14 +83,15 @@ def table(
     votes = votes[:, number]
     truth = truth_of(rows.column_names, given, truth, where)
     right = truth and right_of(some[truth], None, truth, classes)
-    cells = some[there].to_pylist()
+    cells = some[there].combine_chunks().cast(pa.string())
     home = Path(root) if root is not None else path.parent
-    if remote.known(root) or remote.known(cells[0]):
-        home, cells = remote.images(root if remote.known(root) else None, cells)
+    if remote.known(root) or remote.known(cells[0].as_py()):
+        home, here = remote.images(root if remote.known(root) else None, cells.to_pylist())
+        cells = pa.array(here, pa.string())
     names, places = _placed(cells, number, home, where)
     data = labelled(
         lambda labels: packed(
-            places, Files(places), labels, classes, names, right, size, path.stem, split
+            "", Files(places), labels, classes, names, right, size, path.stem, split
         ),
         votes.T if len(given) > 1 else votes[0],
         given,
@@ -138,20 +141,23 @@ def _sides(rows: pa.Table, where: str) -> np.ndarray | None:
     test rows where there are no others, and else are left out."""
     if "split" not in rows.column_names:
         return None
-    words = [str(word).lower() for word in rows["split"].to_pylist()]
+    compute = files.compute()
+    words = compute.utf8_lower(rows["split"].cast(pa.string())).combine_chunks()
     known = {name for names in SPLITS.values() for name in names}
-    for row, word in enumerate(words):
+    for word in words.unique().to_pylist():
         if word not in known:
+            row = words.to_pylist().index(word)
             raise InputError(
                 f"row {row + 1} of {where} is of the split '{word}'; a column split holds train, "
                 "test or validation"
             )
     asked = {"train": SPLITS["train"], "test": ("test", "testing")}
-    if not set(words) & set(asked["test"]):
+    if not set(words.unique().to_pylist()) & set(asked["test"]):
         asked["test"] = SPLITS["val"]
-    return np.array(
-        [next((name for name, each in asked.items() if word in each), "") for word in words]
-    )
+    sides = {word: next((s for s, each in asked.items() if word in each), "") for word in known}
+    found = words.dictionary_encode()
+    names = np.array([sides[word] for word in found.dictionary.to_pylist()])
+    return names[found.indices.to_numpy(zero_copy_only=False)]
 
 
 def _paths(rows: pa.Table, image: str | None, where: str) -> str:
@@ -171,19 +177,44 @@ def _ending(value: str | None) -> str:
     return PurePosixPath(value or "").suffix.lower()
 
 
-def _placed(
-    paths: Sequence[str | None], number: np.ndarray, home: Path, where: str
-) -> tuple[list[str], list[Path]]:
+def _placed(cells: pa.Array, number: np.ndarray, home: Path, where: str) -> tuple[pa.Array, Under]:
     """(names, places) of paths that lie in a folder. Raises InputError for one that does not, that
     is not there, or that stands twice.
     """
     whole = home.resolve()
     if not whole.is_dir():
         raise InputError(f"there is no folder {home}, from which the paths of {where} start")
-    names: dict[str, int] = {}
+    names = cells if _straight(cells, f"{whole}/") else _named(cells, number, whole, home, where)
+    if names.null_count or len(names.unique()) < len(names):
+        _once(cells.to_pylist(), names.to_pylist(), number, where)
+    places = Under(str(whole), names)
+    some = np.unique(np.linspace(0, len(places) - 1, 1000).astype(int))
+    if not any(places[k].is_file() for k in some):
+        raise InputError(
+            f"none of the images of {where} is there: row {int(number[0]) + 1} names "
+            f"{cells[0].as_py()}, which would be {places[0]}; the paths start at {home}, or at "
+            "--root FOLDER"
+        )
+    return names, places
+
+
+def _straight(cells: pa.Array, top: str) -> bool:
+    """Whether all paths lead where they seem to: down from the folder, through no link."""
+    compute = files.compute()
+    if cells.null_count or compute.any(compute.match_substring_regex(cells, CROOKED)).as_py():
+        return False
+    above = compute.replace_substring_regex(cells, "/?[^/]*$", "").unique().to_pylist()
+    homes = [f"{top}{folder}".rstrip("/") for folder in above]
+    return all(os.path.realpath(each) == each and not _links(each) for each in homes)
+
+
+def _named(cells: pa.Array, number: np.ndarray, whole: Path, home: Path, where: str) -> pa.Array:
+    """Where paths lead, from the folder, links followed. Raises InputError for one that leads out
+    of it.
+    """
     homes: dict[str, tuple[str, set[str]]] = {}  # a folder is looked up once
-    places, top = [], f"{whole}/"
-    for row, given in zip(number.tolist(), paths, strict=True):
+    names, top = [], f"{whole}/"
+    for row, given in zip(number.tolist(), cells.to_pylist(), strict=True):
         if not given:
             raise InputError(f"row {row + 1} of {where} names no image")
         odd = "\0" in given or given[1:2] == ":" or given[:2] == "\\\\"
@@ -193,20 +224,19 @@ def _placed(
                 f"row {row + 1} of {where} names {given!r}, which is not in {home}; name the "
                 "folder in which all images lie: --root FOLDER"
             )
-        name = place[len(top) :]
-        if (first := names.setdefault(name, row)) != row:
+        names.append(place[len(top) :])
+    return pa.array(names)
+
+
+def _once(cells: list[Any], names: list[str], number: np.ndarray, where: str) -> None:
+    """Raises InputError, since an image stands twice."""
+    seen: dict[str, int] = {}
+    for row, given, name in zip(number.tolist(), cells, names, strict=True):
+        if (first := seen.setdefault(name, row)) != row:
             raise InputError(
                 f"row {row + 1} of {where} names {given}, as row {first + 1} does; keep one row an "
                 "image (labels of several annotators are columns: --label a b)"
             )
-        places.append(Path(place))
-    some = np.unique(np.linspace(0, len(places) - 1, 1000).astype(int))
-    if not any(places[k].is_file() for k in some):
-        raise InputError(
-            f"none of the images of {where} is there: row {int(number[0]) + 1} names {paths[0]}, "
-            f"which would be {places[0]}; the paths start at {home}, or at --root FOLDER"
-        )
-    return list(names), places
 
 
 def _resolved(top: str, given: str, homes: dict[str, tuple[str, set[str]]]) -> str:

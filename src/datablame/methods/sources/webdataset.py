@@ -82,7 +82,7 @@ def webdataset(
         progress.say(f"{len(aside):,} examples without image or label: {aside[0][0]}")
     data = labelled(
         lambda labels: packed(
-            f"{decode.stamp(wanted)} {image} {limit}",
+            f"shards {image} {limit}",
             dataclasses.replace(held, at=places),
             labels,
             classes,
