@@ -28,6 +28,8 @@ from datablame.base.results import Result, text
 from datablame.base.shapes import Bool, Int, Shaped
 
 UNREADABLE = "cannot be read"
+BLOCK = 100_000
+"""Names that are hashed at a time."""
 CLASSES = 100_000
 """More classes than any set of images has: larger numbers are something else than labels."""
 
@@ -375,8 +377,12 @@ class Dataset(Result):
         for part in (self.rows, self.labels, self.truth, self.votes, self.groups):
             if part is not None:
                 digest.update(np.ascontiguousarray(part.numpy()).data)
-        words = [*self.classes, "", *self.names.to_pylist(), *self.annotators]
-        digest.update("\0".join(words).encode())
+        digest.update("\0".join([*self.classes, "", ""]).encode())
+        for start in range(0, len(self.names), BLOCK):
+            names = self.names.slice(start, BLOCK).to_pylist()
+            after = "" if start + BLOCK >= len(self.names) else "\0"
+            digest.update(("\0".join(names) + after).encode())
+        digest.update("".join(f"\0{name}" for name in self.annotators).encode())
         return digest.hexdigest()
 
     @property

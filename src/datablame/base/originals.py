@@ -69,9 +69,21 @@ class Under(Sequence[Path]):
     def __getitem__(self, row: Any) -> Any:
         return Path(self.root, self.names[int(row)].as_py())
 
-    def texts(self) -> list[str]:
-        """All of them as text."""
-        return [f"{self.root}/{name}" for name in self.names.to_pylist()]
+
+class Texts(Sequence[str]):
+    """The same as text."""
+
+    def __init__(self, paths: Under):
+        self.paths = paths
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, row: Any) -> Any:
+        if not isinstance(row, slice):
+            return str(self.paths[row])
+        names = self.paths.names[row].to_pylist()
+        return [f"{self.paths.root}/{name}" for name in names]
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ class Files:
 
     def watched(self) -> Sequence[str]:
         if isinstance(self.paths, Under):
-            return self.paths.texts()
+            return Texts(self.paths)
         return [str(path) for _, path in rows_of(self.paths)]
 
     @classmethod
