@@ -41,6 +41,16 @@ def said(launcher, *words):
     return done
 
 
+def chained(launcher, *lines):
+    """Commands one after the other, in one process or in two."""
+    words = json.dumps([list(map(str, line)) for line in lines])
+    done = subprocess.run(
+        [*launcher, sys.executable, Path(__file__).with_name("chain.py"), words],
+        capture_output=True, text=True, check=False, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def audit(out, *launcher, model="mlp"):
     words = [
         "audit",
@@ -155,13 +165,13 @@ def test_influence_of_two_processes_equals_one(tmp_path):
     name = next((tmp_path / "made").glob("digits-mlp-*/scores")).parent
     for number, launcher in (("one", []), ("two", TORCHRUN)):
         shutil.copytree(name, tmp_path / number)
-        for words in (
+        chained(
+            launcher,
             ["score", tmp_path / number, "self_influence,eigenvalues=100"],
             ["explain", tmp_path / number, "--queries", "5"],
             ["explain", tmp_path / number, "--queries", "5", "--keep", "7"],
             ["index", tmp_path / number, "--block", "8"],
-        ):
-            said(launcher, *words)
+        )
     paths = [
         path.relative_to(tmp_path / "one")
         for path in (tmp_path / "one").glob("folds/0/attributions/*/*.npy")
@@ -186,21 +196,17 @@ def test_influence_of_two_processes_equals_one(tmp_path):
     assert np.allclose(*products, rtol=0.01, atol=0.01 * np.abs(products[0]).max())
 
 
-def pair(out, *words):
-    """The run that a command makes in one process, and the one that it makes in two."""
+SMALL = ["--epochs", "3", "--folds", "0", "--limit", "300"]
+
+
+def pair(out, *words, then=()):
+    """The run that a command makes in one process, and the one that it makes in two; `then` are
+    commands on it, in which RUN stands for the run, and OUT for its folder.
+    """
     for number, launcher in (("one", []), ("two", TORCHRUN)):
-        said(
-            launcher,
-            *words,
-            "--epochs",
-            "3",
-            "--folds",
-            "0",
-            "--limit",
-            "300",
-            "--out",
-            out / number,
-        )
+        places = {"RUN": out / number / "digits-*", "OUT": out / number}
+        more = [[places.get(word, word) for word in line] for line in then]
+        chained(launcher, [*words, *SMALL, "--out", out / number], *more)
         yield next((out / number).glob("digits-*"))
 
 
@@ -219,7 +225,8 @@ def test_temperatures_of_two_processes_equal_those_of_one(tmp_path):
 
 
 def test_two_processes_fit_the_same_head(tmp_path):
-    encoder, _ = pair(tmp_path / "base", "train", "digits", "--model", "mlp,hidden=32")
+    said([], "train", "digits", "--model", "mlp,hidden=32", *SMALL, "--out", tmp_path / "base")
+    encoder = next((tmp_path / "base").glob("digits-*"))
     words = [
         "train",
         "digits",
@@ -230,10 +237,8 @@ def test_two_processes_fit_the_same_head(tmp_path):
         "--model",
         f"frozen:{encoder}",
     ]
-    runs = list(pair(tmp_path, *words))
-    for run, launcher in zip(runs, ([], TORCHRUN), strict=True):
-        said(launcher, "score", run, "memorization", "loo,directions=10", "knn")
     scores = ("memorization", "loo,directions=10", "knn")
+    runs = list(pair(tmp_path, *words, then=[["score", "RUN", *scores]]))
     for path in ("trace/loss.npy", *(f"scores/{name}.npy" for name in scores)):
         assert same(*(run / path for run in runs)), path
 
@@ -249,11 +254,12 @@ def test_two_processes_draw_and_encode_the_same_memories(tmp_path):
         "--precision",
         "fp32",
     ]
-    runs = list(pair(tmp_path, *words))
-    for run, launcher in zip(runs, ([], TORCHRUN), strict=True):
-        said(launcher, "score", run, "attention,memories=2")
-        said(launcher, "memory", "replace", run, "--size", "20", "--choose", "balanced")
-        said(launcher, "memory", "test", run.parent, "--memories", "2")
+    then = [
+        ["score", "RUN", "attention,memories=2"],
+        ["memory", "replace", "RUN", "--size", "20", "--choose", "balanced"],
+        ["memory", "test", "OUT", "--memories", "2"],
+    ]
+    runs = list(pair(tmp_path, *words, then=then))
     for each in (runs, [run.with_name(f"{run.name}-balanced-20") for run in runs]):
         assert (each[0] / "memory.npy").read_bytes() == (each[1] / "memory.npy").read_bytes()
         found = [json.loads((run / "evaluation-2.json").read_text()) for run in each]

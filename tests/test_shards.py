@@ -243,6 +243,23 @@ def test_a_parquet_files_paths_are_not_followed(tmp_path, pictures):
         read(tmp_path / "x.parquet")
 
 
+def test_a_part_of_a_dataset_keeps_its_own_images(tmp_path, rows, here):
+    """The library keeps a part as the whole file and two numbers."""
+    import datasets
+
+    rows.save_to_disk(str(tmp_path / "one"))
+    whole = datasets.load_from_disk(str(tmp_path / "one"))
+    renamed = whole.rename_column("image", "picture").rename_column("label", "image")
+    parts = [(whole.select(some), some) for some in (range(4, 9), [7, 2, 5, 0], range(10))]
+    parts.append((renamed.rename_column("image", "label"), range(10)))
+    for part, some in parts:
+        data = read(part)
+        assert data.labels.tolist() == [LABELS[row] for row in some]
+        assert all(
+            (data.pixels.one(k).transpose(1, 2, 0) == here[row]).all() for k, row in enumerate(some)
+        )
+
+
 def test_a_stream_is_read_to_its_end(rows, here, monkeypatch):
     from datablame.methods.sources import hub
 

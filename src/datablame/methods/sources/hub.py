@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import dataset, parquet
 
-from datablame.base import decode, files, progress, readers
+from datablame.base import decode, files, processes, progress, readers
 from datablame.base.errors import InputError, RunError
 from datablame.base.hashing import marks
 from datablame.base.originals import Cells, Files, Held, batches
@@ -71,8 +71,12 @@ def of_library(rows: Any, title: str, *more: Any) -> Dataset:
     those of who made it.
     """
     table = dataset.dataset(rows.with_format("arrow")[:])
-    kept = [] if rows._indices is not None else [each["filename"] for each in rows.cache_files]
-    return of_rows(table, title, rows._fingerprint, *more, paths=tuple(kept), follow=True)
+    kept = tuple(each["filename"] for each in rows.cache_files)
+    parts = [batch for name in kept for batch in batches(name)]
+    same = all(batch.schema.equals(table.schema, check_metadata=False) for batch in parts)
+    if rows._indices is not None or not same or len(rows) != sum(b.num_rows for b in parts):
+        kept = ()  # a part of its files, or other columns than theirs
+    return of_rows(table, title, rows._fingerprint, *more, paths=kept, follow=True)
 
 
 def _of_files(found: list[Path], title: str, where: str, *more: Any) -> Dataset | None:
@@ -243,15 +247,16 @@ def spooled(stream: Any, path: Path | None = None, limit: int | None = None) -> 
     """
     from datasets.table import embed_table_storage
 
-    part = path or files.cache() / "streams" / f".{os.getpid()}.parquet"
+    name = processes.agree(f".{os.getpid()}.parquet")
+    part = path or files.cache() / "streams" / name
     rows = stream if limit is None else stream.take(limit)
     tables = (embed_table_storage(each) for each in rows.with_format("arrow").iter(BATCH))
     counted = progress.track(tables, 0, "reading", f"batches of {BATCH:,} rows")
     files.write_tables(part, counted)
     if path is not None:
         return path
-    path = part.with_name(f"{files.digest_of(part)}.parquet")
-    return files.renamed(part, path)
+    mark = processes.agree(files.digest_of(part) if processes.rank() == 0 else "")
+    return files.renamed(part, part.with_name(f"{mark}.parquet"))
 
 
 def _remote(where: str, split: str, stream: bool = False) -> Any:
