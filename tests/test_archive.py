@@ -12,6 +12,7 @@ import pytest
 from conftest import TINY
 from PIL import Image
 from pyarrow import parquet
+from test_shards import shard
 from test_table import write
 
 import datablame as db
@@ -164,9 +165,13 @@ def test_an_empty_archive_is_told(tmp_path):
 
 
 def test_the_same_images_through_every_way_are_the_same_pixels(photos, tmp_path):
-    """Ten small pictures: class folders, archives, tables, Parquet with bytes, arrays, pictures in
-    memory, a frame.
+    """Ten small pictures: class folders, archives, tables, Parquet with bytes, shards, what Hugging
+    Face writes and streams, arrays, pictures in memory, frames.
     """
+    import datasets
+    import pandas
+    import polars
+
     files = sorted(photos.rglob("*.png"))[:10]
     labels = [path.parent.name for path in files]
     home = tmp_path / "ten"
@@ -180,6 +185,18 @@ def test_the_same_images_through_every_way_are_the_same_pixels(photos, tmp_path)
         write(tmp_path / f"list.{kind}", rows)
     bytes_ = [{"bytes": path.read_bytes(), "path": None} for path in files]
     parquet.write_table(pa.table({"image": bytes_, "label": labels}), tmp_path / "bytes.parquet")
+    shard(
+        tmp_path / "shards" / "a.tar",
+        [
+            (f"{k:03d}.{end}", content)
+            for k, path in enumerate(files)
+            for end, content in (("png", path.read_bytes()), ("cls", labels[k].encode()))
+        ],
+    )
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+    rows_of_hub = datasets.Dataset.from_dict({"image": bytes_, "label": labels}, features=features)
+    rows_of_hub.save_to_disk(str(tmp_path / "saved"))
+    absolute = {"path": list(map(str, files)), "label": labels}
     pictures = [Image.open(path).convert("RGB") for path in files]
     array = np.stack([np.asarray(each) for each in pictures])
     ways = {
@@ -187,6 +204,13 @@ def test_the_same_images_through_every_way_are_the_same_pixels(photos, tmp_path)
         **{kind: packed(home, kind) for kind in ("zip", "tar", "tar.gz")},
         **{kind: tmp_path / f"list.{kind}" for kind in ("csv", "jsonl", "parquet")},
         "bytes": tmp_path / "bytes.parquet",
+        "shards": tmp_path / "shards",
+        "save_to_disk": tmp_path / "saved",
+        "arrow": next((tmp_path / "saved").glob("*.arrow")),
+        "datasets": rows_of_hub,
+        "stream": rows_of_hub.to_iterable_dataset(),
+        "pandas": pandas.DataFrame(absolute),
+        "polars": polars.DataFrame(absolute),
         "pictures": (pictures, labels),
         "NHWC": (array, labels),
         "NCHW": (array.transpose(0, 3, 1, 2), labels),

@@ -123,6 +123,21 @@ def test_what_cannot_be_read_is_a_sentence(source, words, tmp_path):
         db.audit(source, out=tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["pandas", "polars"])
+def test_a_frame_with_class_numbers(tmp_path, png, kind):
+    library = pytest.importorskip(kind)
+    rows = {"path": [], "label": [0, 1, 0, 1]}
+    for k in range(4):
+        (tmp_path / f"{k}.png").write_bytes(png((60 * k, 9, 9)))
+        rows["path"].append(str(tmp_path / f"{k}.png"))
+    data = dataset_of(library.DataFrame(rows))
+    assert data.labels.tolist() == [0, 1, 0, 1]
+    assert data.classes == ("0", "1")
+    for label, message in (([0, 1, None, 1], "are missing"), ([0.0, 1, 0.5, 1], "whole numbers")):
+        with pytest.raises(InputError, match=message):
+            dataset_of(library.DataFrame(rows | {"label": label}))
+
+
 def test_a_frame_with_several_columns_says_what_it_needs(tmp_path):
     frame = _frame(tmp_path, split=["train"] * 12)
     assert len(dataset_of(frame)) == 12

@@ -25,7 +25,7 @@ def fresh(monkeypatch, tmp_path):
     monkeypatch.setenv("DATABLAME_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(remote, "PAUSE", 0.0)
     monkeypatch.setattr(remote, "SEEN", {})
-    remote._bucket.cache_clear()
+    monkeypatch.setattr(remote, "STORES", {})
     remote._fsspec.cache_clear()
 
 
@@ -115,6 +115,57 @@ def test_every_kind_of_source_is_read_from_an_object_store(bucket, photos, tmp_p
     assert names == here.names.to_pylist()
 
 
+def test_keys_with_odd_signs_are_kept_apart(bucket, photos):
+    content = sorted(photos.rglob("*.png"))
+    keys = ["a/x#1.png", "a/x#2.png", "b/50%.png", "b/50%25.png", "b/q?.png"]
+    for key, path in zip(keys, content, strict=False):
+        bucket.put_object(Bucket="photos", Key=f"odd/{key}", Body=path.read_bytes())
+    data = read("s3://photos/odd")
+    assert sorted(data.names.to_pylist()) == sorted(keys)
+
+
+def test_a_bucket_that_may_not_be_listed_is_read(bucket, photos, monkeypatch, tmp_path):
+    """Some may read the objects that they know, and list none."""
+    from pyarrow import fs
+
+    write(tmp_path / "list.csv", [{"path": f"s3://photos/set/{p.parent.name}/{p.name}", "label": p.parent.name} for p in sorted(photos.rglob("*.png"))])  # fmt: skip
+    put(bucket, photos, "set/")
+    asked = []
+
+    class Store(fs.S3FileSystem):
+        def get_file_info(self, what):
+            asked.append(what)
+            assert not isinstance(what, fs.FileSelector), "it was listed"
+            return super().get_file_info(what)
+
+    monkeypatch.setattr(fs, "S3FileSystem", Store)
+    assert len(read(tmp_path / "list.csv")) == 12
+    assert asked
+
+
+def test_half_of_a_folder_does_not_serve_offline(bucket, photos, monkeypatch):
+    put(bucket, photos, "set/")
+    bring, left = remote._bring, [5]
+
+    def some(fs, thing, *more):
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        bring(fs, thing, *more)
+
+    monkeypatch.setattr(remote, "THREADS", 1)
+    monkeypatch.setattr(remote, "_bring", some)
+    with pytest.raises(KeyboardInterrupt):
+        read("s3://photos/set")
+    monkeypatch.setattr(remote, "_bring", bring)
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for where in ("s3://photos/set", "s3://photos"):
+        with pytest.raises(InputError, match="was not fetched before"):
+            read(where)
+    monkeypatch.delenv("HF_HUB_OFFLINE")
+    assert len(read("s3://photos/set")) == 12
+
+
 def test_what_has_not_changed_is_not_fetched_again(bucket, photos, monkeypatch):
     put(bucket, photos, "set/")
     asked = []
@@ -160,7 +211,7 @@ def test_a_run_of_an_address_is_opened_cleaned_and_needs_no_network(
     ("where", "message"),
     [
         ("s3://photos/nothing", "there is nothing at s3://photos/nothing"),
-        ("s3://nobody/x", "there is no bucket s3://nobody"),
+        ("s3://nobody/x", "nothing at s3://nobody/x|there is no bucket s3://nobody"),
         ("s3://me:mine@photos/x", "holds a password"),
         ("s3://photos/../x", "leads out of its folder"),
         ("ftp://photos/x", "no address that is read here"),
@@ -221,7 +272,8 @@ class Web(http.server.BaseHTTPRequestHandler):
         else:
             self.send_response(200)
         self.send_header("Accept-Ranges", "bytes" if own.ranges else "none")
-        self.send_header("ETag", own.tag)
+        if own.tag:
+            self.send_header("ETag", own.tag)
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if body and own.broken:
@@ -307,6 +359,54 @@ def test_another_version_is_fetched_anew(web, photos):
     handler.tag = "two"
     remote.SEEN.clear()
     assert read(f"{address}/list.csv").labels.tolist() == [1, 0, 0, 1, 1, 1]
+
+
+def test_a_server_that_tells_no_version_is_asked_again(web, photos):
+    handler, address = web
+    handler.tag = None
+    shutil.copytree(photos, handler.home, dirs_exist_ok=True)
+    (handler.home / "list.csv").write_text("path,label\ncat/0.png,cat\ndog/1.png,dog\n")
+    assert read(f"{address}/list.csv").labels.tolist() == [0, 1]
+    (handler.home / "list.csv").write_text("path,label\ncat/0.png,dog\ndog/1.png,cat\n")
+    remote.SEEN.clear()
+    assert read(f"{address}/list.csv").labels.tolist() == [1, 0]
+
+
+def test_numbers_in_a_message_are_no_denial(monkeypatch):
+    tries = []
+
+    def broken():
+        tries.append(1)
+        raise OSError("1,401 of 2,403 bytes came of img_00403.jpg")
+
+    with pytest.raises(InputError, match="tried 5 times"):
+        remote._patiently("https://x/y", broken)
+    assert len(tries) == 5
+
+
+def test_a_signature_is_neither_told_nor_kept(web, noise, tmp_path):
+    from datablame.verbs.reading import named
+
+    handler, address = web
+    noise(handler.home / "photos.zip")
+    where = f"{address}/photos.zip?key=SECRET"
+    assert len(read(where)) == 6
+    kept = named(
+        where, Reading(test=f"{address}/other.zip?key=SECRET", root=f"{address}/x?key=SECRET")
+    )
+    assert "SECRET" not in str(kept)
+    assert kept["source"] == f"{address}/photos.zip"
+    handler.status = 403
+    remote.SEEN.clear()
+    with pytest.raises(InputError) as found:
+        read(where)
+    assert "SECRET" not in str(found.value)
+
+
+@pytest.mark.parametrize("where", ["https://h/?x=1", "https://[::1/x", "http://?", "s3://"])
+def test_odd_addresses_are_sentences(where):
+    with pytest.raises(InputError):
+        read(where)
 
 
 def test_a_signed_address_is_kept_by_its_signature(web, photos):

@@ -120,6 +120,52 @@ def test_examples_that_lack_something_are_set_aside(tmp_path, pictures, here, ca
     assert "2 examples without image or label" in capsys.readouterr().err
 
 
+def test_another_label_is_of_other_examples(tmp_path, pictures, here):
+    """What is packed for one label does not serve for another, which other examples lack."""
+
+    def about(k):
+        both = {"a": LABELS[k], "b": LABELS[k]}
+        return json.dumps(
+            {name: v for name, v in both.items() if (name, k) not in (("a", 0), ("b", 9))}
+        ).encode()
+
+    shard(tmp_path / "x.tar", examples(pictures, range(10), json=about))
+    agrees(read(tmp_path / "x.tar", reading=Reading(label="a")), here, range(1, 10))
+    agrees(read(tmp_path / "x.tar", reading=Reading(label="b")), here, range(9))
+    assert len(read(tmp_path / "x.tar", reading=Reading(label="a", limit=4))) == 4
+
+
+def test_shards_named_after_their_split(tmp_path, pictures, here):
+    for name, rows in (("photos-train-0000", range(6)), ("photos-val-0000", range(6, 10))):
+        shard(
+            tmp_path / f"{name}.tar",
+            examples(pictures, rows, cls=lambda k: str(LABELS[k]).encode()),
+        )
+    train, test = splits(tmp_path, Reading())
+    agrees(train, here, range(6))
+    agrees(test, here, range(6, 10))
+    alone = tmp_path / "photos-val-0000.tar"
+    agrees(
+        splits(tmp_path / "photos-train-0000.tar", Reading(test=str(alone)))[1], here, range(6, 10)
+    )
+    agrees(read(alone), here, range(6, 10))
+
+
+def test_labels_that_are_none(tmp_path, pictures):
+    odd = {3: "-1", 4: "9" * 400}
+    files = examples(
+        pictures, range(5), json=lambda k: json.dumps({"label": odd.get(k, LABELS[k])}).encode()
+    )
+    with pytest.raises(InputError, match="label -1"):
+        read(shard(tmp_path / "x.tar", files[:8]))
+    assert len(read(shard(tmp_path / "y.tar", [*files[:6], *files[8:]]))) == 3
+    sidecars = [
+        (f"{'ab'[LABELS[int(name[:4])]]}/{name}", content)
+        for name, content in examples(pictures, range(4), json=lambda k: b'{"camera": 3}')
+    ]
+    assert read(shard(tmp_path / "z.tar", sidecars)).classes == ("a", "b")
+
+
 def test_damaged_and_hostile_shards_are_told(tmp_path, pictures):
     files = examples(pictures, range(10), cls=lambda k: str(LABELS[k]).encode())
     whole = shard(tmp_path / "cut" / "x.tar", files).read_bytes()
@@ -227,6 +273,9 @@ def test_a_set_of_paths_is_read_where_these_lie(tmp_path, pictures, monkeypatch)
     assert data.names.to_pylist() == same.names.to_pylist()
     monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *_: ["train"])
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: found)
+    with pytest.raises(InputError, match="files that are not its own"):
+        read("hub:some/set")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path))
     run = db.train(read("hub:some/set"), recipe=TINY, out=tmp_path / "runs")
     assert db.Run(run.path).data.images.content(0) == pictures[0]
 
@@ -252,6 +301,9 @@ def test_a_part_of_a_dataset_keeps_its_own_images(tmp_path, rows, here):
     renamed = whole.rename_column("image", "picture").rename_column("label", "image")
     parts = [(whole.select(some), some) for some in (range(4, 9), [7, 2, 5, 0], range(10))]
     parts.append((renamed.rename_column("image", "label"), range(10)))
+    turned = rows.select([9, 8, 7]).flatten_indices()
+    joined = datasets.concatenate_datasets([turned, whole.select(range(3, 10))])
+    parts.append((joined, [9, 8, 7, *range(3, 10)]))
     for part, some in parts:
         data = read(part)
         assert data.labels.tolist() == [LABELS[row] for row in some]
@@ -314,6 +366,41 @@ def test_sets_of_torchvision_by_name(tmp_path, pictures, capsys):
         read("torchvision:EuroSat")
     with pytest.raises(InputError, match=r"DTD cannot be read from .*download=True.*--root"):
         read("torchvision:DTD")
+
+
+@pytest.mark.parametrize("limit", [None, 4])
+def test_a_set_of_the_hub_reads_nothing_of_others(tmp_path, rows, pictures, monkeypatch, limit):
+    """An image of it that is a path on this machine, or an address."""
+    import datasets
+
+    (tmp_path / "mine.png").write_bytes(pictures[0])
+    for path in (str(tmp_path / "mine.png"), "http://127.0.0.1:9/x.png"):
+        cells = [
+            {"bytes": None, "path": path},
+            *({"bytes": each, "path": None} for each in pictures[1:]),
+        ]
+        odd = datasets.Dataset.from_dict({"image": cells, "label": LABELS}, features=rows.features)
+        monkeypatch.setattr(datasets, "get_dataset_split_names", lambda *_: ["train"])
+        found = odd if limit is None else odd.to_iterable_dataset()
+        monkeypatch.setattr(datasets, "load_dataset", lambda *_, found=found, **__: found)
+        if limit is None:
+            assert len(read("hub:some/set")) == 9
+        else:
+            with pytest.raises(InputError, match="no file of its own"):
+                read("hub:some/set", reading=Reading(limit=limit))
+
+
+def test_sets_of_torchvision_of_another_make_are_sentences(tmp_path):
+    from torchvision.datasets import FakeData
+
+    class Odd(FakeData):
+        def __getitem__(self, index):
+            return super().__getitem__(index)[0], None
+
+    with pytest.raises(InputError, match="the label of example 0 of Odd is NoneType"):
+        read(Odd(5, (3, 8, 8)))
+    with pytest.raises(InputError, match="no set of torchvision 'LSUN'"):
+        read("torchvision:LSUN")
 
 
 def test_splits_of_torchvision(tmp_path, pictures):

@@ -308,6 +308,18 @@ def test_a_preset_says_what_of_it_is_missing(tmp_path, png, monkeypatch, capsys)
         load("caltech256")
 
 
+def test_a_preset_with_columns_needs_parquet(tmp_path, png, monkeypatch):
+    monkeypatch.setenv("DATABLAME_DATA", str(tmp_path))
+    for name in ("a", "b"):
+        for preset in ("cifar10n", "caltech256"):
+            (tmp_path / preset / name).mkdir(parents=True)
+            (tmp_path / preset / name / "1.png").write_bytes(png())
+    with pytest.raises(InputError, match="no Parquet, and so no columns label, truth"):
+        load("cifar10n")
+    with pytest.raises(InputError, match="no Parquet, and so no columns nonsense"):
+        load("caltech256", label="nonsense")
+
+
 def test_a_preset_is_read_from_published_files_and_from_an_archive(tmp_path, png, monkeypatch):
     monkeypatch.setenv("DATABLAME_DATA", str(tmp_path))
     (tmp_path / "cifar10").mkdir()

@@ -153,6 +153,11 @@ def HuggingFace(data: Any, out: Path | str = "runs", test: Any = None) -> Any:  
         def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
             if state.global_step:
                 raise InputError("a recording begins with the first epoch, not with a checkpoint")
+            if getattr(args, "n_gpu", 1) > 1:
+                raise InputError(
+                    "several GPUs of one process are not recorded: start a process for each "
+                    "(torchrun), or show one (CUDA_VISIBLE_DEVICES=0)"
+                )
             self.start(int(state.num_train_epochs))
             collate = getattr(more.get("train_dataloader"), "collate_fn", None)
             if isinstance(columns := getattr(collate, "signature_columns", None), list):

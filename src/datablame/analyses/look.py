@@ -21,11 +21,12 @@ from datablame.dataset import Dataset
 from datablame.inference.neighbours import nearest
 from datablame.network.classifier import view_of
 
-COPY, CONFLICT, LEAK, OUTLIER = "copy", "conflict", "leak", "outlier"
+COPY, CONFLICT, LEAK, SIMILAR, OUTLIER = "copy", "conflict", "leak", "similar", "outlier"
 WORDS = {
     CONFLICT: "copies with different labels",
     LEAK: "test images that are training images",
     COPY: "copies",
+    SIMILAR: "nearly the same as another",
     "blank": "blank",
     "dark": "dark",
     "bright": "bright",
@@ -39,6 +40,8 @@ WORDS = {
 NEIGHBOURS, SPREADS = 10, 5.0
 """Nearest others whose mean distance tells an outlier, and how many deviations off the median it
 is."""
+CLOSE = 0.3
+"""Of the mean distance to the next neighbours, at which the nearest shows nearly the same."""
 TABLE = "look.parquet"
 FEW = 20
 """A class with fewer images is named."""
@@ -49,7 +52,8 @@ class Look(Result):
     """What a set holds, image by image: training images first, then test images.
 
     `quality` is None of a set without pixels; `distance`, the mean distance of the nearest
-    neighbours in an encoder's features, without one.
+    neighbours in an encoder's features, without one; so are `twin`, the image that shows nearly the
+    same (-1 where none does), and `closeness`, its distance as a share of that to the next ones.
     """
 
     path: Path
@@ -58,6 +62,8 @@ class Look(Result):
     known: Duplicates
     quality: list[Quality] | None
     distance: list[Float[np.ndarray, " _"]] | None
+    twin: Int[np.ndarray, " N"] | None = None
+    closeness: Float[np.ndarray, " N"] | None = None
     encoder: str = ""
 
     @property
@@ -78,6 +84,9 @@ class Look(Result):
         defects = [each.defects() for each in self.quality or ()]
         for name in DEFECTS if defects else ():
             found[name] = np.flatnonzero(np.concatenate([each[name] for each in defects]))
+        if self.twin is not None and self.closeness is not None:
+            near = np.flatnonzero((self.twin >= 0) & (first != first[self.twin]))
+            found[SIMILAR] = near[np.argsort(self.closeness[near], kind="stable")]
         if self.distance:
             far = np.concatenate([_far(each) for each in self.distance])
             order = np.argsort(-np.concatenate(self.distance), kind="stable")
@@ -137,6 +146,8 @@ class Look(Result):
             table[name] = np.concatenate([getattr(each, name) for each in self.quality or ()])
         if self.distance:
             table["distance"] = np.concatenate(self.distance)
+        if self.twin is not None:
+            table |= {"similar_to": self.twin, "closeness": self.closeness}
         return table
 
     def save(self) -> None:
@@ -163,19 +174,36 @@ def look_at(path: Path, known: Duplicates) -> Look:
     return Look(path, known.data, known.test, known, quality, None)
 
 
-def distances(data: Dataset, model: str) -> Float[np.ndarray, " N"]:
-    """The mean cosine distance of each example's nearest NEIGHBOURS by a frozen encoder's features,
-    or of a set of features by themselves."""
+def space_of(data: Dataset, model: str) -> Float[np.ndarray, "N D"]:
+    """A frozen encoder's features, or a set of features by themselves."""
     from datablame.inference.features import encoded
     from datablame.network.classifier import build
     from datablame.recipe import Recipe
 
     if not data.drawn:
-        space: Any = np.asarray(data.pixels.array[data.rows.numpy()])[:, :, 0, 0]
-    else:
-        data = data.looked_at(view_of(model))
-        space = encoded(build(Recipe(model=model, head="linear"), data), data)
+        return np.asarray(data.pixels.array[data.rows.numpy()], "float32")[:, :, 0, 0]
+    data = data.looked_at(view_of(model))
+    found = encoded(build(Recipe(model=model, head="linear"), data), data)
+    return np.asarray(found[:], "float32")
+
+
+def distances(space: Float[np.ndarray, "N D"]) -> Float[np.ndarray, " N"]:
+    """The mean cosine distance of each example's nearest NEIGHBOURS."""
     return (1 - nearest(space, NEIGHBOURS)[0].mean(1)).numpy()
+
+
+def twins(
+    space: Float[np.ndarray, "N D"],
+) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+    """(the nearest other example where it is CLOSE, -1 where it is not; its distance as a share of
+    the mean distance of the next ones). A share, so that it means the same in every encoder's
+    features.
+    """
+    cosine, index = (each.numpy() for each in nearest(space, NEIGHBOURS))
+    if cosine.shape[1] < NEIGHBOURS:
+        return np.full(len(space), -1), np.ones(len(space), "float32")
+    share = (1 - cosine[:, 0]) / np.maximum(1 - cosine[:, 1:].mean(1), 1e-6)
+    return np.where(share < CLOSE, index[:, 0], -1), share.clip(0, 1)
 
 
 def _far(distance: Float[np.ndarray, " n"]) -> Bool[np.ndarray, " n"]:

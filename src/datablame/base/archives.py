@@ -170,6 +170,10 @@ def _honest(name: str, size: int, held: int, plain: bool, path: Path) -> str:
     """The name of a member. Raises InputError for one that is no plain file of the archive."""
     if not plain:
         raise InputError(f"'{name}' in {path} is a link or a device, no file")
+    if name.encode(errors="replace").decode() != name:
+        raise InputError(
+            f"{path} has a file whose name is not UTF-8: {name.encode(errors='replace')!r}"
+        )
     odd = "\0" in name or "\\" in name or bool(PureWindowsPath(name).drive)
     if odd or name.startswith("/") or ".." in PurePosixPath(name).parts:
         raise InputError(f"'{name}' in {path} leads out of its folder")
@@ -203,4 +207,4 @@ def _inflated(path: Path) -> Path:
         except DAMAGED as error:
             raise InputError(f"{path} cannot be read: {error}") from None
 
-    return files.write_blocks(kept, blocks())
+    return files.write_alone(kept, blocks())

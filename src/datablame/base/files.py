@@ -58,23 +58,16 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
     return path
 
 
-def write_blocks(path: Path, blocks: Iterable[bytes]) -> Path:
-    """A file, block after block: one that is larger than memory."""
-
-    def save(part: Path) -> None:
-        with part.open("wb") as file:
-            for block in blocks:
-                file.write(block)
-
-    return write(path, save)
-
-
-def write_alone(path: Path, content: bytes) -> Path:
-    """`write_bytes` by one thread of many, of one process: no other is waited for."""
+def write_alone(path: Path, blocks: Iterable[bytes]) -> Path:
+    """A file, block after block, by one thread of one process: no other is waited for, and several
+    that write the same each do it whole.
+    """
     part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(content)
+        with part.open("wb") as file:
+            for block in blocks:
+                file.write(block)
         os.replace(part, path)
     except OSError as error:
         raise _failed(path, error) from None
@@ -88,17 +81,22 @@ def write_resumed(
 ) -> Path:
     """A file of `size` bytes (negative where nobody knows) whose `blocks`, from a byte on, come
     from elsewhere and may break off: what came is kept, and gone on from. `mark` tells its versions
-    apart.
+    apart; without one it is begun anew each time. A second program waits for the first.
 
     Raises OSError where it ends early or does not end.
     """
-    part = path.with_name(f".{path.name}.{mark}.fetch")
+    part = resumed(path, mark)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = part.open("ab")
     except OSError as error:
         raise _failed(path, error) from None
     with file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if not part.exists() or not os.path.samestat(part.stat(), os.fstat(file.fileno())):
+            return path  # another program has just put it into place
+        if not mark:
+            file.truncate(0)
         try:
             for block in blocks(file.tell()):
                 file.write(block)
@@ -111,11 +109,16 @@ def write_resumed(
                 raise _failed(path, error) from None
             raise
         got = file.tell()
-    if size >= 0 and got != size:
-        drop(part) if got > size else None
-        raise OSError(f"{got:,} of {size:,} bytes came")
-    os.replace(part, path)
+        if size >= 0 and got != size:
+            drop(part) if got > size else None
+            raise OSError(f"{got:,} of {size:,} bytes came")
+        os.replace(part, path)
     return path
+
+
+def resumed(path: Path, mark: str) -> Path:
+    """Where what came of a version of a file is kept."""
+    return path.with_name(f".{path.name}.{mark}.fetch")
 
 
 def listed(path: Path, there: bool = True) -> None:

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from datablame.base import decode, files, processes, progress
 from datablame.base.errors import InputError
@@ -34,16 +34,14 @@ FRESH = 60.0
 """Seconds for which what is kept counts as what is there: a command reads a set several times."""
 SEEN: dict[str, float] = {}
 """When an address was last looked at."""
+STORES: dict[tuple[str, str], Any] = {}
+"""Buckets that were opened."""
 DENIED = (
     "ACCESS_DENIED",
     "INVALID_ACCESS_KEY",
     "SIGNATURE_DOES_NOT_MATCH",
     "PERMISSION_DENIED",
     "UNAUTHENTICATED",
-    "Unauthorized",
-    "Forbidden",
-    "401",
-    "403",
     "GatedRepo",
     "access token",
 )
@@ -71,22 +69,31 @@ def place(where: str) -> Path:
     """Where it is kept in the cache. Raises InputError for an address that is not understood, or
     that leads out of its folder.
     """
-    parts = urlsplit(where if where.startswith("http") else where.replace("?", "%3F"))
-    if parts.scheme not in SCHEMES:
+    scheme, _, rest = where.partition("://")
+    if scheme not in SCHEMES:
         raise InputError(f"{where} is no address that is read here; {', '.join(SCHEMES)}://... are")
-    if "@" in parts.netloc:
+    host, _, path = rest.partition("/")
+    if ":" in host.rpartition("@")[0]:
         raise InputError(
-            f"the address at {parts.hostname} holds a password, which would be kept with the run; "
-            "give it by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
+            f"the address at {host.rpartition('@')[2]} holds a password, which would be kept with "
+            "the run; give it by the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY)"
         )
-    below = PurePosixPath(unquote(parts.path.strip("/")) or ".")
-    odd = any(sign in str(below) for sign in ("\0", "\\"))
-    if odd or ".." in below.parts or not parts.netloc or parts.netloc.startswith("."):
-        raise InputError(f"{where} leads out of its folder, or names none")
-    if parts.query:  # a signed address
-        mark = hashlib.blake2b(parts.query.encode(), digest_size=4).hexdigest()
-        below = below.with_stem(f"{below.stem}-{mark}")
-    return files.cache() / "remote" / parts.scheme / parts.netloc / below
+    signed = ""
+    if scheme in ("http", "https"):
+        path, _, signed = path.partition("#")[0].partition("?")
+        path = unquote(path)
+    below = PurePosixPath(path.strip("/") or ".")
+    odd = any(sign in path for sign in ("\0", "\\")) or (signed and not below.name)
+    if odd or ".." in below.parts or not host or host.startswith("."):
+        raise InputError(f"{shown(where)} leads out of its folder, or names none")
+    if signed:
+        below = below.parent / decode.key(signed) / below.name
+    return files.cache() / "remote" / scheme / host / below
+
+
+def shown(where: str) -> str:
+    """An address as it is told and kept: without a signature."""
+    return where.partition("?")[0] if where.startswith("http") else where
 
 
 def local(where: str | Path) -> Path:
@@ -100,15 +107,17 @@ def local(where: str | Path) -> Path:
         return Path(where)
     where = str(where)
     home = place(where)
+    whole = files.cache() / "fetched" / decode.key(str(home))
     if files.offline():
-        if home.exists():
+        if home.is_file() or (home.exists() and whole.exists()):
             return home
         raise InputError(
-            f"{where} was not fetched before, and --offline (HF_HUB_OFFLINE) forbids the network"
+            f"{shown(where)} was not fetched before, and --offline (HF_HUB_OFFLINE) forbids the "
+            "network"
         )
     if processes.rank() == 0 and time.monotonic() - SEEN.get(where, -FRESH) > FRESH:
-        with files.alone(files.cache() / "locks" / decode.key(where), patient=True):
-            _mirror(where, home)
+        _mirror(where, home)
+        files.write_alone(whole, [])
         SEEN[where] = time.monotonic()
     processes.wait()
     return home
@@ -131,7 +140,7 @@ def images(root: str | None, cells: Sequence[str | None]) -> tuple[Path, list[st
         ]
         if lost and files.offline():
             raise InputError(
-                f"{len(lost):,} images were not fetched before, such as {lost[0][0]}, and "
+                f"{len(lost):,} images were not fetched before, such as {shown(lost[0][0])}, and "
                 "--offline (HF_HUB_OFFLINE) forbids the network"
             )
 
@@ -141,7 +150,7 @@ def images(root: str | None, cells: Sequence[str | None]) -> tuple[Path, list[st
                 content = _patiently(pair[0], lambda: fs.cat_file(path))
             except FileNotFoundError:
                 return  # said by who decodes it
-            files.write_alone(pair[1], content)
+            files.write_alone(pair[1], [content])
 
         _each(bring, lost, "fetching", "images")
     processes.wait()
@@ -164,7 +173,7 @@ def _mirror(where: str, home: Path) -> None:
         try:
             things = _patiently(where, lambda: _listed(fs, path))
         except FileNotFoundError:
-            raise InputError(f"there is nothing at {where}") from None
+            raise InputError(f"there is nothing at {shown(where)}") from None
         lone = len(things) == 1 and things[0].path.rstrip("/") == path.rstrip("/")
         top = path.rstrip("/") + "/"
         homes = {
@@ -174,14 +183,14 @@ def _mirror(where: str, home: Path) -> None:
         missing = [thing for thing in things if not _same(homes[thing.path], thing)]
         if not missing and (lone or not _strange(home, set(homes.values()))):
             return
-        total = sum(max(thing.size, 0) for thing in missing)
+        total = sum(max(thing.size, 0) - _come(homes[thing.path], thing) for thing in missing)
         free = shutil.disk_usage(files.nearest(home)).free
         if total > free:
             raise InputError(
-                f"{where} holds {files.human(total)}, and {files.human(free)} are free for "
+                f"{shown(where)} holds {files.human(total)}, and {files.human(free)} are free for "
                 f"{files.cache()}; name another place with DATABLAME_CACHE"
             )
-        progress.say(f"{where}: {len(missing):,} files to fetch ({files.human(total)})")
+        progress.say(f"{shown(where)}: {len(missing):,} files to fetch ({files.human(total)})")
         for old in [] if lone else _strange(home, set(homes.values())):
             files.remove_alone(old)
         _each(lambda thing: _bring(fs, thing, homes[thing.path], where), missing, "fetching",
@@ -203,7 +212,7 @@ def _each(do: Callable[[Any], None], things: Sequence[Any], what: str, unit: str
 def _below(home: Path, name: str, where: str) -> Path:
     """A file's place under the folder. Raises InputError for a name that leads out of it."""
     if ".." in name.split("/") or name.startswith("/") or "\0" in name or "\\" in name:
-        raise InputError(f"'{name}' in {where} leads out of its folder")
+        raise InputError(f"'{name}' in {shown(where)} leads out of its folder")
     return home / name
 
 
@@ -212,13 +221,24 @@ def _strange(home: Path, wanted: set[Path]) -> list[Path]:
     return [p for p in home.rglob("*") if p.is_file() and p not in wanted and p.name[0] != "."]
 
 
+def _come(home: Path, thing: Thing) -> int:
+    """Bytes of it that came before."""
+    part = files.resumed(home, _mark(thing))
+    return part.stat().st_size if part.exists() else 0
+
+
+def _mark(thing: Thing) -> str:
+    """What tells a version of a file from another; nothing where nobody can."""
+    return f"{thing.size}-{thing.version}" if thing.version else ""
+
+
 def _same(kept: Path, thing: Thing) -> bool:
-    """Whether a kept file is that version."""
+    """Whether a kept file is that version; where nobody knows, it is fetched again."""
     try:
         about = kept.stat()
     except OSError:
         return False
-    return thing.size in (-1, about.st_size) and thing.version in (0, about.st_mtime_ns)
+    return thing.size in (-1, about.st_size) and thing.version == about.st_mtime_ns
 
 
 def _bring(fs: Any, thing: Thing, home: Path, where: str) -> None:
@@ -233,12 +253,14 @@ def _bring(fs: Any, thing: Thing, home: Path, where: str) -> None:
                 yield block
 
     def whole() -> None:
-        files.write_resumed(home, f"{thing.size}-{thing.version}", blocks, thing.size)
+        files.write_resumed(home, _mark(thing), blocks, thing.size)
 
     try:
         _patiently(where, whole)
     except FileNotFoundError:
-        raise InputError(f"{thing.path} went away while {where} was read; run it again") from None
+        raise InputError(
+            f"{shown(thing.path)} went away while {shown(where)} was read; run it again"
+        ) from None
     if thing.version:
         os.utime(home, ns=(thing.version, thing.version))
 
@@ -255,19 +277,21 @@ def _patiently(where: str, do: Callable[[], T]) -> T:
         except Exception as error:  # the libraries raise many kinds, some behind another
             cause = error.__cause__ or error
             why = f"{type(cause).__name__} {cause}".partition("\n")[0].partition(" (Request")[0]
-            why, status = why[:200], getattr(cause, "status", 0)
+            signature = where.partition("?")[2] or where
+            why, status = why.replace(signature, "...")[:200], getattr(cause, "status", 0)
             if isinstance(cause, FileNotFoundError) or status in (404, 410):
                 raise FileNotFoundError(why) from None
             if any(word in why for word in MISSING):
                 raise FileNotFoundError(why) from None
-            if isinstance(error, PermissionError) or any(word in why for word in DENIED):
+            denied = status in (401, 403) or isinstance(cause, PermissionError)
+            if denied or any(word in why for word in DENIED):
                 raise InputError(
-                    f"{where} may not be read with the credentials that are set here: {why}"
+                    f"{shown(where)} may not be read with the credentials that are set here: {why}"
                 ) from None
             if turn == TRIES - 1:
                 raise InputError(
-                    f"{where} cannot be fetched, tried {TRIES} times: {why}; what came is kept, "
-                    "run the same command again"
+                    f"{shown(where)} cannot be fetched, tried {TRIES} times: {why}; what came is "
+                    "kept, run the same command again"
                 ) from None
             time.sleep(PAUSE * 2**turn)
     raise AssertionError
@@ -279,7 +303,10 @@ def _system(where: str) -> tuple[Any, str]:
     if scheme in ("http", "https"):
         return _fsspec("http"), where
     if scheme in ("s3", "gs", "gcs"):
-        return _bucket("s3" if scheme == "s3" else "gs", rest.partition("/")[0]), rest.rstrip("/")
+        kind, bucket = "s3" if scheme == "s3" else "gs", rest.partition("/")[0]
+        if (kind, bucket) not in STORES:
+            STORES[kind, bucket] = _bucket(kind, bucket, rest.rstrip("/"))
+        return STORES[kind, bucket], rest.rstrip("/")
     return _fsspec(scheme), rest.rstrip("/")
 
 
@@ -301,10 +328,9 @@ def _fsspec(scheme: str) -> Any:
         ) from None
 
 
-@functools.lru_cache(maxsize=8)
-def _bucket(kind: str, bucket: str) -> Any:
-    """An object store, with the credentials of this machine or, where these do not open the bucket,
-    with none.
+def _bucket(kind: str, bucket: str, path: str) -> Any:
+    """An object store, with the credentials of this machine or, where these do not open what lies
+    at the path, with none.
     """
     from fsspec.implementations.arrow import ArrowFSWrapper
     from pyarrow import fs
@@ -327,7 +353,7 @@ def _bucket(kind: str, bucket: str) -> Any:
 
     def opened(anonymous: bool) -> Any:
         found = store(anonymous)
-        found.get_file_info(fs.FileSelector(bucket))  # says whether it may be read
+        found.get_file_info(path)  # says whether it may be read
         return found
 
     def first() -> Any:

@@ -46,7 +46,7 @@ def numbered(labels: Any, classes: Sequence[str] | None = None) -> tuple[Any, li
     if array.dtype.kind != "O":
         return labels, None
     cells = array.ravel()
-    gaps = np.array([_gap(cell) for cell in cells], bool)
+    gaps = np.array([gap(cell) for cell in cells], bool)
     if gaps.all() or not all(isinstance(word, str) for word in cells[~gaps]):
         return labels, None
     if gaps.any() and array.ndim == 1:
@@ -63,7 +63,7 @@ def numbered(labels: Any, classes: Sequence[str] | None = None) -> tuple[Any, li
     return numbers if names is None else frame(numbers, columns=names), known
 
 
-def _gap(cell: Any) -> bool:
+def gap(cell: Any) -> bool:
     """Whether an annotator gave no label here: None, NaN, or an empty word."""
     lost = isinstance(cell, float) and math.isnan(cell)
     return lost or cell is None or type(cell).__name__ == "NAType" or cell == ""
@@ -146,15 +146,31 @@ def samples_of(source: Any) -> list[tuple[Any, int]]:
     are; nothing else.
     """
     for name in ("samples", "_samples"):
-        if isinstance(found := getattr(source, name, None), list) and found:
+        found: Any = getattr(source, name, None)
+        if _paired(found):
             return found
     labels: Any = getattr(source, "_labels", None)
     for name in ("_image_files", "_images"):
         paths: Any = getattr(source, name, None)
         fit = isinstance(paths, list) and isinstance(labels, list) and len(paths) == len(labels)
-        if fit and paths and all(isinstance(path, (str, Path)) for path in paths):
-            return list(zip(paths, labels, strict=True))
+        if fit and _paired(found := list(zip(paths, labels, strict=True))):
+            return found
     return []
+
+
+def _paired(found: Any) -> bool:
+    """Whether it is a list of paths with class numbers."""
+    return (
+        isinstance(found, list)
+        and len(found) > 0
+        and all(
+            isinstance(each, (tuple, list))
+            and len(each) == 2
+            and isinstance(each[0], (str, Path))
+            and isinstance(each[1], int)
+            for each in found
+        )
+    )
 
 
 def of_files(samples: list[tuple[Any, int]], source: Any, size: int | None = None) -> Dataset:
@@ -178,12 +194,16 @@ def of_paths(
     return dataclasses.replace(data, root=str(root)) if inside else data
 
 
-def of_map(source: Any, size: int | None = None) -> Dataset:
-    """A torch dataset with a length, whose examples are (picture, label)."""
+def of_map(source: Any, size: int | None = None, limit: int | None = None) -> Dataset:
+    """A torch dataset with a length, whose examples are (picture, label); or `limit` of them,
+    spread over all.
+    """
     if not len(source):
         raise InputError(f"this {type(source).__name__} has no examples")
     pictures, labels = [], []
-    for row in progress.track(range(len(source)), len(source), "reading", "examples"):
+    count = min(limit or len(source), len(source))
+    some = [k * len(source) // count for k in range(count)]
+    for row in progress.track(some, count, "reading", "examples"):
         example = source[row]
         if not isinstance(example, (tuple, list)) or len(example) < 2:
             raise InputError(
@@ -191,9 +211,21 @@ def of_map(source: Any, size: int | None = None) -> Dataset:
                 f"{type(example).__name__}"
             )
         pictures.append(_pixels(example[0]))
-        labels.append(example[1].item() if hasattr(example[1], "item") else example[1])
+        labels.append(_label(example[1], row, source))
     classes = getattr(source, "classes", None)
     known = [str(name) for name in classes] if isinstance(classes, (list, tuple)) else None
     return dataclasses.replace(
         of_arrays(pictures, labels, known, size), source=type(source).__name__
     )
+
+
+def _label(value: Any, row: int, source: Any) -> Any:
+    """A class number, or a word. Raises InputError for anything else."""
+    if getattr(value, "ndim", 1) == 0 or getattr(value, "size", None) == 1:
+        value = value.item()
+    if not isinstance(value, (int, str)):
+        raise InputError(
+            f"the label of example {row} of {type(source).__name__} is {type(value).__name__}: it "
+            "must be a class number or a word"
+        )
+    return value

@@ -12,7 +12,7 @@ import numpy as np
 
 from datablame.base import processes, readers
 from datablame.base.errors import InputError
-from datablame.data.objects import numbered, of_arrays, of_files, of_map, of_paths, samples_of
+from datablame.data.objects import gap, numbered, of_arrays, of_files, of_map, of_paths, samples_of
 from datablame.dataset import Dataset
 from datablame.methods.sources.hub import hub, of_library, spooled
 
@@ -113,9 +113,22 @@ def of_frame(frame: Any, size: int | None = None) -> Dataset:
             "a frame needs a column of paths of images that are there, and one called label; this "
             f"has {', '.join(columns)}"
         )
-    numbers, words = numbered(np.array(columns[(likely or rest)[0]], dtype=object))
+    cells = columns[(likely or rest)[0]]
+    if any(map(gap, cells)):
+        raise InputError("some labels of this frame are missing; leave these rows out")
+    numbers, words = numbered(np.array(cells, dtype=object))
+    labels = _whole(numbers)
     files = [Path(path) for path in columns[paths]]
-    return of_paths(files, np.asarray(numbers).tolist(), tuple(words or ()), Path("."), size)
+    known = words or list(map(str, range(max(labels) + 1)))
+    return of_paths(files, labels, tuple(known), Path("."), size)
+
+
+def _whole(labels: Any) -> list[int]:
+    """Class numbers. Raises InputError for anything else."""
+    found = [int(label) for label in labels if isinstance(label, (int, float, np.number))]
+    if len(found) < len(labels) or any(a != b for a, b in zip(found, labels, strict=True)):
+        raise InputError("labels of a frame are words or whole numbers, all of one kind")
+    return found
 
 
 def of_hugging_face(rows: Any, size: int | None = None) -> Dataset:

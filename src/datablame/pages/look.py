@@ -8,7 +8,7 @@ import numpy as np
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
-from datablame.analyses.look import CONFLICT, COPY, FEW, LEAK, OUTLIER, WORDS, Look
+from datablame.analyses.look import CONFLICT, COPY, FEW, LEAK, OUTLIER, SIMILAR, WORDS, Look
 from datablame.base import files
 from datablame.pages.figures import BLUE, GREY, INK, figure
 from datablame.pages.sections.duplicates import tile
@@ -63,7 +63,7 @@ def draw(found: Look) -> None:
 
 def _issues(found: Look) -> list[tuple[str, int, str, list[dict[str, Any]]]]:
     """Of each kind of issue but copies: its name, how many there are, why, and some of them."""
-    told, columns = [], found.columns()
+    told, columns = _similar(found), found.columns()
     for name, (why, measure, sign) in WHY.items():
         rows = found.issues.get(name)
         if rows is None:
@@ -82,6 +82,23 @@ def _issues(found: Look) -> list[tuple[str, int, str, list[dict[str, Any]]]]:
         ]
         told.append((WORDS[name].capitalize(), len(rows), why, examples))
     return told
+
+
+def _similar(found: Look) -> list[tuple[str, int, str, list[dict[str, Any]]]]:
+    """Pairs of images that show nearly the same, the closest first; nothing without any."""
+    rows = found.issues.get(SIMILAR)
+    if rows is None or found.twin is None or found.closeness is None:
+        return []
+    pairs = dict.fromkeys(tuple(sorted((row, int(found.twin[row])))) for row in rows.tolist())
+    examples = [
+        _example(found, row) | {"value": f"pair {number}"}
+        for number, pair in enumerate(list(pairs)[: SHOWN // 2], 1)
+        for row in pair
+    ]
+    why = (
+        "The nearest image in the encoder's features is far nearer than the next: a burst, a crop."
+    )
+    return [(WORDS[SIMILAR].capitalize(), len(rows), why, examples)]
 
 
 def _example(found: Look, row: int) -> dict[str, Any]:

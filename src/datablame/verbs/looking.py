@@ -36,13 +36,16 @@ def look(
     source
         A source, as for `load`.
     encoder
-        Whose features tell outliers: a name from `datablame encoders`, a classifier of torchvision,
-        auto, the best whose weights are on this machine, or none.
+        Whose features tell outliers and images that show nearly the same: a name from `datablame
+        encoders`, a classifier of torchvision, auto, the best whose weights are on this machine, or
+        none.
     out
         Folder under which the look's own folder is made.
     """
+    import numpy as np
+
     from datablame.analyses.duplicates import between
-    from datablame.analyses.look import distances, look_at
+    from datablame.analyses.look import distances, look_at, space_of, twins
     from datablame.base import files, progress
     from datablame.network import encoders
     from datablame.network.classifier import FROZEN
@@ -59,9 +62,16 @@ def look(
     found = look_at(folder, between(data, test))
     name = (encoders.here() or "none") if encoder == "auto" else encoder
     if name != "none" or not data.drawn:
-        with progress.stage("outliers"):
-            distance = [distances(part, FROZEN + name) for part in parts]
-        found = dataclasses.replace(found, distance=distance, encoder=name)
+        with progress.stage("features"):
+            spaces = [space_of(part, FROZEN + name) for part in parts]
+            twin, closeness = twins(np.concatenate(spaces))
+        found = dataclasses.replace(
+            found,
+            distance=list(map(distances, spaces)),
+            twin=twin if data.drawn else None,
+            closeness=closeness if data.drawn else None,
+            encoder=name,
+        )
     with files.alone(folder):
         found.save()
         page.draw(found)

@@ -112,7 +112,7 @@ def _read(source: str | Path, split: str, reading: Reading) -> Dataset | None:
             f"--{' --'.join(unfit)}"
         )
     if room == "table" and remote.known(source):  # its paths start where it lies
-        given.setdefault("root", str(source).rpartition("/")[0])
+        given.setdefault("root", remote.shown(str(source)).rpartition("/")[0])
     return make(where, split, **given)
 
 
@@ -249,6 +249,9 @@ def named(source: Source, reading: Reading, **more: Any) -> dict[str, Any]:
     """What a recipe's file says of a run's data and of its command: the source, and the options
     that were given; nothing where the set, or its test set, came from Python.
     """
+    from datablame.base.remote import known as is_address
+    from datablame.base.remote import shown
+
     places = [source] if reading.test is None else [source, reading.test]
     if not all(isinstance(each, (str, Path)) for each in places):
         return {}
@@ -259,6 +262,7 @@ def named(source: Source, reading: Reading, **more: Any) -> dict[str, Any]:
             known[name] = Path(known[name]).absolute()
     lists = {name: list(value) for name, value in known.items() if isinstance(value, tuple)}
     plain = {name: str(value) for name, value in known.items() if isinstance(value, Path)}
+    plain |= {name: shown(known[name]) for name in PLACES if is_address(known.get(name))}
     return {
         name: value
         for name, value in (known | lists | plain).items()

@@ -63,20 +63,35 @@ def hub(
         first = _first(where, split, limit)
         return _of_files([] if first is None else [first], _name(where)[0], *more)
     rows = _remote(where, split)
-    return None if rows is None else of_library(rows, _name(where)[0], *more)
+    return None if rows is None else of_library(rows, _name(where)[0], *more, under=_kept_by_hub())
 
 
-def of_library(rows: Any, title: str, *more: Any) -> Dataset:
-    """A Hugging Face Dataset, as `of_rows` reads it. Its images may be paths: the library's own, or
-    those of who made it.
+def of_library(rows: Any, title: str, *more: Any, under: Sequence[str] = ("/",)) -> Dataset:
+    """A Hugging Face Dataset, as `of_rows` reads it. Its images may be paths `under` these folders:
+    the library's own, or those of who made it.
     """
     table = dataset.dataset(rows.with_format("arrow")[:])
-    kept = tuple(each["filename"] for each in rows.cache_files)
-    parts = [batch for name in kept for batch in batches(name)]
-    same = all(batch.schema.equals(table.schema, check_metadata=False) for batch in parts)
-    if rows._indices is not None or not same or len(rows) != sum(b.num_rows for b in parts):
-        kept = ()  # a part of its files, or other columns than theirs
-    return of_rows(table, title, rows._fingerprint, *more, paths=kept, follow=True)
+    paths = _files_of(rows, table.schema)
+    return of_rows(table, title, rows._fingerprint, *more, paths=paths, under=under)
+
+
+def _files_of(rows: Any, schema: pa.Schema) -> tuple[str, ...]:
+    """The Arrow files that hold these rows and no others, in order; nothing where there are none
+    such: the library keeps a part, or other columns, as the files and what to do with them.
+    """
+    from datasets.table import ConcatenationTable, MemoryMappedTable
+
+    data: Any = rows._data
+    several = isinstance(data, ConcatenationTable) and all(len(row) == 1 for row in data.blocks)
+    blocks: list[Any] = [row[0] for row in data.blocks] if several else [data]
+    if rows._indices is not None or not all(isinstance(b, MemoryMappedTable) for b in blocks):
+        return ()
+    if any(name != "replace_schema_metadata" for b in blocks for name, *_ in b.replays or ()):
+        return ()
+    parts = [batch for block in blocks for batch in batches(block.path)]
+    same = all(batch.schema.equals(schema, check_metadata=False) for batch in parts)
+    whole = len(rows) == sum(batch.num_rows for batch in parts)
+    return tuple(block.path for block in blocks) if same and whole else ()
 
 
 def _of_files(found: list[Path], title: str, where: str, *more: Any) -> Dataset | None:
@@ -99,11 +114,11 @@ def of_rows(
     limit: int | None = None,
     size: int | None = None,
     paths: tuple[str, ...] = (),
-    follow: bool = False,
+    under: Sequence[str] = (),
 ) -> Dataset:
     """Rows of a pyarrow dataset, as `hub` reads them; `stamp` changes when they do, unless files at
     `paths` are those that change. Of these the images are read when they are needed; where the
-    cells are paths themselves, these are read if they may be `follow`ed.
+    cells are paths themselves, those `under` some folders are read.
     """
     if not read(where, rows.count_rows):
         raise InputError(f"{where} has no rows")
@@ -119,7 +134,7 @@ def of_rows(
     truth = truth_of(there, given, truth, where)
     if group is not None:
         column(there, group, (), "group", where)
-    columns = [*given, *filter(None, (truth, group)), *([] if paths and not follow else [image])]
+    columns = [*given, *filter(None, (truth, group)), *([] if paths and not under else [image])]
     wanted = list(dict.fromkeys(columns))
     take = (lambda **only: rows.head(limit, **only)) if limit else rows.to_table
     table = read(where, lambda: take(columns=wanted))
@@ -128,7 +143,7 @@ def of_rows(
     right = truth and right_of(table[truth], features.get(truth) or kind, truth, classes)
     home, originals = None, Cells(paths, image) if paths else _held(table[image])
     names = [f"{split}/{row:06d}" for row in range(len(table))]
-    if follow and (places := _places(table[image])):
+    if under and (places := _places(table[image], under)):
         home = os.path.commonpath([os.path.dirname(place) for place in places])
         names = [os.path.relpath(place, home) for place in places]
         originals = Files([Path(place) for place in places])
@@ -158,22 +173,36 @@ def _held(cells: pa.ChunkedArray) -> Held:
     return Held(lambda row: cells[row].as_py() or b"")
 
 
-def _places(cells: pa.ChunkedArray) -> list[str]:
-    """The paths that stand for the images, where all do and differ; none else."""
+def _kept_by_hub() -> tuple[str, ...]:
+    """The folders in which Hugging Face's libraries keep what they fetch."""
+    from datasets import config
+    from huggingface_hub import constants
+
+    return str(config.HF_DATASETS_CACHE), str(config.HF_CACHE_HOME), str(constants.HF_HUB_CACHE)
+
+
+def _places(cells: pa.ChunkedArray, under: Sequence[str]) -> list[str]:
+    """The paths that stand for the images, where all do and differ; none else. Raises InputError
+    for one outside of these folders.
+    """
     compute = files.compute()
     if not pa.types.is_struct(cells.type) or cells.type.get_field_index("path") < 0:
         return []
     if compute.struct_field(cells, "bytes").null_count < len(cells):
         return []
     paths = compute.struct_field(cells, "path").to_pylist()
-    local = all(path and os.path.isabs(path) for path in paths)
-    return paths if local and len(set(paths)) == len(paths) else []
+    homes = tuple(os.path.join(os.path.realpath(home), "") for home in under)
+    if lost := [path for path in paths if path and not os.path.realpath(path).startswith(homes)]:
+        raise InputError(f"the images of this set are files that are not its own: {lost[0]}")
+    return paths if all(paths) and len(set(paths)) == len(paths) else []
 
 
 def holds(path: Path) -> bool:
     """Whether it is what `save_to_disk` writes, or an Arrow file."""
-    if path.is_dir():
-        return any((path / name).is_file() for name in (STATE, SETS))
+    if (path / SETS).is_file():
+        return True
+    if (path / STATE).is_file():
+        return any(path.glob("*.arrow")) or "_data_files" in readers.read_text(path / STATE)
     return path.suffix == ".arrow" and path.is_file()
 
 
@@ -202,7 +231,10 @@ def _local(path: Path, split: str) -> list[Path]:
         return _local(next(iter(homes.values())), "train") if homes else []
     if (path / STATE).is_file():
         state = readers.read_json(path / STATE, _data_files=list)
-        names = [str(each.get("filename")) for each in state["_data_files"]]
+        known = [each for each in state["_data_files"] if isinstance(each, dict)]
+        names = [str(each.get("filename")) for each in known]
+        if not names:
+            raise InputError(f"{path / STATE} names no files of the set")
         if strange := [name for name in names if PurePath(name).name != name]:
             raise InputError(f"{path / STATE} names {strange[0]}, which is no file beside it")
         return [path / name for name in names] if split == "train" else []
@@ -234,14 +266,16 @@ def _first(where: str, split: str, limit: int) -> Path | None:
     if kept.is_file():
         return kept
     rows = _remote(where, split, stream=True)
-    return None if rows is None else _had(where, lambda: spooled(rows, kept, limit))
+    return None if rows is None else _had(where, lambda: spooled(rows, kept, limit, where))
 
 
 def _kept(where: str, split: str, limit: int) -> Path:
     return files.cache() / "streams" / f"{decode.key(where, split, limit)}.parquet"
 
 
-def spooled(stream: Any, path: Path | None = None, limit: int | None = None) -> Path:
+def spooled(
+    stream: Any, path: Path | None = None, limit: int | None = None, where: str = ""
+) -> Path:
     """A streaming Dataset as Parquet at a path, or by its content in the cache: no more than BATCH
     rows of it are in memory.
     """
@@ -250,13 +284,31 @@ def spooled(stream: Any, path: Path | None = None, limit: int | None = None) -> 
     name = processes.agree(f".{os.getpid()}.parquet")
     part = path or files.cache() / "streams" / name
     rows = stream if limit is None else stream.take(limit)
-    tables = (embed_table_storage(each) for each in rows.with_format("arrow").iter(BATCH))
+    raw = rows.with_format("arrow").iter(BATCH)
+    tables = (embed_table_storage(_own(each, where) if where else each) for each in raw)
     counted = progress.track(tables, 0, "reading", f"batches of {BATCH:,} rows")
     files.write_tables(part, counted)
     if path is not None:
         return path
     mark = processes.agree(files.digest_of(part) if processes.rank() == 0 else "")
     return files.renamed(part, part.with_name(f"{mark}.parquet"))
+
+
+def _own(table: pa.Table, where: str) -> pa.Table:
+    """Rows of a set of the hub. Raises InputError where an image in them is a path to anything but
+    a file of the set: it would be read, or fetched, without a word.
+    """
+    home = f"hf://datasets/{_name(where)[0]}"
+    for cells in table.columns:
+        if not pa.types.is_struct(cells.type) or cells.type.get_field_index("path") < 0:
+            continue
+        empty = files.compute().is_null(files.compute().struct_field(cells, "bytes"))
+        for path in files.compute().struct_field(cells, "path").filter(empty).to_pylist():
+            if path and not path.rpartition("::")[2].startswith((f"{home}/", f"{home}@")):
+                raise InputError(
+                    f"'{where}' names an image that is no file of its own: {path[:120]}"
+                )
+    return table
 
 
 def _remote(where: str, split: str, stream: bool = False) -> Any:

@@ -44,6 +44,8 @@ def preset(
             "set DATABLAME_DATA to the folder above it."
         )
     options: dict[str, Any] = {"limit": limit, "size": size or facts["size"]}
+    asked = [name for name in (*((label,) if isinstance(label, str) else label), truth) if name]
+    asked += ["label", "truth"] if facts.get("truth") else []
     columns = {
         "image": facts.get("image"),
         "label": label or facts.get("label", ()),
@@ -55,7 +57,7 @@ def preset(
         data = find("sources", "hub")(f"hub:{facts['hub']}", name, **columns, **options)
     else:
         try:
-            data = _copy(at, split, columns, options)
+            data = _copy(at, split, columns, options, asked)
         except InputError as error:
             raise InputError(f"{error}. {facts['title']}: {place}") from None
     if data is None and at.exists():
@@ -70,13 +72,19 @@ def preset(
     )
 
 
-def _copy(at: Path, split: str, columns: dict[str, Any], options: dict[str, Any]) -> Dataset | None:
-    """What lies there: published files, Parquet, one archive, or class folders."""
+def _copy(
+    at: Path, split: str, columns: dict[str, Any], options: dict[str, Any], asked: list[str]
+) -> Dataset | None:
+    """What lies there: Parquet, published files, one archive, or class folders. Raises InputError
+    where columns are asked of what has none.
+    """
+    if hub.holds(at) or any(at.rglob("*.parquet")):
+        return hub.hub(str(at), split, **columns, **options)
+    if asked:
+        raise InputError(f"{at} holds no Parquet, and so no columns {', '.join(asked)}")
     if published.holds(at):
         sizeless = {name: value for name, value in options.items() if name != "size"}
         return published.published(str(at), split, **sizeless)
-    if hub.holds(at) or any(at.rglob("*.parquet")):
-        return hub.hub(str(at), split, **columns, **options)
     packed = [path for path in at.iterdir() if archive.holds(path)]
     if len(packed) == 1 and not any(path.is_dir() for path in at.iterdir()):
         return archive.archive(str(packed[0]), split, **options)

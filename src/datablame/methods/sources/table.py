@@ -85,7 +85,8 @@ def table(
     right = truth and right_of(some[truth], None, truth, classes)
     cells = some[there].combine_chunks().cast(pa.string())
     home = Path(root) if root is not None else path.parent
-    if remote.known(root) or remote.known(cells[0].as_py()):
+    addresses = files.compute().match_substring(cells, "://")
+    if remote.known(root) or files.compute().any(addresses).as_py():
         home, here = remote.images(root if remote.known(root) else None, cells.to_pylist())
         cells = pa.array(here, pa.string())
     names, places = _placed(cells, number, home, where)

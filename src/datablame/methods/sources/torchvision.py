@@ -9,13 +9,13 @@ import inspect
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from datablame.base.errors import InputError, unknown
 from datablame.data.objects import of_files, of_map, samples_of
 from datablame.dataset import Dataset
 from datablame.methods.sources.preset import home
 
+UNSAFE = ("VisionDataset", "LSUN", "LSUNClass")
+"""Not a set, and sets that unpickle what lies in the working folder."""
 PARTS = {
     "train": ("train", "trainval", "train-standard"),
     "test": ("test", "val", "valid"),
@@ -43,18 +43,20 @@ def torchvision(
         for key, kind in vars(datasets).items()
         if inspect.isclass(kind) and issubclass(kind, datasets.VisionDataset)
     }
+    kinds = {key: kind for key, kind in kinds.items() if key not in UNSAFE}
     if name not in kinds:
         raise unknown("set of torchvision", name, kinds)
     place = Path(root) if root is not None else home() / name
     found = _made(kinds[name], name, place, split)
     if found is None:
         return None
-    samples = samples_of(found)
-    data = of_files(samples, found, size) if samples else of_map(found, size)
-    data = dataclasses.replace(data, source=name.lower(), split=split)
-    if not limit or limit >= len(data):
-        return data
-    return data.take(np.arange(limit) * len(data) // limit)  # spread over the classes
+    if samples := samples_of(found):
+        count = min(limit or len(samples), len(samples))  # spread over the classes
+        samples = [samples[k * len(samples) // count] for k in range(count)]
+        data = of_files(samples, found, size)
+    else:
+        data = of_map(found, size, limit)
+    return dataclasses.replace(data, source=name.lower(), split=split)
 
 
 def _made(kind: Any, name: str, place: Path, split: str) -> Any:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import re
 import tarfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -49,11 +50,12 @@ def webdataset(
     """
     path = Path(where)
     home, shards = (path.parent, [path]) if path.is_file() else (path, _shards(path))
-    wanted = [each for each in shards if _side(each.name) in (split, None)]
-    if split == "test" and not any(_side(each.name) for each in shards):
+    sides = [None if path.is_file() else _side(each.name) for each in shards]
+    wanted = [each for each, side in zip(shards, sides, strict=True) if side in (split, None)]
+    if not wanted or (split == "test" and not any(sides)):
         return None
-    if not wanted:
-        return None
+    asked = [label] if isinstance(label, str) else list(label)
+    fitting = set(asked or ("cls", *LABELS))
     held = Shards(home)
     rows, aside = [], []
     with progress.stage("read shards"):
@@ -61,10 +63,9 @@ def webdataset(
             for name, parts in _examples(held, shard.name):
                 found = _example(held, name, parts, image)
                 rows.append(found) if isinstance(found, dict) else aside.append((name, found))
-            if limit and len(rows) >= limit:
+            if limit and sum(not fitting.isdisjoint(row) for row in rows) >= limit:
                 break
     fields = list(dict.fromkeys(name for row in rows for name in row if name != "image"))
-    asked = [label] if isinstance(label, str) else list(label)
     given = [column(fields, each, ("cls", *LABELS), "label", where) for each in asked or [None]]
     aside += [(row["image"], NO_LABEL) for row in rows if not any(row.get(g) for g in given)]
     rows = [row for row in rows if any(row.get(each) for each in given)][:limit]
@@ -82,7 +83,7 @@ def webdataset(
         progress.say(f"{len(aside):,} examples without image or label: {aside[0][0]}")
     data = labelled(
         lambda labels: packed(
-            f"shards {image} {limit}",
+            decode.key("shards", places),
             dataclasses.replace(held, at=places),
             labels,
             classes,
@@ -99,8 +100,8 @@ def webdataset(
 
 
 def holds(path: Path) -> bool:
-    """Whether a tar file, or the first of a folder, has files `.cls` beside others of their name,
-    or `.json` beside images.
+    """Whether a tar file, or the first of a folder, has files `.cls` beside images of their name,
+    or `.json` where there are no class folders.
     """
     shards = [path] if path.is_file() and path.name.lower().endswith(TARS) else _shards(path)
     if not shards:
@@ -111,7 +112,8 @@ def holds(path: Path) -> bool:
     except (*DAMAGED, OSError):
         return False  # said by who reads it as an archive
     stems = {stem for stem, ending in map(_split, names) if f".{ending}" in decode.endings()}
-    return any(stem in stems and ending in ("cls", "json") for stem, ending in map(_split, names))
+    kinds = {ending: "/" in stem for stem, ending in map(_split, names) if stem in stems and ending}
+    return "cls" in kinds or kinds.get("json") is False
 
 
 def _shards(path: Path) -> list[Path]:
@@ -123,7 +125,8 @@ def _shards(path: Path) -> list[Path]:
 
 def _side(name: str) -> str | None:
     """`train` or `test` by a shard's name; `val` serves as test. None where it says neither."""
-    return next((side for side in ("train", "test") if name.lower().startswith(SPLITS[side])), None)
+    words = set(re.split(r"[^a-z]+", name.lower()))
+    return next((side for side in ("train", "test") if words & set(SPLITS[side])), None)
 
 
 def _split(name: str) -> tuple[str, str]:
@@ -164,17 +167,21 @@ def _example(
         if ending == "json":
             with contextlib.suppress(readers.Damaged):
                 about = readers.parse_json(content, f"{shard}/{place}", {})
-                found |= {k: str(v) for k, v in about.items() if isinstance(v, (str, int))}
+                plain = {k: str(v) for k, v in about.items() if isinstance(v, (str, int))}
+                found |= {k: v for k, v in plain.items() if _text(k) and _text(v)}
         elif len(content) < LONGEST:
             found[ending] = content.decode(errors="replace").strip()
     return found | {"image": f"{shard}/{image}"} if found else NO_LABEL
 
 
+def _text(value: str) -> bool:
+    return len(value) < LONGEST and value.encode(errors="replace").decode() == value
+
+
 def _cells(rows: list[dict[str, str]], name: str) -> pa.ChunkedArray:
     """A field of all examples: whole numbers where all are, else words; empty ones are missing."""
     values = [row.get(name) or None for row in rows]
-    if all(value is None or (value.isascii() and value.isdigit()) for value in values):
+    if all(value is None or re.fullmatch("-?[0-9]{1,9}", value) for value in values):
         whole = [None if value is None else int(value) for value in values]
-        if max((value for value in whole if value is not None), default=0) < 1 << 62:
-            return pa.chunked_array([pa.array(whole, pa.int64())])
+        return pa.chunked_array([pa.array(whole, pa.int64())])
     return pa.chunked_array([pa.array(values, pa.string())])
