@@ -204,6 +204,43 @@ def test_outliers_of_features_are_the_far_ones(tmp_path):
     assert "distance" in (found.path / "look.html").read_text()
 
 
+def test_twins_are_far_nearer_than_the_next():
+    from datablame.analyses.look import twins
+
+    space = np.random.default_rng(0).normal(size=(200, 16)).astype("float32")
+    space[40] = space[7] + 0.01
+    space[41] = space[8] + 0.9  # near, and not that near
+    twin, share = twins(space)
+    assert {k: int(twin[k]) for k in np.flatnonzero(twin >= 0)} == {7: 40, 40: 7}
+    assert share[7] < 0.01 < share[8]
+    assert (twins(space[:5])[0] == -1).all(), "too few to tell"
+    turned, scaled = twins(space * 7)[0], twins(np.flip(space, 1).copy())[0]
+    assert (turned == twin).all()
+    assert (scaled == twin).all()
+
+
+def test_pictures_that_show_nearly_the_same_are_shown_in_pairs(found, photos, monkeypatch):
+    import dataclasses
+
+    from datablame.pages import look as page
+
+    total = len(found.data) + len(found.test)
+    twin, share = np.full(total, -1), np.ones(total, "float32")
+    pair = [3, total - 2]
+    twin[pair], share[pair] = pair[::-1], 0.1
+    more = dataclasses.replace(found, twin=twin, closeness=share)
+    first = found.known.first.numpy()
+    same = first[pair[0]] == first[pair[1]]
+    assert ("similar" in more.issues) != same
+    assert sorted(more.issues["similar"].tolist()) == pair
+    assert more.columns()["similar_to"][pair].tolist() == pair[::-1]
+    page.draw(more)
+    text = (found.path / "look.html").read_text()
+    assert text.count("pair 1<") == 2
+    assert "Nearly the same as another: 2" in text
+    page.draw(found)
+
+
 def test_an_encoder_tells_outliers_of_pictures(photos, tmp_path, monkeypatch):
     from safetensors.torch import save_file
     from torchvision import models
