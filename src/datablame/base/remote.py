@@ -190,7 +190,8 @@ def _mirror(where: str, home: Path) -> None:
                 f"{shown(where)} holds {files.human(total)}, and {files.human(free)} are free for "
                 f"{files.cache()}; name another place with DATABLAME_CACHE"
             )
-        progress.say(f"{shown(where)}: {len(missing):,} files to fetch ({files.human(total)})")
+        count = f"{len(missing):,} file{'s' if len(missing) > 1 else ''}"
+        progress.say(f"{shown(where)}: {count} to fetch ({files.human(total)})")
         for old in [] if lone else _strange(home, set(homes.values())):
             files.remove_alone(old)
         _each(lambda thing: _bring(fs, thing, homes[thing.path], where), missing, "fetching",
