@@ -38,18 +38,20 @@ def server():
     found.stop()
 
 
+def known_as(monkeypatch, secret, address):
+    """Credentials for an object store at an address."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "me")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+
+
 @pytest.fixture
 def bucket(server, monkeypatch):
     """An empty bucket: a function that puts files into it, and takes them away."""
     import boto3
 
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "me"),
-        ("AWS_SECRET_ACCESS_KEY", "mine"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_ENDPOINT_URL", server),
-    ):
-        monkeypatch.setenv(name, value)
+    known_as(monkeypatch, "mine", server)
     client = boto3.client("s3")
     client.create_bucket(Bucket="photos")
     yield client
@@ -435,13 +437,7 @@ def test_a_server_that_is_not_there_is_told(tmp_path):
 def test_an_object_store_that_denies_is_told(web, monkeypatch):
     handler, address = web
     handler.status = 403
-    for name, value in (
-        ("AWS_ACCESS_KEY_ID", "me"),
-        ("AWS_SECRET_ACCESS_KEY", "wrong"),
-        ("AWS_DEFAULT_REGION", "us-east-1"),
-        ("AWS_ENDPOINT_URL", address),
-    ):
-        monkeypatch.setenv(name, value)
+    known_as(monkeypatch, "wrong", address)
     with pytest.raises(InputError, match="s3://secret may not be read with the credentials"):
         read("s3://secret/photos")
 

@@ -142,6 +142,7 @@ def test_shards_named_after_their_split(tmp_path, pictures, here):
             examples(pictures, rows, cls=lambda k: str(LABELS[k]).encode()),
         )
     train, test = splits(tmp_path, Reading())
+    assert (train.split, test.split, len(train), len(test)) == ("train", "test", 6, 4)
     agrees(train, here, range(6))
     agrees(test, here, range(6, 10))
     alone = tmp_path / "photos-val-0000.tar"
@@ -228,7 +229,10 @@ def test_arrow_files_of_the_other_kind(tmp_path, rows, here):
         pa.ipc.new_file(file, table.schema) as writer,
     ):
         writer.write_table(table, max_chunksize=4)
-    agrees(read(tmp_path / "x.arrow"), here)
+    data = read(tmp_path / "x.arrow")
+    agrees(data, here)
+    every = rows.with_format("arrow")[:]["image"].to_pylist()
+    assert [data.images.content(row) for row in (3, 4, 9)] == [every[k]["bytes"] for k in (3, 4, 9)]
 
 
 def test_a_state_that_names_files_elsewhere_is_refused(tmp_path, rows):
@@ -316,7 +320,11 @@ def test_a_stream_is_read_to_its_end(rows, here, monkeypatch):
     from datablame.methods.sources import hub
 
     monkeypatch.setattr(hub, "BATCH", 4)
-    agrees(read(rows.to_iterable_dataset()), here)
+    data = read(rows.to_iterable_dataset())
+    agrees(data, here)
+    kept = parquet.ParquetFile(data.images.originals.paths[0]).metadata
+    sizes = [kept.row_group(group).num_rows for group in range(kept.num_row_groups)]
+    assert sizes == [4, 4, 2], "a batch at a time"
     agrees(read(rows.to_iterable_dataset().take(3)), here, range(3))
 
 

@@ -181,7 +181,8 @@ def _mirror(where: str, home: Path) -> None:
             for thing in things
         }
         missing = [thing for thing in things if not _same(homes[thing.path], thing)]
-        if not missing and (lone or not _strange(home, set(homes.values()))):
+        gone = [] if lone else _strange(home, set(homes.values()))
+        if not missing and not gone:
             return
         total = sum(max(thing.size, 0) - _come(homes[thing.path], thing) for thing in missing)
         free = shutil.disk_usage(files.nearest(home)).free
@@ -192,10 +193,13 @@ def _mirror(where: str, home: Path) -> None:
             )
         count = f"{len(missing):,} file{'s' if len(missing) > 1 else ''}"
         progress.say(f"{shown(where)}: {count} to fetch ({files.human(total)})")
-        for old in [] if lone else _strange(home, set(homes.values())):
+        for old in gone:
             files.remove_alone(old)
-        _each(lambda thing: _bring(fs, thing, homes[thing.path], where), missing, "fetching",
-              "files")  # fmt: skip
+
+        def bring(thing: Thing) -> None:
+            _bring(fs, thing, homes[thing.path], where)
+
+        _each(bring, missing, "fetching", "files")
 
 
 def _each(do: Callable[[Any], None], things: Sequence[Any], what: str, unit: str) -> None:
