@@ -964,7 +964,10 @@ def test_a_model_with_a_memory_shows_what_it_recalls(tmp_path):
 def test_figures_are_handed_over_as_the_report_draws_them(judged):
     verbs.measure(judged)
     page = verbs.report(judged)
+    assert not list(page.parent.glob("figures/*.pdf")), "the page needs none"
+    assert verbs.report(judged, paper=True) == page
     written = {path.stem for path in (page.parent / "figures").glob("*.pdf")}
+    assert written == {path.stem for path in (page.parent / "figures").glob("*.svg")}
     before = {path: path.read_bytes() for path in (page.parent / "figures").iterdir()}
     found = figures(judged)
     assert set(found) == written, "a section's FIGURES name all that it draws"

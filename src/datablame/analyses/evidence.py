@@ -74,8 +74,8 @@ class Evidence:
 
     def trace(self, row: int) -> dict[str, list[float]]:
         """Probabilities at each epoch: of the given label, and of the likeliest other class."""
-        trace = self.run.trace
-        if trace.epochs < 2 or "loss" not in trace:
+        trace = self._trace
+        if "loss" not in trace or len(trace["loss"]) < 2:
             return {}
         loss = trace["loss"][:, row].astype("float32")
         found = {"given": np.exp(-loss)}
@@ -84,9 +84,15 @@ class Evidence:
             found["other"] = np.exp(np.minimum(other, 0))
         return {name: np.nan_to_num(p).round(4).tolist() for name, p in found.items()}
 
+    @cached_property
+    def _trace(self) -> dict[str, np.ndarray]:
+        """Channels, memory-mapped."""
+        trace = self.run.trace
+        return {name: trace[name] for name in ("loss", "margin", "prediction") if name in trace}
+
     def predicted(self, row: int) -> tuple[np.ndarray, int]:
         """(how many epochs predicted each class, how many epochs there were)."""
-        trace = self.run.trace
+        trace = self._trace
         said = trace["prediction"][:, row] if "prediction" in trace else np.zeros(0, int)
         known = said[said >= 0].astype(int)
         return np.bincount(known, minlength=len(self.run.data.classes)), len(known)
@@ -99,9 +105,9 @@ class Evidence:
         if space is None:
             return []
         features, rows = space
-        own = features[int((rows == row).nonzero()[0])]
-        near = features @ own
-        near[rows == row] = -torch.inf
+        place = int((rows == row).nonzero()[0])
+        near = features @ features[place]
+        near[place] = -torch.inf
         best = near.topk(min(NEIGHBOURS, len(near) - 1))
         pairs = zip(best.indices.tolist(), best.values.tolist(), strict=True)
         return [(int(rows[place]), value) for place, value in pairs]

@@ -13,7 +13,7 @@ from datablame.base import files
 from datablame.base.errors import InputError, unknown
 from datablame.exchange import tables
 from datablame.pages import sections
-from datablame.pages.figures import ASKED
+from datablame.pages.figures import ASKED, DATED, KINDS
 from datablame.pages.templating import policy, rendered, script
 from datablame.run import Run
 
@@ -21,13 +21,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write(run: Run) -> Path:
+def write(run: Run, paper: bool = False) -> Path:
     """Ask every section for its part, and put those that have something to say on one page; the
-    table beside it is written anew, as people may have decided since.
+    table beside it is written anew, as people may have decided since. For a `paper` figures are
+    written as SVG and PDF, too, which takes twice as long.
     """
     if run.verdict is not None and run.verdict.decided is not None:
         tables.examples(run, run.verdict)
-    parts = [part for name, module in _sections().items() if (part := getattr(module, name)(run))]
+    mark = KINDS.set(tuple(DATED) if paper else ("png",))
+    try:
+        every = [getattr(module, name)(run) for name, module in _sections().items()]
+    finally:
+        KINDS.reset(mark)
+    parts = [part for part in every if part]
     parts.sort(key=lambda part: part.place)
     page = rendered(
         "report",

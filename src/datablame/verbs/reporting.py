@@ -13,7 +13,7 @@ else:
     Figure = Any
 
 
-def report(run: RunLike, *others: RunLike) -> Path:
+def report(run: RunLike, *others: RunLike, paper: bool = False) -> Path:
     """Write report.html: summary, suspects, scores, curves, before and after, seconds by stage. Of
     several runs, compared.html in the folder of the first: what each found, side by side.
 
@@ -25,6 +25,8 @@ def report(run: RunLike, *others: RunLike) -> Path:
         Folder of a run.
     others
         Folders of runs to set beside it, judged as it is.
+    paper
+        Write its figures as SVG and PDF, too.
     """
     from datablame.base import progress
     from datablame.pages import compared
@@ -33,12 +35,12 @@ def report(run: RunLike, *others: RunLike) -> Path:
     with held(run) as run, progress.stage("report"):
         if others:
             return compared.write([run, *map(opened, others)])
-        return page.write(run)
+        return page.write(run, paper)
 
 
 def figures(run: RunLike, *names: str) -> dict[str, Figure]:
     """The figures of the report as matplotlib figures, by name, for a paper or a notebook: of
-    Python alone, as the report writes them to figures/ as PNG, SVG and PDF.
+    Python alone, as `report --paper` writes them to figures/ as PNG, SVG and PDF.
 
     Nothing is written. Raises InputError for a figure that there is not.
 
