@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from datablame import InputError, Run, RunError, verbs
 from datablame.analyses.attribute import Sweep, attributed
-from datablame.base import methods
+from datablame.base import doctor, methods, processes
 from datablame.cli import main
 from datablame.dataset import Dataset
 from datablame.influence.factors import Factors, Fisher, margin, weigher
@@ -579,6 +579,20 @@ def test_the_seeds_recipe_comes_by_name(tmp_path, capsys):
     assert run.model(run.data.batch(torch.arange(2))[0]).shape == (2, 10)
     assert main(["train", "digits", "--recipe", "nowhere.yaml"]) == 2
     assert "kronfluence_cifar10" in capsys.readouterr().err
+
+
+def test_auto_is_half_precision_where_the_device_has_it(monkeypatch, capsys):
+    names = "activations", "factors", "gradients", "scores"
+    for has, kind in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(processes, "has_bf16", lambda has=has: has)
+        doctor.mention_emulated.cache_clear()
+        found = Fisher().settled()
+        assert [getattr(found, name) for name in names] == ["fp32", kind, kind, kind]
+        assert Fisher(half=True).settled().activations == "bf16"
+        said = capsys.readouterr().err
+        assert ("only emulates it: a product takes" in said) is not has
+    Fisher(gradients="bf16").settled()
+    assert capsys.readouterr().err == "", "said once"
 
 
 @pytest.mark.parametrize("rank", ["4", "16", "none"])

@@ -1,6 +1,7 @@
 """What will be trained, how long it takes, one line of progress for the whole, and the card."""
 
 import dataclasses
+import json
 import re
 import shutil
 
@@ -15,7 +16,7 @@ from datablame.base import processes, progress
 from datablame.base.card import SURE, WEAK, card, warnings
 from datablame.cli import main
 from datablame.network import classifier
-from datablame.training import auto, pace, plan
+from datablame.training import auto, machine, pace, plan
 
 
 @pytest.fixture
@@ -302,3 +303,35 @@ def test_the_report_shows_whole_names_a_legend_and_large_pictures(tmp_path, png)
     import io
 
     assert Image.open(io.BytesIO(base64.b64decode(large))).size == (300, 200)
+
+
+def test_the_doctor_times_the_machine_and_says_what_auto_takes_and_why(monkeypatch, capsys):
+    for name, small in (("SIDE", 64), ("WRITTEN", 1 << 12), ("STEP", 4), ("STEPPED", 0.0)):
+        monkeypatch.setattr(machine, name, small)
+    monkeypatch.setattr(machine, "IMAGES", {"small": (8, 8, 3), "photographs": (120, 100, 3)})
+    assert main(["doctor", "--bench", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert float(said["product, fp32"].split()[0].replace(",", "")) > 0
+    for what in ("product, bf16", "decode, small", "decode, photographs", "train, bf16 by 1"):
+        assert said[what].split()[1] in ("GFLOP/s", "images/s"), what
+    assert said["disk"].endswith("/s")
+    rates = {("fp32", 1): 10.0, ("bf16", 1): 5.0, ("fp32", 2): 8.0}
+    monkeypatch.setattr(machine.torch, "get_num_threads", lambda: 2)
+    for has, rate, precision, threads in (
+        (
+            False,
+            4.0,
+            "fp32: bf16 is emulated here, and takes 2.0 times as long",
+            "1 for such a net",
+        ),
+        (True, 24.0, "bf16: 3.0 times as fast", "2 for such a net"),
+    ):
+        rates["bf16", 2] = rate
+        monkeypatch.setattr(machine.processes, "has_bf16", lambda has=has: has)
+        told = machine.chosen(rates)
+        assert told["precision"] == precision
+        assert told["threads"].startswith(threads)
+        assert told["small images"] == "a resnet9,width=0.25 that trains on them alone"
+    assert "datablame fetch" in told["photographs"]
+    monkeypatch.setattr(machine, "here", lambda: "dinov2")
+    assert machine.chosen(rates)["photographs"].startswith("frozen:dinov2, ")

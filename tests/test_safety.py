@@ -599,6 +599,11 @@ def test_an_unexpected_error_is_one_sentence_and_a_file(monkeypatch, capfd, cach
     [
         (MemoryError(), "not enough memory"),
         (RuntimeError("[enforce fail] . DefaultCPUAllocator: can't allocate memory"), "not enough"),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to"), "memory on the GPU, which others"),
+        (
+            RuntimeError("CUDA error: unspecified launch failure"),
+            "DATABLAME_DEVICE=cpu, with --rec",
+        ),
         (RecursionError("maximum recursion depth"), "nested too deeply"),
         (OSError(5, "Input/output error", "x.npy"), "x.npy: Input/output error"),
     ],

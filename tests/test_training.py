@@ -5,6 +5,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -13,14 +14,16 @@ from conftest import TINY, blobs
 from safetensors.torch import load_file
 
 from datablame import InputError, Recipe, Run, RunError, verbs
-from datablame.base import files, progress
+from datablame.base import files, processes, progress
 from datablame.inference import predictions
+from datablame.inference.sweep import ahead
 from datablame.label_quality.out_of_sample import heldout
 from datablame.optimization import loop, state
 from datablame.optimization.augment import augment
 from datablame.optimization.autoaugment import autoaugmented
 from datablame.optimization.optimizers import SGD, optimizer
 from datablame.optimization.schedules import SCHEDULES, schedule
+from datablame.optimization.step import Replayed, mention
 from datablame.training import auto, plan
 from datablame.training.cross_validation import parts
 from datablame.training.fit import fit
@@ -78,6 +81,90 @@ def test_a_finished_run_is_not_trained_again(run, monkeypatch):
     monkeypatch.setattr(state.TrainingState, "__init__", lambda *_: pytest.fail("trained again"))
     again = verbs.train(blobs(), recipe=TINY, out=run.path.parent, test=blobs(30, 1, ()))
     assert again.path == run.path
+
+
+def overwritten(work):
+    """A stand-in for a CUDA graph: nothing is done when it is recorded, and each replay writes its
+    results over the last ones."""
+    kept = []
+
+    def replay():
+        new = work()
+        if kept:
+            for old, each in zip(kept, new, strict=True):
+                old.copy_(each)
+        else:
+            kept.extend(new)
+        return list(kept)
+
+    return replay
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "resnet9,width=0.125"},
+        {"trainer": "data_parameters,level=both"},
+        {"head": "memory,size=16"},
+    ],
+)
+def test_steps_that_are_replayed_are_the_same_steps(tmp_path, monkeypatch, changes):
+    recipe = TINY.but(
+        augment="crop", batch_size=32, folds=0, **changes
+    )  # 90 images: no equal batches
+    plain = verbs.train(blobs(91), recipe=recipe, out=tmp_path / "plain", test=blobs(30, 1, ()))
+    recorded = []
+    monkeypatch.setattr(loop, "fastest", Replayed)
+    monkeypatch.setattr(processes, "aside", lambda work: work())
+    monkeypatch.setattr(
+        processes, "recorded", lambda work: recorded.append(work) or overwritten(work)
+    )
+    again = verbs.train(blobs(91), recipe=recipe, out=tmp_path / "again", test=blobs(30, 1, ()))
+    assert len(recorded) == 2, "a graph for each size of batch"
+    for channel in plain.trace:
+        assert np.array_equal(plain.trace[channel], again.trace[channel]), channel
+    one, two = (load_file(each.path / "model.safetensors") for each in (plain, again))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_device_that_cannot_replay_goes_on_as_it_is(tmp_path, monkeypatch, capsys):
+    def refuse(work):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    mention.cache_clear()
+    plain = verbs.train(blobs(), recipe=TINY, out=tmp_path / "plain", test=blobs(30, 1, ()))
+    monkeypatch.setattr(loop, "fastest", Replayed)
+    monkeypatch.setattr(processes, "aside", lambda work: work())
+    monkeypatch.setattr(processes, "recorded", refuse)
+    again = verbs.train(blobs(), recipe=TINY, out=tmp_path / "again", test=blobs(30, 1, ()))
+    said = capsys.readouterr().err
+    assert said.count("not replayed as a CUDA graph, so they are slower: operation not") == 1, (
+        "once, of four trainings"
+    )
+    assert np.array_equal(plain.trace["loss"], again.trace["loss"])
+
+
+def test_images_that_do_not_lie_on_the_device_are_fetched_ahead(tmp_path, monkeypatch):
+    from datablame.base.images import Packed
+
+    plain = verbs.train(blobs(), recipe=TINY, out=tmp_path / "plain", test=blobs(30, 1, ()))
+    threads, batch = set(), Packed.batch
+    monkeypatch.setattr(Packed, "there", property(lambda _: False))
+    monkeypatch.setattr(
+        Packed, "batch", lambda *a: threads.add(threading.current_thread().name) or batch(*a)
+    )
+    again = verbs.train(blobs(), recipe=TINY, out=tmp_path / "again", test=blobs(30, 1, ()))
+    assert any(name.startswith("ahead") for name in threads)
+    assert np.array_equal(plain.trace["loss"], again.trace["loss"])
+
+    def load(item):
+        return 1 // item
+
+    found = ahead(load, [1, 2, 0, 1])
+    assert [next(found), next(found)] == [1, 0]
+    with pytest.raises(ZeroDivisionError):  # where it would have been made, not before
+        next(found)
+    assert list(ahead(load, [])) == []
 
 
 def test_seeds_matter_and_repeat(tmp_path):

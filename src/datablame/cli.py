@@ -106,7 +106,9 @@ def methods() -> dict[str, dict[str, str]]:
 
 
 @app.command(group=MORE)
-def doctor(run: Path | None = None) -> dict[str, Any]:
+def doctor(
+    run: Path | None = None, *, bench: Annotated[bool, Parameter(negative=())] = False
+) -> dict[str, Any]:
     """Check this machine (versions, devices, memory, disk, and a torchvision that does not fit its
     torch), or a run: whether each file is what was written. Exit code 1 where one is damaged.
 
@@ -114,11 +116,19 @@ def doctor(run: Path | None = None) -> dict[str, Any]:
     ----------
     run
         Folder of a run, to check its files.
+    bench
+        Time the machine, too (products in fp32 and bf16, decoding, training, the disk), and say
+        what auto chooses here, and why. Under 20 seconds.
     """
     from datablame.base import doctor as examining
 
     if run is None:
-        return examining.doctor()
+        known = examining.doctor()
+        if bench:
+            from datablame.training.machine import bench as timed
+
+            known |= timed()
+        return known
     from datablame.verbs.opening import opened
 
     return examining.examine(opened(run).path)
@@ -304,7 +314,13 @@ def _unexpected(error: Exception, arguments: list[str]) -> str:
 
     text = str(error).strip().partition("\n")[0][:200]
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
-        return "not enough memory; try a smaller --batch-size or --size, or --limit the set"
+        where = " on the GPU, which others may use, too" if "CUDA" in text else ""
+        return f"not enough memory{where}; try a smaller --batch-size or --size, or --limit the set"
+    if text.startswith(("CUDA error", "CUDA driver", "cuDNN error", "CUBLAS")):
+        return (
+            f"the GPU failed ({text}); what is done is saved. Run the same command to resume, or "
+            "go on without it: DATABLAME_DEVICE=cpu, with --recipe RUN/recipe.yaml for the same run"
+        )
     if isinstance(error, RecursionError):
         return "the input is nested too deeply to be read"
     if processes.lost(error):

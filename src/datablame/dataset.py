@@ -291,7 +291,19 @@ class Dataset(Result):
         self, index: Int[Tensor, " B"]
     ) -> tuple[Shaped[Tensor, "B C H W"], Int[Tensor, " B"]]:
         """Images and labels of these examples, on the device: the only door to pixels."""
-        return self.pixels.batch(self.rows[index]), self.labels[index].to(processes.device())
+        rows, _ = self._placed
+        return self.pixels.batch(rows[index.to(rows.device)]), self.labels_of(index)
+
+    def labels_of(self, index: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Labels of these examples, on the device."""
+        _, labels = self._placed
+        return labels[index.to(labels.device)]
+
+    @functools.cached_property
+    def _placed(self) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"]]:
+        """(rows, where the images lie; labels, on the device): moved there once."""
+        place = self.images.held.device if self.images is not None else self.rows.device
+        return self.rows.to(place), self.labels.to(processes.device())
 
     @property
     def pixels(self) -> Packed:

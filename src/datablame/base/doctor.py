@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shutil
+import time
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
-from datablame.base import files
+from datablame.base import files, progress
 from datablame.base.readers import LOST, MANIFEST, REMEDY, manifest, read_json
+
+SIDE = 512
+"""Of matrices that are multiplied to see what a precision costs."""
 
 
 def doctor() -> dict[str, Any]:
@@ -80,6 +85,35 @@ def examine(run: Path) -> dict[str, Any]:
         "missing": missing or "none",
         "not listed": [str(home) for home in homes if not (home / MANIFEST).exists()] or "none",
     }
+
+
+def product_seconds(precision: str, side: int) -> float:
+    """Of the product of two square matrices on the device: the fastest of some, after a first."""
+    import torch
+
+    from datablame.base import processes
+
+    left = torch.ones(side, side, dtype=processes.KINDS[precision], device=processes.device())
+    taken = []
+    for _ in range(4):
+        began = time.perf_counter()
+        _ = left @ left
+        processes.synchronise()
+        taken.append(time.perf_counter() - began)
+    return min(taken[1:])
+
+
+@functools.cache
+def mention_emulated() -> None:
+    """Say once in a process what bf16 costs, where the processor only emulates it."""
+    from datablame.base import processes
+
+    if not processes.has_bf16():
+        price = product_seconds("bf16", SIDE) / product_seconds("fp32", SIDE)
+        progress.say(
+            f"bf16 was asked for, and this machine's {processes.device().type} only emulates it: "
+            f"a product takes {price:.1f} times as long as in fp32"
+        )
 
 
 def _known(name: str) -> str:

@@ -154,18 +154,24 @@ class Packed:
             return tensor.to(device)
         return tensor
 
+    @property
+    def there(self) -> bool:
+        """Whether they lie in the device's memory, all of them."""
+        here = self.held.device.type == processes.device().type
+        return here and not (isinstance(self.array, np.memmap) and self._large)
+
+    @property
+    def _large(self) -> bool:
+        return self.array.nbytes > LARGE and self.held.device.type == "cpu"
+
     def batch(self, rows: Int[Tensor, " B"]) -> Shaped[Tensor, "B C H W"]:
         """The images of these rows, on the device."""
         rows = rows.to(self.held.device)
-        if (
-            isinstance(self.array, np.memmap)
-            and self.array.nbytes > LARGE
-            and self.held.device.type == "cpu"
-        ):
+        if isinstance(self.array, np.memmap) and self._large:
             images = torch.cat([self.read(part) for part in rows.split(PIECE)])
         else:
             images = self.held[rows]
-        images = images.to(processes.device(), non_blocking=True)
+        images = processes.sent(images)
         if self.noise is None:
             return images
         parts = zip(images.split(PIECE), rows.split(PIECE), strict=True)
@@ -210,7 +216,11 @@ class Pictures(Packed):
     def batch(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
         """The images of these rows, on the device. Raises InputError for one that is gone."""
         found = np.stack(list(_threads().map(self._looked, rows.tolist())))
-        return torch.from_numpy(found).to(processes.device(), non_blocking=True)
+        return processes.sent(torch.from_numpy(found))
+
+    @property
+    def there(self) -> bool:
+        return False
 
     def _looked(self, row: int) -> UInt8[np.ndarray, "C H W"]:
         if self.originals is None:

@@ -14,7 +14,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
@@ -238,6 +238,46 @@ def has_bf16() -> bool:
         return device().type == "cuda"
     known = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(known.get("avx512_bf16") or known.get("amx_bf16"))
+
+
+def sent(tensor: Tensor) -> Tensor:
+    """A tensor on the device; to a GPU from pinned memory, so that nobody waits for it."""
+    if device().type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device(), non_blocking=True)
+
+
+def aside(work: Callable[[], T]) -> T:
+    """What some work on a GPU gives, done on a stream of its own, as it must be before it is
+    recorded.
+    """
+    stream, main = torch.cuda.Stream(), torch.cuda.current_stream()
+    stream.wait_stream(main)
+    with torch.cuda.stream(stream):
+        made = work()
+    main.wait_stream(stream)
+    return made
+
+
+def recorded(work: Callable[[], T]) -> Callable[[], T]:
+    """Work on a GPU that is run again by each call, as a CUDA graph: on the same memory, what it
+    gives too. Raises RuntimeError where the work cannot be recorded.
+    """
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        made = work()
+
+    def replay() -> T:
+        graph.replay()
+        return made
+
+    return replay
+
+
+def synchronise() -> None:
+    """Until the device has done what it was asked for."""
+    if device().type == "cuda":
+        torch.cuda.synchronize()
 
 
 @contextlib.contextmanager

@@ -56,7 +56,9 @@ class Encoded:
 
 def gathered(features: np.ndarray | Encoded, rows: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
     """Features of these rows in single precision, on the device."""
-    return torch.from_numpy(np.asarray(features[rows.numpy()], "float32")).to(processes.device())
+    return torch.from_numpy(np.asarray(features[rows.cpu().numpy()], "float32")).to(
+        processes.device()
+    )
 
 
 def is_frozen(model: Classifier | Prepared) -> TypeGuard[Classifier]:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from datablame.base import files, hashing, methods, processes, progress, readers
+from datablame.base.doctor import mention_emulated
 from datablame.base.errors import InputError, at_least, unknown
 from datablame.base.hashing import batches
 from datablame.base.shapes import Float, Int, Shaped
@@ -31,7 +32,7 @@ SCRATCH = 1 << 23
 """Numbers of gradients of 64 examples held at a time while queries are met: narrower slices would
 slow their own making."""
 LABELS = ("given", "sampled", "all")
-PRECISIONS = ("activations", "factors", "gradients", "scores")
+PRECISIONS, WAYS = ("activations", "factors", "gradients", "scores"), ("auto", "fp32", "bf16")
 
 
 @dataclass(frozen=True)
@@ -62,12 +63,13 @@ class Fisher:
     layers: str = "*"
     """Names of the layers that count, as fnmatch reads them, joined by |."""
     activations: str = "fp32"
-    """Precision of the forward and backward pass: fp32 or bf16."""
-    factors: str = "fp32"
+    """Precision of the forward and backward pass: fp32, bf16, or auto, which is bf16 where the
+    device has it."""
+    factors: str = "auto"
     """Precision of the products that fit the factors."""
-    gradients: str = "fp32"
+    gradients: str = "auto"
     """Precision of the gradients of examples and of what they are multiplied with."""
-    scores: str = "fp32"
+    scores: str = "auto"
     """Precision of the products of query and training gradients."""
     half: bool = False
     """All four in bf16."""
@@ -82,11 +84,21 @@ class Fisher:
         for name in PRECISIONS:
             if self.half:
                 object.__setattr__(self, name, "bf16")
-            if getattr(self, name) not in ("fp32", "bf16"):
-                raise unknown(f"precision of {name}", getattr(self, name), ("fp32", "bf16"))
+            if getattr(self, name) not in WAYS:
+                raise unknown(f"precision of {name}", getattr(self, name), WAYS)
         at_least(0, basis=self.basis)
         at_least(1, rank=self.rank, outputs=self.outputs, eigenvalues=self.eigenvalues)
         self.damping_of(1.0)
+
+    def settled(self) -> Fisher:
+        """The same with every `auto` replaced by what it stands for here. Where bf16 is asked for
+        and would be emulated, the price is said.
+        """
+        if any(getattr(self, name) == "bf16" for name in PRECISIONS):
+            mention_emulated()
+        fast = "bf16" if processes.has_bf16() else "fp32"
+        auto = {name: fast for name in PRECISIONS if getattr(self, name) == "auto"}
+        return dataclasses.replace(self, **auto)
 
     def damping_of(self, mean: float) -> float:
         """What is added to the eigenvalues of a layer whose mean eigenvalue is `mean`."""
@@ -121,7 +133,7 @@ class Factors:
     """
 
     def __init__(self, run: Run, fisher: Fisher, model: nn.Module | None = None):
-        self.run, self.fisher = run, fisher
+        self.run, self.fisher = run, fisher.settled()
         self.layers = Layers(run.model if model is None else model, fisher.layers)
         method = methods.find("curvature", fisher.method)
         self.curvature: dict[Layer, Any] = {layer: method(layer) for layer in self.layers.every}

@@ -99,9 +99,8 @@ class Temperatures:
         return sum(self.logs[kind][self.places(kind, rows)].exp() for kind in self.logs)  # type: ignore[return-value]
 
     def places(self, kind: str, rows: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
-        return (rows if kind == "instance" else self.run.data.labels[rows]).to(
-            self.logs[kind].device
-        )
+        places = rows if kind == "instance" else self.run.data.labels_of(rows)
+        return places.to(self.logs[kind].device)
 
     @torch.no_grad()
     def step(
@@ -110,7 +109,7 @@ class Temperatures:
         """Move the temperatures of a batch, of which this process has seen the logits of its part;
         no other row is read or written.
         """
-        part = processes.shard(torch.arange(len(batch)))
+        part = processes.shard(torch.arange(len(batch), device=batch.device))
         mine = self.at(batch[part])
         slope = torch.zeros(len(batch), device=mine.device)
         slope[part.to(mine.device)] = _slopes(logits.to(mine.device), labels.to(mine.device), mine)

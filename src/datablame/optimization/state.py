@@ -61,6 +61,10 @@ class TrainingState:
         """One step down the loss, of which this process holds its part."""
         optimizer.zero_grad()
         self.scaler.scale(loss).backward()
+        self.apply(model, optimizer)
+
+    def apply(self, model: nn.Module, optimizer: Optimizer) -> None:
+        """Change the weights by the gradients, of which this process holds its part."""
         processes.sum_gradients(model)
         self.scaler.step(cast(torch.optim.Optimizer, optimizer))
         self.scaler.update()

@@ -37,7 +37,7 @@ DATED = {"png": "Software", "svg": "Date", "pdf": "CreationDate"}
 DPI = 150
 KINDS: ContextVar[tuple[str, ...]] = ContextVar("kinds", default=tuple(DATED))
 """As which of them they are written now."""
-LOOK = {
+LOOK: dict[Any, Any] = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,

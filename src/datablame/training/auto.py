@@ -8,6 +8,7 @@ import torch
 
 from datablame.attention.head import attentive
 from datablame.base import processes
+from datablame.base.doctor import mention_emulated
 from datablame.base.errors import InputError
 from datablame.dataset import Dataset
 from datablame.network.classifier import FROZEN, GIVEN, build
@@ -18,6 +19,8 @@ from datablame.optimization.schedules import schedule
 from datablame.recipe import Recipe
 from datablame.training.fit import trainer_of
 
+SMALL_NET = {False: "resnet9,width=0.25", True: "resnet9,width=1"}
+"""For images of up to 96 pixels, without a GPU and with one."""
 FOLDS = 4
 """Where the folds' models stand for the set: each learns from three quarters of it."""
 
@@ -53,7 +56,7 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
         batch_size=recipe.batch_size
         or (64 if len(data) < 5_000 else 128 if len(data) < 50_000 or not fast else 512),
         lr=recipe.lr or usual,
-        precision=_precision(model) if recipe.precision == "auto" else recipe.precision,
+        precision=_precision(recipe, model),
         folds=recipe.folds if recipe.folds >= 0 else _folds(data, tests),
     )
     if settled.folds > len(data) // 2:
@@ -79,11 +82,17 @@ def _chosen(recipe: Recipe, data: Dataset, fast: bool) -> dict[str, str]:
     side = max(data.shape[1:])
     if side <= 16:
         return {"model": "mlp"}
-    return {"model": f"resnet9,width={1 if fast else 0.25}" if side <= 96 else "resnet18"}
+    return {"model": SMALL_NET[fast] if side <= 96 else "resnet18"}
 
 
-def _precision(model: str) -> str:
-    """bf16 where the device has it; small perceptrons and heads alone gain nothing by it."""
+def _precision(recipe: Recipe, model: str) -> str:
+    """bf16 where the device has it; small perceptrons and heads alone gain nothing by it. Where it
+    is asked for and would be emulated, the price is said.
+    """
+    if recipe.precision == "bf16":
+        mention_emulated()
+    if recipe.precision != "auto":
+        return recipe.precision
     small = model.startswith(("mlp", FROZEN)) and processes.device().type == "cpu"
     return "bf16" if processes.has_bf16() and not small else "fp32"
 

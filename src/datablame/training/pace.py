@@ -48,8 +48,7 @@ def step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[fl
         cross_entropy(logits.float(), labels).backward()
         descent.step()
         observe(logits, labels)
-        if processes.device().type == "cuda":
-            torch.cuda.synchronize()
+        processes.synchronise()
         times.append((time.perf_counter() - start) / len(batch))
         if step > 2 and not together and time.perf_counter() - began > looked:
             break
