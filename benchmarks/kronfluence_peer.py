@@ -27,8 +27,14 @@ from datablame.influence import factors as fitting
 from datablame.influence.factors import Factors, Fisher, margin
 from datablame.influence.products import GradientProducts
 
-EXACT = Fisher(rank=None, labels="given")
-LOW = Fisher(labels="given")
+PLAIN: dict[str, Any] = {
+    "labels": "given",
+    "factors": "fp32",
+    "gradients": "fp32",
+    "scores": "fp32",
+}
+EXACT = Fisher(rank=None, **PLAIN)
+LOW = Fisher(**PLAIN)
 QUERIES, BATCH = 32, 64
 
 

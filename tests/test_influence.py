@@ -314,6 +314,26 @@ def test_a_resumed_sweep_equals_an_uninterrupted_one(mine, monkeypatch, keep):
     assert next(count) == 3 * 5 + 2, "blocks that were done are not done again"
 
 
+def test_a_sweep_does_not_go_on_in_another_precision(mine, monkeypatch, capsys):
+    monkeypatch.setattr("datablame.analyses.attribute.BLOCK", 40)
+    score = GradientProducts.score
+
+    def breaking(self, held, rows):
+        if int(rows[0]):
+            raise Broken
+        return score(self, held, rows)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GradientProducts, "score", breaking)
+        with pytest.raises(Broken):
+            attributed(mine, mine.test, "influence")
+    with monkeypatch.context() as patch:
+        patch.setattr(processes, "has_bf16", lambda: True)
+        found = attributed(mine, mine.test, "influence")
+    assert "was begun in another way (precision), so it begins anew" in capsys.readouterr().err
+    assert found.facts["precision"]["gradients"] == "bf16"
+
+
 def test_the_kept_scores_are_the_highest_and_lowest(mine):
     whole, some = (
         attributed(mine, mine.test, "influence"),

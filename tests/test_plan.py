@@ -306,7 +306,7 @@ def test_the_report_shows_whole_names_a_legend_and_large_pictures(tmp_path, png)
 
 
 def test_the_doctor_times_the_machine_and_says_what_auto_takes_and_why(monkeypatch, capsys):
-    for name, small in (("SIDE", 64), ("WRITTEN", 1 << 12), ("STEP", 4), ("STEPPED", 0.0)):
+    for name, small in (("SIDE", {"cpu": 64}), ("WRITTEN", 1 << 12), ("STEP", 4), ("STEPPED", 0.0)):
         monkeypatch.setattr(machine, name, small)
     monkeypatch.setattr(machine, "IMAGES", {"small": (8, 8, 3), "photographs": (120, 100, 3)})
     assert main(["doctor", "--bench", "--json"]) == 0

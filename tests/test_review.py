@@ -876,6 +876,8 @@ def test_runs_side_by_side(judged, tmp_path):
     for name in (judged.path.name, other.path.name):
         assert name in text
     assert mine & theirs
+    with pytest.raises(InputError, match="--paper is of one run's report"):
+        verbs.report(judged, other, paper=True)
     alone = judged.data.name(max(theirs - mine))
     assert f'title="{alone}"' in text.partition(f"{other.path.name} alone names these")[2]
     assert main(["report", str(judged.path), str(other.path)]) == 0

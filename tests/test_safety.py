@@ -293,6 +293,7 @@ def test_a_runs_files_are_checked_by_size_when_read_and_by_digest_by_the_doctor(
     assert main(["doctor", str(mine)]) == 0
     assert str(weights) in capsys.readouterr().out
     assert main(["doctor", str(mine / "scores")]) == 2
+    assert main(["doctor", str(mine), "--bench"]) == 2
     (mine / "manifest.json").write_text("{")
     assert main(["doctor", str(mine)]) == 1
     assert "cannot be checked" in capsys.readouterr().out

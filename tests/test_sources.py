@@ -16,6 +16,7 @@ from conftest import SHARED, TINY, blobs
 from PIL import Image
 
 from datablame import Dataset, InputError, Reading, load, verbs
+from datablame.base import decode
 from datablame.exchange.sets import dump
 from datablame.methods.sources.preset import presets
 from datablame.verbs.reading import splits
@@ -450,6 +451,24 @@ def parquet_of(path, png, label, truth, names=None, colour=(200, 30, 30)):
     return path
 
 
+@pytest.mark.parametrize("how", [{}, {"progressive": True}, {"subsampling": 0}, {"quality": 5}])
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+def test_the_fast_decoder_gives_what_pillow_gives(mode, how, monkeypatch):
+    pixels = np.random.default_rng(0).integers(0, 256, (75, 100, 3), dtype="uint8")
+    image = Image.fromarray(pixels).convert(mode)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain, turned = (decode.encoded(image, "jpeg", **how, **more) for more in ({}, {"exif": exif}))
+    every = [plain, turned, plain[:-400], plain[:-2], plain + b"junk", plain[:400] + plain[500:]]
+    sizes = [(c, side, side) for c in (1, 3) for side in (20, 64)]  # a fraction of it, and whole
+    by = {}
+    for name, fast in (("fast", decode._jpeg), ("Pillow", lambda: None)):
+        monkeypatch.setattr(decode, "_jpeg", fast)
+        by[name] = [decode.decode(data, *size) for data in every for size in sizes]
+    for one, other in zip(by["fast"], by["Pillow"], strict=True):
+        assert np.array_equal(one, other) if other is not None else one is None
+
+
 def test_truth_is_matched_by_class_name(tmp_path, png):
     path = parquet_of(
         tmp_path / "a.parquet",
@@ -490,7 +509,6 @@ def test_a_column_of_paths_to_nothing_is_named(tmp_path):
 
 @pytest.mark.parametrize("mode", ["I;16", "F", "P", "RGBA", "CMYK", "L", "1"])
 def test_every_kind_of_picture_keeps_its_contrast(tmp_path, mode):
-    from datablame.base.decode import decode
 
     ramp = np.tile(np.arange(64, dtype="uint8") * 4, (64, 1))
     if mode == "I;16":
@@ -501,7 +519,7 @@ def test_every_kind_of_picture_keeps_its_contrast(tmp_path, mode):
         image = Image.fromarray(ramp).convert("RGB").convert(mode)
     file = io.BytesIO()
     image.save(file, "TIFF")
-    pixels = decode(file.getvalue(), 3, 64, 64)
+    pixels = decode.decode(file.getvalue(), 3, 64, 64)
     assert pixels is not None
     assert pixels[:, :, :8].mean() < 60 < 190 < pixels[:, :, -8:].mean()
 
@@ -515,7 +533,6 @@ def test_a_class_named_train_is_a_class(tmp_path, png):
 
 @pytest.mark.parametrize("kind", ["folder", "parquet"])
 def test_a_set_that_changes_while_it_is_read_is_told(photos, tmp_path, png, monkeypatch, kind):
-    from datablame.base import decode
 
     path = photos if kind == "folder" else hub_file(tmp_path / "x.parquet", png)
     changing = photos / "dog" / "3.png" if kind == "folder" else path
@@ -608,8 +625,6 @@ def test_heic_is_read_with_the_extra(tmp_path, monkeypatch, png):
     """Without pillow-heif it is told; with it, its opener is registered and .heic counts."""
     import sys
     import types
-
-    from datablame.base import decode
 
     for name in ("a", "b"):
         (tmp_path / name).mkdir()

@@ -15,15 +15,15 @@ from safetensors.torch import load_file
 
 from datablame import InputError, Recipe, Run, RunError, verbs
 from datablame.base import files, processes, progress
-from datablame.inference import predictions
+from datablame.inference import predictions, sweep
 from datablame.inference.sweep import ahead
 from datablame.label_quality.out_of_sample import heldout
-from datablame.optimization import loop, state
+from datablame.optimization import feed, loop, state
 from datablame.optimization.augment import augment
 from datablame.optimization.autoaugment import autoaugmented
 from datablame.optimization.optimizers import SGD, optimizer
 from datablame.optimization.schedules import SCHEDULES, schedule
-from datablame.optimization.step import Replayed, mention
+from datablame.optimization.step import Replayed, fastest, mention
 from datablame.training import auto, plan
 from datablame.training.cross_validation import parts
 from datablame.training.fit import fit
@@ -83,6 +83,15 @@ def test_a_finished_run_is_not_trained_again(run, monkeypatch):
     assert again.path == run.path
 
 
+def ahead_of(data, every):
+    """As on a GPU whose memory the images do not fit in."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep.processes, "device", lambda: torch.device("cuda"))
+        patch.setattr(type(data.pixels), "there", property(lambda _: False))
+        found = sweep.fetched(data, every)
+    return found
+
+
 def overwritten(work):
     """A stand-in for a CUDA graph: nothing is done when it is recorded, and each replay writes its
     results over the last ones."""
@@ -127,6 +136,28 @@ def test_steps_that_are_replayed_are_the_same_steps(tmp_path, monkeypatch, chang
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_words_for_a_gpu_are_yes_and_no(monkeypatch):
+    monkeypatch.setenv("DATABLAME_REPEATABLE", "no")
+    processes.repeatable()
+    assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (False, True)
+    monkeypatch.setenv("DATABLAME_REPEATABLE", "perhaps")
+    with pytest.raises(InputError, match="DATABLAME_REPEATABLE is yes or no; it is 'perhaps'"):
+        processes.repeatable()
+    monkeypatch.delenv("DATABLAME_REPEATABLE")
+    processes.repeatable()
+    assert torch.backends.cudnn.deterministic
+    net, work = torch.nn.Linear(1, 1), lambda *given: given
+    plain = type(work)
+    for word, records, kind in (
+        ("yes", True, Replayed),
+        ("no", True, plain),
+        ("yes", False, plain),
+    ):
+        monkeypatch.setenv("DATABLAME_GRAPHS", word)
+        monkeypatch.setattr(processes, "records", lambda records=records: records)
+        assert type(fastest(net, work)) is kind
+
+
 def test_a_device_that_cannot_replay_goes_on_as_it_is(tmp_path, monkeypatch, capsys):
     def refuse(work):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
@@ -148,10 +179,11 @@ def test_images_that_do_not_lie_on_the_device_are_fetched_ahead(tmp_path, monkey
     from datablame.base.images import Packed
 
     plain = verbs.train(blobs(), recipe=TINY, out=tmp_path / "plain", test=blobs(30, 1, ()))
-    threads, batch = set(), Packed.batch
-    monkeypatch.setattr(Packed, "there", property(lambda _: False))
+    threads, gather = set(), Packed.fetched
+    monkeypatch.setattr(feed.Feed, "_fits", lambda _: False)
+    monkeypatch.setattr(feed, "fetched", ahead_of)
     monkeypatch.setattr(
-        Packed, "batch", lambda *a: threads.add(threading.current_thread().name) or batch(*a)
+        Packed, "fetched", lambda *a: threads.add(threading.current_thread().name) or gather(*a)
     )
     again = verbs.train(blobs(), recipe=TINY, out=tmp_path / "again", test=blobs(30, 1, ()))
     assert any(name.startswith("ahead") for name in threads)

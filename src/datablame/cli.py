@@ -122,6 +122,8 @@ def doctor(
     """
     from datablame.base import doctor as examining
 
+    if run is not None and bench:
+        raise InputError("--bench is of this machine: leave out the run")
     if run is None:
         known = examining.doctor()
         if bench:
@@ -316,11 +318,6 @@ def _unexpected(error: Exception, arguments: list[str]) -> str:
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
         where = " on the GPU, which others may use, too" if "CUDA" in text else ""
         return f"not enough memory{where}; try a smaller --batch-size or --size, or --limit the set"
-    if text.startswith(("CUDA error", "CUDA driver", "cuDNN error", "CUBLAS")):
-        return (
-            f"the GPU failed ({text}); what is done is saved. Run the same command to resume, or "
-            "go on without it: DATABLAME_DEVICE=cpu, with --recipe RUN/recipe.yaml for the same run"
-        )
     if isinstance(error, RecursionError):
         return "the input is nested too deeply to be read"
     if processes.lost(error):
@@ -328,8 +325,16 @@ def _unexpected(error: Exception, arguments: list[str]) -> str:
     if isinstance(error, OSError) and error.strerror:
         return f"{str(error.filename or 'a file')[:200]}: {error.strerror}"
     path = files.cache() / "crash.txt"
-    what = f"unexpected {type(error).__name__}: {text}"
     report = f"datablame {shlex.join(arguments)}\n\n{traceback.format_exc()}\n{_versions()}\n"
+    if text.startswith(("CUDA error", "CUDA driver", "cuDNN error", "CUBLAS")):
+        with contextlib.suppress(Exception):
+            files.write_text(path, report)
+        return (
+            f"the GPU failed ({text}; {path} says where); what is done is saved. Run the same "
+            "command to resume, or go on without it: DATABLAME_DEVICE=cpu, with --recipe "
+            "RUN/recipe.yaml for the same run"
+        )
+    what = f"unexpected {type(error).__name__}: {text}"
     with contextlib.suppress(Exception):
         files.write_text(path, report)
         return f"{what} (this is a bug; {path} says where)"

@@ -291,19 +291,26 @@ class Dataset(Result):
         self, index: Int[Tensor, " B"]
     ) -> tuple[Shaped[Tensor, "B C H W"], Int[Tensor, " B"]]:
         """Images and labels of these examples, on the device: the only door to pixels."""
-        rows, _ = self._placed
-        return self.pixels.batch(rows[index.to(rows.device)]), self.labels_of(index)
+        return self.pixels.batch(self.rows_at(index)), self.labels_of(index)
+
+    def rows_at(self, index: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Which of the images these examples are, where rows of them are looked up."""
+        rows = self._placed_rows
+        return rows[torch.as_tensor(index, device=rows.device)]
 
     def labels_of(self, index: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
         """Labels of these examples, on the device."""
-        _, labels = self._placed
-        return labels[index.to(labels.device)]
+        labels = self._placed_labels
+        return labels[torch.as_tensor(index, device=labels.device)]
 
     @functools.cached_property
-    def _placed(self) -> tuple[Int[Tensor, " N"], Int[Tensor, " N"]]:
-        """(rows, where the images lie; labels, on the device): moved there once."""
-        place = self.images.held.device if self.images is not None else self.rows.device
-        return self.rows.to(place), self.labels.to(processes.device())
+    def _placed_rows(self) -> Int[Tensor, " N"]:
+        """Moved there once."""
+        return self.rows.to(self.pixels.place)
+
+    @functools.cached_property
+    def _placed_labels(self) -> Int[Tensor, " N"]:
+        return self.labels.to(processes.device())
 
     @property
     def pixels(self) -> Packed:

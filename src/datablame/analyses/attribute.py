@@ -4,6 +4,7 @@ where it was interrupted.
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -199,11 +200,18 @@ class Sweep:
         path = self.folder / "progress.safetensors"
         if processes.agree(path.exists()):
             state, facts = readers.read_tensors(path)
-            progress.say(f"resuming {self.folder} after {facts['done']} blocks")
-            return int(facts["group"]), int(facts["done"]), state
+            if facts.get("made") == self._made:
+                progress.say(f"resuming {self.folder} after {facts['done']} blocks")
+                return int(facts["group"]), int(facts["done"]), state
+            progress.say(f"{self.folder} was begun in another way (precision), so it begins anew")
         fit = max(1, processes.free() // 2 // max(1, self.attributor.size))
         passes = -(-queries // fit)  # of about as many queries each
         return processes.agree(-(-queries // passes)), 0, {}
+
+    @property
+    def _made(self) -> str:
+        """How the scores are made: what two parts of one sweep must have in common."""
+        return json.dumps(self.attributor.facts, sort_keys=True, default=str)
 
     def work(self) -> None:
         """Every block that is not done yet."""
@@ -263,5 +271,5 @@ class Sweep:
     def save(self, last: bool) -> None:
         """What a resumed sweep needs; a finished group's best are in the arrays."""
         self.state = {} if last else self.state
-        facts = {"group": str(self.group), "done": str(self.done)}
+        facts = {"group": str(self.group), "done": str(self.done), "made": self._made}
         files.write_tensors(self.folder / "progress.safetensors", self.state, facts)

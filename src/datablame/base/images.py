@@ -164,13 +164,26 @@ class Packed:
     def _large(self) -> bool:
         return self.array.nbytes > LARGE and self.held.device.type == "cpu"
 
+    @property
+    def place(self) -> torch.device:
+        """Where rows of them are looked up."""
+        return self.held.device
+
     def batch(self, rows: Int[Tensor, " B"]) -> Shaped[Tensor, "B C H W"]:
         """The images of these rows, on the device."""
+        return self.arrived(self.fetched(rows), rows)
+
+    def fetched(self, rows: Int[Tensor, " B"]) -> Shaped[Tensor, "B C H W"]:
+        """The images of these rows, where they lie; a thread may do it while the device works."""
         rows = rows.to(self.held.device)
         if isinstance(self.array, np.memmap) and self._large:
-            images = torch.cat([self.read(part) for part in rows.split(PIECE)])
-        else:
-            images = self.held[rows]
+            return torch.cat([self.read(part) for part in rows.split(PIECE)])
+        return self.held[rows]
+
+    def arrived(
+        self, images: Shaped[Tensor, "B C H W"], rows: Int[Tensor, " B"]
+    ) -> Shaped[Tensor, "B C H W"]:
+        """What was fetched, on the device, with the noise that belongs to these rows."""
         images = processes.sent(images)
         if self.noise is None:
             return images
@@ -213,14 +226,17 @@ class Pictures(Packed):
         pixels = None if content is None else self.decoded(content)
         return np.array(self.array[row]) if pixels is None else pixels
 
-    def batch(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
-        """The images of these rows, on the device. Raises InputError for one that is gone."""
-        found = np.stack(list(_threads().map(self._looked, rows.tolist())))
-        return processes.sent(torch.from_numpy(found))
-
     @property
     def there(self) -> bool:
         return False
+
+    @property
+    def place(self) -> torch.device:
+        return torch.device("cpu")
+
+    def fetched(self, rows: Int[Tensor, " B"]) -> UInt8[Tensor, "B C H W"]:
+        """The images of these rows. Raises InputError for one that is gone."""
+        return torch.from_numpy(np.stack(list(_threads().map(self._looked, rows.tolist()))))
 
     def _looked(self, row: int) -> UInt8[np.ndarray, "C H W"]:
         if self.originals is None:
@@ -261,12 +277,13 @@ class Patterned(Packed):
         """A single image to be drawn, with noise of its own size."""
         return self.packed.one(row)
 
-    def batch(self, rows: Int[Tensor, " B"]) -> Float[Tensor, "B C S S"]:
-        """The images of these rows, on the device; floats, in [0, 1] but for the noise."""
+    def arrived(
+        self, images: UInt8[Tensor, "B C H W"], rows: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B C S S"]:
+        """What was fetched, on the device; floats, in [0, 1] but for the noise."""
         assert self.noise is not None
-        images = torch.cat([self.held[part] for part in rows.to(self.held.device).split(PIECE)])
         size = (self.view.size, self.view.size)
-        x = images.to(processes.device()).float() / 255
+        x = processes.sent(images).float() / 255
         x = interpolate(x, size, mode="bilinear", antialias=True) if x.shape[2:] != size else x
         return x + self.noise.pattern(x[0])
 
@@ -293,9 +310,11 @@ class Vectors(Packed):
         spread = float(np.sqrt(array.var(0, dtype="f8").mean())) or 1.0
         return cls((array / spread).clip(-6e4, 6e4).astype("float16")[:, :, None, None])
 
-    def batch(self, rows: Int[Tensor, " B"]) -> Float[Tensor, "B C H W"]:
-        """The features of these rows, on the device."""
-        return super().batch(rows).float()
+    def arrived(
+        self, images: Float[Tensor, "B C H W"], rows: Int[Tensor, " B"]
+    ) -> Float[Tensor, "B C H W"]:
+        """The features that were fetched, on the device."""
+        return super().arrived(images, rows).float()
 
     def perturbed(self, noise: Perturbation) -> Packed:
         raise InputError("features have no pixels that noise could be put on")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import functools
 import json
 import logging
 import os
@@ -15,13 +16,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as across
 from torch import Tensor, nn
 
+from datablame.base.errors import InputError
 from datablame.base.shapes import Int
 
 T = TypeVar("T")
@@ -222,10 +224,21 @@ class UnitedBatchNorm(nn.modules.batchnorm._BatchNorm):
 
 def repeatable() -> None:
     """The same kernels each time, so that a resumed run equals an uninterrupted one on a GPU
-    too.
+    too; the fastest ones with `DATABLAME_REPEATABLE=no`. Raises InputError for another word.
     """
-    torch.backends.cudnn.deterministic = True
-    torch.backends.cudnn.benchmark = False
+    same = said_yes("DATABLAME_REPEATABLE")
+    torch.backends.cudnn.deterministic = same
+    torch.backends.cudnn.benchmark = not same
+
+
+def said_yes(variable: str) -> bool:
+    """What an environment variable says, yes if it is not there. Raises InputError for another word
+    than yes and no.
+    """
+    asked = os.environ.get(variable) or "yes"
+    if asked not in ("yes", "no"):
+        raise InputError(f"{variable} is yes or no; it is '{asked}'")
+    return asked == "yes"
 
 
 KINDS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -251,7 +264,7 @@ def aside(work: Callable[[], T]) -> T:
     """What some work on a GPU gives, done on a stream of its own, as it must be before it is
     recorded.
     """
-    stream, main = torch.cuda.Stream(), torch.cuda.current_stream()
+    stream, main = _beside(), torch.cuda.current_stream()
     stream.wait_stream(main)
     with torch.cuda.stream(stream):
         made = work()
@@ -263,9 +276,12 @@ def recorded(work: Callable[[], T]) -> Callable[[], T]:
     """Work on a GPU that is run again by each call, as a CUDA graph: on the same memory, what it
     gives too. Raises RuntimeError where the work cannot be recorded.
     """
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        made = work()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:  # other threads may go on meanwhile; all graphs share the memory that lies between
+        with torch.cuda.graph(graph, _pool(), _beside(), "thread_local"):
+            made = work()
+    finally:
+        torch.cuda.set_stream(stream)
 
     def replay() -> T:
         graph.replay()
@@ -274,10 +290,30 @@ def recorded(work: Callable[[], T]) -> Callable[[], T]:
     return replay
 
 
+@functools.cache
+def _beside() -> torch.cuda.Stream:
+    """A second stream of the device."""
+    return torch.cuda.Stream()
+
+
+@functools.cache
+def _pool() -> Any:
+    """The memory of all graphs, of which one runs at a time and nothing outlives it."""
+    return torch.cuda.graph_pool_handle()
+
+
+def records() -> bool:
+    """Whether this process's current device can record work and replay it."""
+    here = device()
+    return here.type == "cuda" and here.index in (None, torch.cuda.current_device())
+
+
 def synchronise() -> None:
     """Until the device has done what it was asked for."""
     if device().type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device())
+    elif device().type == "mps":
+        torch.mps.synchronize()
 
 
 @contextlib.contextmanager

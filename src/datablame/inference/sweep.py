@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
@@ -33,19 +33,27 @@ def sweep(
     fits = max(8, PIXELS // max(1, height * width))
     block = min(BATCH, fits) if processes.device().type == "cpu" else BATCH
     steps = batches(torch.arange(len(data)), block)
-
-    def load(index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mine = processes.shard(index)
-        return index, mine, data.batch(mine)[0]
-
-    loaded = map(load, steps) if data.pixels.there else ahead(load, steps)
-    for index, mine, images in progress.track(loaded, len(steps), what, "blocks"):
+    mine = [processes.shard(index) for index in steps]
+    loaded = zip(steps, mine, fetched(data, mine), strict=True)
+    for index, rows, images in progress.track(loaded, len(steps), what, "blocks"):
         with torch.inference_mode():
             part = read(images).float()
         block = part.new_zeros(len(index), *part.shape[1:])
-        start = int(mine[0] - index[0]) if len(mine) else 0
-        block[start : start + len(mine)] = part
+        start = int(rows[0] - index[0]) if len(rows) else 0
+        block[start : start + len(rows)] = part
         yield processes.total(block).cpu().numpy()
+
+
+def fetched(data: Dataset, every: Sequence[Tensor]) -> Iterator[Tensor]:
+    """The images of each batch of rows, on the device. Those that do not lie in a GPU's memory are
+    gathered, or decoded, by a thread while the device works on the ones before; elsewhere there is
+    nothing to win by it.
+    """
+    if processes.device().type != "cuda" or data.pixels.there:
+        return (data.batch(rows)[0] for rows in every)
+    places = [data.rows_at(rows) for rows in every]
+    coming = zip(ahead(data.pixels.fetched, places), places, strict=True)
+    return (data.pixels.arrived(images, rows) for images, rows in coming)
 
 
 def ahead(load: Callable[[T], U], items: Iterable[T]) -> Iterator[U]:

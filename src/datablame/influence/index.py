@@ -70,7 +70,9 @@ class Index(Result):
 
     @property
     def folder(self) -> Path:
-        return self.run.path / "index" / f"{self.factors.path.stem}-{self.block}"
+        kind = self.factors.fisher.gradients
+        stem = self.factors.path.stem + ("" if kind == "fp32" else f"-{kind}")
+        return self.run.path / "index" / f"{stem}-{self.block}"
 
     @functools.cached_property
     def codes(self) -> np.ndarray:

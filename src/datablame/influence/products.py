@@ -13,7 +13,7 @@ from datablame.base import processes, progress
 from datablame.base.hashing import batches
 from datablame.base.shapes import Float, Int
 from datablame.dataset import Dataset
-from datablame.influence.factors import Factors, loss, measure, weigher
+from datablame.influence.factors import PRECISIONS, Factors, loss, measure, weigher
 from datablame.layers.taps import finite
 from datablame.run import Run
 
@@ -36,6 +36,7 @@ class GradientProducts:
         self.facts: dict[str, Any] = {
             "measure": of,
             "curvature": first.fisher.fitted | {"damping": first.fisher.damping},
+            "precision": {name: getattr(first.fisher, name) for name in PRECISIONS},
             "weights": first.size,
             "effective_dimension": first.effective,
             "untracked": first.layers.untracked,

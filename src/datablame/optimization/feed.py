@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import prod
 
 import torch
@@ -10,9 +10,8 @@ from torch import Tensor
 
 from datablame.attention.head import attentive
 from datablame.base import hashing, processes
-from datablame.base.shapes import Int
 from datablame.inference.features import encoded, is_frozen
-from datablame.inference.sweep import ahead
+from datablame.inference.sweep import fetched
 from datablame.network.classifier import Classifier
 from datablame.optimization.augment import augment
 from datablame.run import Run
@@ -36,8 +35,8 @@ class Feed:
         self.data, self.recipe, self.head = run.data, run.recipe, attentive(model)
         still = is_frozen(model) and run.recipe.augment == "none"
         self.kept = encoded(model, run.data) if still else None
-        self.there = not still and run.data.pixels.there
-        self.place = processes.device() if self.there else torch.device("cpu")
+        self.place = torch.device("cpu") if still else run.data.pixels.place
+        self.whole = not still and self._fits()
         self.epoch, self.changed = -1, torch.empty(0)
 
     @property
@@ -49,49 +48,46 @@ class Feed:
         """The batches of an epoch."""
         order = hashing.permutation(len(self.data), "order", self.recipe.seed, epoch)
         every = hashing.batches(order.to(self.place), self.recipe.batch_size)
+        mine = [processes.shard(rows) for rows in every]
+        for step, images in enumerate(self._images(mine, epoch)):
+            rows = mine[step]
+            memory = self._memory(epoch, step) if self.head else ()
+            yield every[step], rows, (images, *memory), self.data.labels_of(rows)
 
-        def load(step: int) -> Shown:
-            mine = processes.shard(every[step])
-            return every[step], mine, *self._shown(mine, epoch, step)
-
-        slow = self.kept is None and not self.there
-        return ahead(load, range(len(every))) if slow else map(load, range(len(every)))
-
-    def _shown(
-        self, rows: Int[Tensor, " B"], epoch: int, step: int
-    ) -> tuple[tuple[Tensor, ...], Tensor]:
-        """What the model is given for these rows, and their labels."""
-        data, recipe, memory = self.data, self.recipe, ()
+    def _images(self, every: Sequence[Tensor], epoch: int) -> Iterator[Tensor]:
+        """What the model sees of each batch of rows."""
         if self.kept is not None:
-            memory = (self.kept.at(self._drawn(epoch, step)),) if self.head else ()
-            return (self.kept.at(rows), *memory), data.labels_of(rows)
-        if self._fits:
-            images = self._whole(epoch)[rows]
+            yield from map(self.kept.at, every)
+        elif self.whole:
+            self._change(epoch)
+            for rows in every:
+                yield self.changed[rows]
         else:
-            images = augment(data.batch(rows)[0], rows, recipe.augment, recipe.seed, epoch)
-        if self.head:
-            some = processes.shard(self._drawn(epoch, step))
-            seed = recipe.seed, epoch, "memory", step
-            memory = (augment(data.batch(some)[0], some, recipe.augment, *seed),)
-        return (images, *memory), data.labels_of(rows)
+            for rows, images in zip(every, fetched(self.data, every), strict=True):
+                yield augment(images, rows, self.recipe.augment, self.recipe.seed, epoch)
 
-    def _drawn(self, epoch: int, step: int) -> Int[Tensor, " m"]:
-        """Rows of the memory of a step."""
+    def _memory(self, epoch: int, step: int) -> tuple[Tensor]:
+        """What an attentive head looks at in a step: features, or images of this process's part."""
         assert self.head is not None
-        seed = "memory", self.recipe.seed, epoch, step
-        return hashing.some(len(self.data), self.head.how.size, *seed)
+        count, recipe = self.head.how.size, self.recipe
+        some = hashing.some(len(self.data), count, "memory", recipe.seed, epoch, step)
+        if self.kept is not None:
+            return (self.kept.at(some),)
+        some = processes.shard(some)
+        seed = recipe.seed, epoch, "memory", step
+        return (augment(self.data.batch(some)[0], some, recipe.augment, *seed),)
 
-    @property
     def _fits(self) -> bool:
         """Whether all images fit beside the others, changed: then an epoch is drawn at once,
         without the many small steps of a batch.
         """
-        if not self.there or processes.size() > 1:
+        if not self.data.pixels.there or processes.size() > 1:
             return False
+        one = self.data.batch(torch.arange(1))[0]
         room = AT_ONCE if self.place.type == "cpu" else processes.free() // 8
-        return self.epoch >= 0 or len(self.data) * prod(self.data.shape) <= room
+        return len(self.data) * one.nbytes <= room
 
-    def _whole(self, epoch: int) -> Tensor:
+    def _change(self, epoch: int) -> None:
         """All images as they are seen in an epoch: the same as drawn a batch at a time."""
         if epoch != self.epoch:
             every = torch.arange(len(self.data), device=self.place)
@@ -101,4 +97,3 @@ class Feed:
                 [augment(self.data.batch(rows)[0], rows, what, *seed) for rows in parts]
             )
             self.epoch = epoch
-        return self.changed

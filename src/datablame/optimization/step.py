@@ -7,24 +7,35 @@ Nguyen et al., 2021. Accelerating PyTorch with CUDA Graphs. pytorch.org/blog
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from datablame.base import processes, progress
 from datablame.base.shapes import Float
 
 WARM = 3
-"""Steps that are made as they are before one is recorded, so that all libraries are set up."""
+"""Steps of one size that are made as they are before one is recorded, so that all libraries are set
+up."""
+SINCE = (2, 12)
+"""The first torch that is sound again after a pass could not be recorded."""
 Pass = Callable[..., tuple[Tensor, Tensor]]
 """`(count, labels, temperatures or None, *inputs) -> (logits [b,K], loss [])`, which leaves the
 gradients of the loss, divided by `count`, at the weights."""
 
 
 def fastest(model: nn.Module, work: Pass) -> Pass:
-    """The pass itself, or one that is replayed where the device can, alone."""
-    replayable = processes.device().type == "cuda" and processes.size() == 1
-    return Replayed(model, work) if replayable else work
+    """The pass itself; with one process on a GPU one that is replayed, unless
+    `DATABLAME_GRAPHS=no`.
+    """
+    alone = processes.records() and processes.size() == 1 and _version() >= SINCE
+    return Replayed(model, work) if alone and processes.said_yes("DATABLAME_GRAPHS") else work
+
+
+def _version() -> tuple[int, ...]:
+    return tuple(map(int, torch.__version__.split(".")[:2]))
 
 
 class Replayed:
@@ -34,7 +45,8 @@ class Replayed:
 
     def __init__(self, model: nn.Module, work: Pass):
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
-        self.work, self.warm, self.broken = work, 0, False
+        self.work, self.broken = work, False
+        self.warm: Counter[tuple] = Counter()
         self.known: dict[tuple, tuple[list[Tensor], Callable[[], list[Tensor | None]]]] = {}
 
     def __call__(
@@ -42,10 +54,12 @@ class Replayed:
     ) -> tuple[Tensor, Tensor]:
         given = [labels, *inputs] if by is None else [labels, *inputs, by]
         mark = (count, by is None, *(each.shape for each in given))
-        if mark not in self.known and not self.broken and self.warm >= WARM:
+        if not self.broken and self.warm[mark] == WARM:
             self._record(mark, count, by is None, given)
+        self.warm[mark] += 1
+        if self.broken:
+            return self.work(count, labels, by, *inputs)
         if mark not in self.known:
-            self.warm += 1
             return processes.aside(lambda: self.work(count, labels, by, *inputs))
         held, replay = self.known[mark]
         for there, new in zip(held, given, strict=True):
@@ -70,6 +84,7 @@ class Replayed:
             self.known[mark] = held, processes.recorded(whole)
         except RuntimeError as error:
             self.broken = True
+            self.known.clear()  # the memory of the others is needed now
             mention(str(error).partition("\n")[0])
             processes.synchronise()
 

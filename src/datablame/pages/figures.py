@@ -93,7 +93,9 @@ def figure(
         engine.execute(page)
         page.set_layout_engine("none")
     home = run.path / "figures" if isinstance(run, Run) else run
-    kept = {kind: saved(page, kind) for kind in KINDS.get()}
+    asked = KINDS.get()  # and what is there already, which would be left behind
+    kinds = [kind for kind in DATED if kind in asked or (home / f"{name}.{kind}").exists()]
+    kept = {kind: saved(page, kind) for kind in kinds}
     for kind, content in kept.items():
         files.write_bytes(home / f"{name}.{kind}", content)
     return Markup('<img class="figure" alt="{}" src="{}">').format(name, as_data(kept["png"]))

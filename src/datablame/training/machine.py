@@ -19,8 +19,8 @@ from datablame.training.pace import step_cost
 
 KINDS = ("fp32", "bf16")
 ROUNDS = 3
-SIDE = 1024
-"""Of the matrices that are multiplied."""
+SIDE = {"cpu": 1024, "cuda": 8192, "mps": 2048}
+"""Of the matrices that are multiplied, by device."""
 STEP, STEPPED = 128, 1.0
 """Images of a training step, and seconds that steps of one kind are timed at most."""
 WRITTEN = 128 << 20
@@ -34,7 +34,8 @@ def bench() -> dict[str, str]:
     `auto` chooses, and why. Under 20 seconds.
     """
     with progress.stage("bench"):
-        rates = {kind: 2 * SIDE**3 / doctor.product_seconds(kind, SIDE) for kind in KINDS}
+        side = SIDE[processes.device().type]
+        rates = {kind: 2 * side**3 / doctor.product_seconds(kind, side) for kind in KINDS}
         known = {f"product, {kind}": f"{rate / 1e9:,.0f} GFLOP/s" for kind, rate in rates.items()}
         known |= {f"decode, {name}": f"{_decoded(*IMAGES[name]):,.0f} images/s" for name in IMAGES}
         trained = _trained()

@@ -29,10 +29,13 @@ def report(run: RunLike, *others: RunLike, paper: bool = False) -> Path:
         Write its figures as SVG and PDF, too.
     """
     from datablame.base import progress
+    from datablame.base.errors import InputError
     from datablame.pages import compared
     from datablame.pages import report as page
 
     with held(run) as run, progress.stage("report"):
+        if others and paper:
+            raise InputError("--paper is of one run's report: leave out the other runs")
         if others:
             return compared.write([run, *map(opened, others)])
         return page.write(run, paper)
