@@ -3,7 +3,7 @@ medians of several rounds.
 
 A bare loop has the same model, batch, optimizer and changes of images, the data on the device, and no
 more; it is tried in fp32 and bf16 and with images changed a step or an epoch at a time, and the fastest
-counts. About eight minutes on two cores; `--full` takes the whole set and full width, for a GPU.
+counts. About six minutes on two cores; `--full` takes the whole set and full width, for a GPU.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def row_of(data: Dataset, recipe: Recipe, rounds: int) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="50,000 images, full width; for a GPU")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     n = 50_000 if options.full else 2_560
     generator = np.random.default_rng(0)
@@ -163,7 +163,7 @@ def main() -> None:
         if options.full
         else ["resnet9,width=0.25", "resnet9,width=0.5"]
     )
-    recipe = Recipe(epochs=3, folds=0, batch_size=512 if options.full else 128)
+    recipe = Recipe(epochs=2, folds=0, batch_size=512 if options.full else 128)
     rows = [row_of(data, recipe.but(model=model), options.rounds) for model in models]
     rows.append(row_of(db.load("digits"), Recipe(folds=0), options.rounds))
     head = [
@@ -176,7 +176,7 @@ def main() -> None:
         "cost of recording",
     ]
     text = (
-        f"{n:,} images of 32x32, three epochs, and `digits`, {auto.settle(Recipe(), db.load('digits')).epochs}; "
+        f"{n:,} images of 32x32, two epochs, and `digits`, {auto.settle(Recipe(), db.load('digits')).epochs}; "
         f"medians of {options.rounds} interleaved rounds; ratios are medians of the rounds' ratios. Ours is "
         "the whole of `fit`: it builds the model and writes trace, log, checkpoint and weights.\n\n"
     )

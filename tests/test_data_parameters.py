@@ -445,6 +445,8 @@ def test_classes_are_drawn(tempered):
             assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
     page = verbs.report(tempered).read_text()
     assert page.count('<div class="map">') == 3
+    sizes = tempered.data.labels.bincount().tolist()
+    assert [f"<p>{count} of {count} images, those with" in page for count in sizes] == [True] * 3
     script = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(script[0].encode()).digest()).decode()
     assert f"script-src 'sha256-{digest}'" in html.unescape(page), (

@@ -92,7 +92,7 @@ def ahead_of(data, every):
     return found
 
 
-def overwritten(work):
+def overwritten(work, pool):
     """A stand-in for a CUDA graph: nothing is done when it is recorded, and each replay writes its
     results over the last ones."""
     kept = []
@@ -126,7 +126,7 @@ def test_steps_that_are_replayed_are_the_same_steps(tmp_path, monkeypatch, chang
     monkeypatch.setattr(loop, "fastest", Replayed)
     monkeypatch.setattr(processes, "aside", lambda work: work())
     monkeypatch.setattr(
-        processes, "recorded", lambda work: recorded.append(work) or overwritten(work)
+        processes, "recorded", lambda work, pool: recorded.append(work) or overwritten(work, pool)
     )
     again = verbs.train(blobs(91), recipe=recipe, out=tmp_path / "again", test=blobs(30, 1, ()))
     assert len(recorded) == 2, "a graph for each size of batch"
@@ -155,11 +155,12 @@ def test_words_for_a_gpu_are_yes_and_no(monkeypatch):
     ):
         monkeypatch.setenv("DATABLAME_GRAPHS", word)
         monkeypatch.setattr(processes, "records", lambda records=records: records)
+        monkeypatch.setattr(processes, "pool", lambda: None)
         assert type(fastest(net, work)) is kind
 
 
 def test_a_device_that_cannot_replay_goes_on_as_it_is(tmp_path, monkeypatch, capsys):
-    def refuse(work):
+    def refuse(work, pool):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
     mention.cache_clear()

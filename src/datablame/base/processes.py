@@ -272,13 +272,13 @@ def aside(work: Callable[[], T]) -> T:
     return made
 
 
-def recorded(work: Callable[[], T]) -> Callable[[], T]:
+def recorded(work: Callable[[], T], pool: Any) -> Callable[[], T]:
     """Work on a GPU that is run again by each call, as a CUDA graph: on the same memory, what it
-    gives too. Raises RuntimeError where the work cannot be recorded.
+    gives too; what lies between is in a `pool`. Raises RuntimeError where it cannot be recorded.
     """
     graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
-    try:  # other threads may go on meanwhile; all graphs share the memory that lies between
-        with torch.cuda.graph(graph, _pool(), _beside(), "thread_local"):
+    try:
+        with torch.cuda.graph(graph, pool, _beside(), "thread_local"):  # other threads may go on
             made = work()
     finally:
         torch.cuda.set_stream(stream)
@@ -296,10 +296,9 @@ def _beside() -> torch.cuda.Stream:
     return torch.cuda.Stream()
 
 
-@functools.cache
-def _pool() -> Any:
-    """The memory of all graphs, of which one runs at a time and nothing outlives it."""
-    return torch.cuda.graph_pool_handle()
+def pool() -> Any:
+    """Memory that several recordings share, of which one is run at a time."""
+    return torch.cuda.graph_pool_handle() if records() else None
 
 
 def records() -> bool:

@@ -45,7 +45,7 @@ class Replayed:
 
     def __init__(self, model: nn.Module, work: Pass):
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
-        self.work, self.broken = work, False
+        self.work, self.broken, self.pool = work, False, processes.pool()
         self.warm: Counter[tuple] = Counter()
         self.known: dict[tuple, tuple[list[Tensor], Callable[[], list[Tensor | None]]]] = {}
 
@@ -81,7 +81,7 @@ class Replayed:
             return [*out, *(weight.grad for weight in self.weights)]
 
         try:
-            self.known[mark] = held, processes.recorded(whole)
+            self.known[mark] = held, processes.recorded(whole, self.pool)
         except RuntimeError as error:
             self.broken = True
             self.known.clear()  # the memory of the others is needed now

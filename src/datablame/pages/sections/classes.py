@@ -107,4 +107,11 @@ def view(each: ClassView) -> dict[str, Any]:
     }
     pictures = [(name, as_data(each.picture(name).read_bytes())) for name in ("kinds", "groups")]
     sheet = as_data(encoded(atlas(each.run.data, each.rows[place].tolist()), "jpeg"), "jpeg")
-    return {"name": each.name, "pictures": pictures, "atlas": sheet, "facts": facts}
+    return {
+        "name": each.name,
+        "pictures": pictures,
+        "atlas": sheet,
+        "facts": facts,
+        "shown": len(place),
+        "total": len(each.rows),
+    }
