@@ -120,7 +120,7 @@ def small(home: Path) -> str:
     """Seconds of the report of an audit of `digits`: again and again in one process, which has
     imported all that it needs."""
     run = db.train("digits", noise="uniform", amount=0.1, out=home)
-    db.judge(run, db.score(run, None))
+    db.judge(run, db.score(run))
     db.report(run)
     taken = []
     for paper in (False, True):
