@@ -117,9 +117,7 @@ def training(data: Dataset, test: Dataset, recipe: Recipe, rounds: int) -> tuple
         ]
         for way, spent in middle.items()
     ]
-    right = float(
-        (torch.from_numpy(predictions.on_test(kept)).argmax(1) == test.labels).float().mean()
-    )
+    right = float((torch.tensor(predictions.on_test(kept)).argmax(1) == test.labels).float().mean())
     head = ["whole training", "seconds", "images/s", "of ours"]
     return (
         f"{len(data):,} images, {recipe.model}, {recipe.epochs} epochs, batches of "
