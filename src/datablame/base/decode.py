@@ -281,27 +281,11 @@ def _seen(
     try:
         with Image.open(io.BytesIO(data)) as image:
             extent, turn = _extent(image), _turn(image)
-            if turn == 1 and (whole := _whole_jpeg(data, image, mode, draft)) is not None:
-                return whole, extent
             image.draft(mode, draft)
             upright = image if turn == 1 else ImageOps.exif_transpose(image)
             return _opaque(_eight_bits(upright)).convert(mode), extent
     except UNREADABLE:
         return None
-
-
-def _whole_jpeg(
-    data: bytes, image: Image.Image, mode: str, draft: tuple[int, int]
-) -> Image.Image | None:
-    """A JPEG file in `mode`, twice as fast as Pillow decodes it; None where Pillow would decode it
-    at a fraction of its size, which is faster still, and for colours that are not the usual ones.
-    """
-    plain = image.format == "JPEG" and image.mode in ("L", "RGB") and "adobe" not in image.info
-    scaled = min(extent // wanted for extent, wanted in zip(image.size, draft, strict=True)) > 1
-    if plain and not scaled and _ends(data) and (fast := _jpeg()):
-        with contextlib.suppress(RuntimeError):  # damaged, or of a kind that Pillow may read
-            return picture(fast(data, 1 if mode == "L" else 3))
-    return None
 
 
 def _extent(image: Image.Image) -> tuple[int, int]:
