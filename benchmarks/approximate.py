@@ -19,7 +19,8 @@ from torch import Tensor
 import datablame as db
 from datablame.base import hashing
 from datablame.influence import factors as fitting
-from datablame.influence.factors import Factors, Fisher
+from datablame.influence.factors import Factors
+from datablame.influence.fisher import Fisher
 from datablame.influence.index import Index, found, spearman
 from datablame.influence.products import GradientProducts
 

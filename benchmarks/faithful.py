@@ -20,7 +20,8 @@ from torch import Tensor
 
 import datablame as db
 from datablame.base import hashing, methods
-from datablame.influence.factors import Factors, Fisher, margin
+from datablame.influence.factors import Factors, margin
+from datablame.influence.fisher import Fisher
 from datablame.influence.index import Index
 
 RECIPE = db.Recipe(folds=0, checkpoints=5)

@@ -19,15 +19,17 @@ from typing import Any
 
 import results
 import torch
+from speed import unrecorded
 
 import datablame as db
 from datablame import Dataset, Recipe
 from datablame.base import processes
 from datablame.inference import predictions
-from datablame.influence.factors import Factors, Fisher
+from datablame.influence.factors import Factors
+from datablame.influence.fisher import Fisher
 from datablame.influence.index import Index
 from datablame.influence.products import GradientProducts
-from datablame.optimization import loop, state
+from datablame.optimization import loop
 from datablame.run import Run
 from datablame.training import auto, machine
 from datablame.training.fit import fit
@@ -54,24 +56,6 @@ def plainly() -> Iterator[None]:
         yield
     finally:
         loop.fastest = keep
-
-
-@contextmanager
-def unrecorded() -> Iterator[None]:
-    """Nothing is recorded."""
-    keep = state.Recorder.put
-    state.Recorder.put = lambda *_, **__: None
-    seen, state.Recorder.write = state.Recorder.write, lambda self, epoch: None
-    tell, state.entry_of = (
-        state.entry_of,
-        lambda run, epoch, loss, spent: dict(
-            epoch=epoch + 1, loss=loss, train_error=0.0, seconds=spent
-        ),
-    )
-    try:
-        yield
-    finally:
-        state.Recorder.put, state.Recorder.write, state.entry_of = keep, seen, tell
 
 
 @contextmanager

@@ -20,7 +20,8 @@ from kronfluence_peer import EXACT, LOW, Cost, Ours, Peer, pearson, picked, trai
 from torch import Tensor
 
 import datablame as db
-from datablame.influence.factors import Factors, Fisher
+from datablame.influence.factors import Factors
+from datablame.influence.fisher import Fisher
 from datablame.influence.index import Index
 
 

@@ -24,7 +24,8 @@ from torch.nn.functional import cross_entropy
 import datablame as db
 from datablame.base import hashing
 from datablame.influence import factors as fitting
-from datablame.influence.factors import Factors, Fisher, margin
+from datablame.influence.factors import Factors, margin
+from datablame.influence.fisher import Fisher
 from datablame.influence.products import GradientProducts
 
 PLAIN: dict[str, Any] = {

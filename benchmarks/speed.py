@@ -12,7 +12,8 @@ import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import results
@@ -46,7 +47,7 @@ def bare(data: Dataset, recipe: Recipe, model: nn.Module, precision: str, whole:
     device = processes.device()
     images, labels = data.images.held, data.labels.to(device)
     model.train()
-    synchronise()
+    processes.synchronise()
     began = time.perf_counter()
     for epoch in range(recipe.epochs):
         order = torch.randperm(len(data), device=device)
@@ -62,7 +63,7 @@ def bare(data: Dataset, recipe: Recipe, model: nn.Module, precision: str, whole:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    synchronise()
+    processes.synchronise()
     return len(data) * recipe.epochs / (time.perf_counter() - began)
 
 
@@ -71,10 +72,10 @@ def ours(data: Dataset, recipe: Recipe, threads: int) -> float:
     log, the checkpoint and the weights are written."""
     with tempfile.TemporaryDirectory() as out:
         run = Run.create(data, recipe, None, out)
-        synchronise()
+        processes.synchronise()
         began = time.perf_counter()
         fit(run, threads)
-        synchronise()
+        processes.synchronise()
         return len(data) * recipe.epochs / (time.perf_counter() - began)
 
 
@@ -88,8 +89,9 @@ class Silent(Recorder):
         return None
 
 
-def unrecorded(data: Dataset, recipe: Recipe, threads: int) -> float:
-    """The same, without recording."""
+@contextmanager
+def unrecorded() -> Iterator[None]:
+    """Inside, trainings keep nothing of what the model says."""
     keep, tell = state.Recorder, state.entry_of
 
     def note(run: Run, epoch: int, loss: float, spent: float) -> dict[str, float]:
@@ -97,14 +99,15 @@ def unrecorded(data: Dataset, recipe: Recipe, threads: int) -> float:
 
     state.Recorder, state.entry_of = Silent, note  # type: ignore[misc]  # for this measure
     try:
-        return ours(data, recipe, threads)
+        yield
     finally:
         state.Recorder, state.entry_of = keep, tell  # type: ignore[misc]
 
 
-def synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+def silent(data: Dataset, recipe: Recipe, threads: int) -> float:
+    """Images a second by `fit`, without recording."""
+    with unrecorded():
+        return ours(data, recipe, threads)
 
 
 def row_of(data: Dataset, recipe: Recipe, rounds: int) -> list[str]:
@@ -114,7 +117,7 @@ def row_of(data: Dataset, recipe: Recipe, rounds: int) -> list[str]:
     model = build(recipe, data)
     kinds: dict[str, Callable[[], float]] = {
         "ours": lambda: ours(data, recipe, threads),
-        "unrecorded": lambda: unrecorded(data, recipe, threads),
+        "unrecorded": lambda: silent(data, recipe, threads),
     }
     for precision, whole in itertools.product(
         ("fp32", "bf16") if processes.has_bf16() else ("fp32",), (False, True)

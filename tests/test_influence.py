@@ -17,7 +17,8 @@ from datablame.analyses.attribute import Sweep, attributed
 from datablame.base import doctor, methods, processes
 from datablame.cli import main
 from datablame.dataset import Dataset
-from datablame.influence.factors import Factors, Fisher, margin, weigher
+from datablame.influence.factors import Factors, margin, weigher
+from datablame.influence.fisher import Fisher
 from datablame.influence.index import Index
 from datablame.influence.products import GradientProducts
 from datablame.optimization.checkpoints import checkpoints

@@ -11,7 +11,7 @@ from torch.nn.functional import cross_entropy
 
 from datablame import InputError, RunError
 from datablame.base import methods
-from datablame.influence.factors import Fisher
+from datablame.influence.fisher import Fisher
 from datablame.layers import kronecker, moments
 from datablame.layers.taps import Layer, Layers, Tap
 

@@ -19,7 +19,8 @@ from datablame.base.hashing import batches
 from datablame.base.shapes import Float, Int
 from datablame.data.matching import matched
 from datablame.dataset import Dataset
-from datablame.influence.factors import Factors, Fisher
+from datablame.influence.factors import Factors
+from datablame.influence.fisher import Fisher
 from datablame.influence.index import Index
 from datablame.run import Run
 

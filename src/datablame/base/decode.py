@@ -43,7 +43,6 @@ LARGEST = 1 << 30
 UNREADABLE = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
 """What Pillow raises for files that are no image, or a broken one."""
 
-
 TURNED = 5
 """First of Exif's orientations that swap width and height."""
 SIZES = "sizes.npy"
@@ -100,7 +99,6 @@ def pack(
     pixels; without it, images of one common small size keep it and all others get the side `photo`.
     Unreadable images leave a black row, for the caller to drop.
     """
-
     endings()  # what reads them is set up
 
     def tried(row: int) -> bytes:
@@ -109,15 +107,7 @@ def pack(
         except OSError:
             return b""
 
-    some = np.linspace(0, count - 1, min(count, 64)).astype(int).tolist()
-    first = [_peek(tried(i)) for i in some]
-    seen = [look for look in first if look]
-    if not seen:
-        raise InputError("none of these files can be read as an image")
-    channels = 1 if all(grey for _, grey in seen) else 3
-    sizes = {extent for extent, _ in seen}
-    small = len(sizes) == 1 and max(next(iter(sizes))) <= SMALL
-    width, height = next(iter(sizes)) if small and size is None else (size or photo,) * 2
+    channels, (width, height), native = _common(tried, count, size, photo)
     packed = files.open_array(path, (count, channels, height, width), "uint8")
     pixels = np.asarray(packed)
     sizes = np.zeros((count, 2), "int32")
@@ -147,8 +137,23 @@ def pack(
             raise
     packed.flush()
     files.write_array(path.with_name(SIZES), sizes)
-    native = np.median([extent for extent, _ in seen], 0).astype(int).tolist()
     return digest.hexdigest(), broken, native
+
+
+def _common(
+    read: Callable[[int], bytes], count: int, size: int | None, photo: int
+) -> tuple[int, tuple[int, int], list[int]]:
+    """(channels, the width and height that all are brought to, the median of their own), by a
+    sample of them. Raises InputError where none of it is an image.
+    """
+    some = np.linspace(0, count - 1, min(count, 64)).astype(int).tolist()
+    seen = [found for found in (_peek(read(i)) for i in some) if found]
+    if not seen:
+        raise InputError("none of these files can be read as an image")
+    extents = [extent for extent, _ in seen]
+    kept = size is None and len(set(extents)) == 1 and max(extents[0]) <= SMALL
+    side, native = size or photo, np.median(extents, 0).astype(int).tolist()
+    return 1 if all(grey for _, grey in seen) else 3, extents[0] if kept else (side, side), native
 
 
 def content(path: Path) -> bytes:
@@ -202,8 +207,7 @@ def decoded(
 
 
 def _ends(data: bytes) -> bool:
-    """Whether a JPEG file ends as one: torchvision's decoder prints a line about one that does
-    not."""
+    """Whether a JPEG file ends as one; of others torchvision's decoder prints a line."""
     return data[-2:] == b"\xff\xd9"
 
 
@@ -213,9 +217,8 @@ def _plain(data: bytes) -> tuple[int, int] | None:
     while data[:2] == b"\xff\xd8" and at + 9 < len(data) and data[at] == 0xFF:
         kind = data[at + 1]
         if kind in (0xC0, 0xC1, 0xC2):
-            colours = data[at + 9] in (1, 3)
             extent = int.from_bytes(data[at + 5 : at + 7]), int.from_bytes(data[at + 7 : at + 9])
-            return extent if colours else None
+            return extent if data[at + 9] in (1, 3) else None
         if kind in (0xE1, 0xEE):  # Exif or XMP, Adobe's colours
             return None
         at += 2 + int.from_bytes(data[at + 2 : at + 4])

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import time
+from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from typing import Any
 from datablame.base import files, progress
 from datablame.base.readers import LOST, MANIFEST, REMEDY, manifest, read_json
 
+ROUNDS = 4
+"""Of what is timed, the first of which sets things up."""
 SIDE = 512
 """Of matrices that are multiplied to see what a precision costs."""
 
@@ -87,20 +90,27 @@ def examine(run: Path) -> dict[str, Any]:
     }
 
 
+def fastest(work: Callable[[], object]) -> float:
+    """Seconds that some work takes on the device: the fastest of a few rounds."""
+    from datablame.base import processes
+
+    taken = []
+    for _ in range(ROUNDS):
+        began = time.perf_counter()
+        work()
+        processes.synchronise()
+        taken.append(time.perf_counter() - began)
+    return min(taken)
+
+
 def product_seconds(precision: str, side: int) -> float:
-    """Of the product of two square matrices on the device: the fastest of some, after a first."""
+    """Of the product of two square matrices on the device."""
     import torch
 
     from datablame.base import processes
 
     left = torch.ones(side, side, dtype=processes.KINDS[precision], device=processes.device())
-    taken = []
-    for _ in range(4):
-        began = time.perf_counter()
-        _ = left @ left
-        processes.synchronise()
-        taken.append(time.perf_counter() - began)
-    return min(taken[1:])
+    return fastest(lambda: left @ left)
 
 
 @functools.cache

@@ -13,7 +13,8 @@ from datablame.base import processes, progress
 from datablame.base.hashing import batches
 from datablame.base.shapes import Float, Int
 from datablame.dataset import Dataset
-from datablame.influence.factors import PRECISIONS, Factors, loss, measure, weigher
+from datablame.influence.factors import Factors, loss, measure, weigher
+from datablame.influence.fisher import PRECISIONS
 from datablame.layers.taps import finite
 from datablame.run import Run
 

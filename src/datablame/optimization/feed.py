@@ -37,7 +37,6 @@ class Feed:
         self.kept = encoded(model, run.data) if still else None
         self.place = torch.device("cpu") if still else run.data.pixels.place
         self.whole = not still and self._fits()
-        self.epoch, self.changed = -1, torch.empty(0)
 
     @property
     def steps(self) -> int:
@@ -59,9 +58,9 @@ class Feed:
         if self.kept is not None:
             yield from map(self.kept.at, every)
         elif self.whole:
-            self._change(epoch)
+            changed = self._changed(epoch)
             for rows in every:
-                yield self.changed[rows]
+                yield changed[rows]
         else:
             for rows, images in zip(every, fetched(self.data, every), strict=True):
                 yield augment(images, rows, self.recipe.augment, self.recipe.seed, epoch)
@@ -87,13 +86,9 @@ class Feed:
         room = AT_ONCE if self.place.type == "cpu" else processes.free() // 8
         return len(self.data) * one.nbytes <= room
 
-    def _change(self, epoch: int) -> None:
+    def _changed(self, epoch: int) -> Tensor:
         """All images as they are seen in an epoch: the same as drawn a batch at a time."""
-        if epoch != self.epoch:
-            every = torch.arange(len(self.data), device=self.place)
-            parts = every.split(max(1, BLOCK // prod(self.data.shape)))
-            what, seed = self.recipe.augment, (self.recipe.seed, epoch)
-            self.changed = torch.cat(
-                [augment(self.data.batch(rows)[0], rows, what, *seed) for rows in parts]
-            )
-            self.epoch = epoch
+        every = torch.arange(len(self.data), device=self.place)
+        parts = every.split(max(1, BLOCK // prod(self.data.shape)))
+        what, seed = self.recipe.augment, (self.recipe.seed, epoch)
+        return torch.cat([augment(self.data.batch(rows)[0], rows, what, *seed) for rows in parts])

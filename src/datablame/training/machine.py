@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,7 +17,6 @@ from datablame.training import auto
 from datablame.training.pace import step_cost
 
 KINDS = ("fp32", "bf16")
-ROUNDS = 3
 SIDE = {"cpu": 1024, "cuda": 8192, "mps": 2048}
 """Of the matrices that are multiplied, by device."""
 STEP, STEPPED = 128, 1.0
@@ -68,16 +66,6 @@ def chosen(trained: dict[tuple[str, int], float]) -> dict[str, str]:
     return found
 
 
-def _seconds(do: Callable[[], object]) -> float:
-    """The fastest of a few rounds."""
-    taken = []
-    for _ in range(ROUNDS):
-        began = time.perf_counter()
-        do()
-        taken.append(time.perf_counter() - began)
-    return min(taken)
-
-
 def _decoded(width: int, height: int, count: int) -> float:
     """JPEG pictures of noise decoded a second, by all cores: small ones as they are, others to 128
     pixels.
@@ -92,7 +80,7 @@ def _decoded(width: int, height: int, count: int) -> float:
 
     parts = [range(k, min(k + 60, count)) for k in range(0, count, 60)]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return count / _seconds(lambda: list(pool.map(some, parts)))
+        return count / doctor.fastest(lambda: list(pool.map(some, parts)))
 
 
 def _trained() -> dict[tuple[str, int], float]:

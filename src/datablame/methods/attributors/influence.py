@@ -6,7 +6,8 @@ Koh, Liang, 2017 (eq. 2). arXiv:1703.04730; Grosse et al., 2023. arXiv:2308.0329
 from __future__ import annotations
 
 from datablame.dataset import Dataset
-from datablame.influence.factors import Factors, Fisher
+from datablame.influence.factors import Factors
+from datablame.influence.fisher import Fisher
 from datablame.influence.products import GradientProducts
 from datablame.run import Run
 

@@ -6,7 +6,8 @@ Pruthi et al., 2020 (eq. 2). arXiv:2002.08484
 from __future__ import annotations
 
 from datablame.dataset import Dataset
-from datablame.influence.factors import Factors, Fisher
+from datablame.influence.factors import Factors
+from datablame.influence.fisher import Fisher
 from datablame.influence.products import GradientProducts
 from datablame.optimization.checkpoints import checkpoints
 from datablame.run import Run

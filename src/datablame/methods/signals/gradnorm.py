@@ -6,7 +6,7 @@ from torch import Tensor
 
 from datablame.base.shapes import Float
 from datablame.influence import factors
-from datablame.influence.factors import Fisher
+from datablame.influence.fisher import Fisher
 from datablame.run import Run
 
 

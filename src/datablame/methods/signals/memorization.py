@@ -11,7 +11,7 @@ from datablame.base.errors import unknown
 from datablame.base.shapes import Float
 from datablame.inference import predictions
 from datablame.influence import factors
-from datablame.influence.factors import Fisher
+from datablame.influence.fisher import Fisher
 from datablame.linear_probe.leverage import as_published, left_out
 from datablame.run import Run
 

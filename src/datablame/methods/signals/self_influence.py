@@ -10,7 +10,7 @@ from torch import Tensor
 from datablame.base.errors import unknown
 from datablame.base.shapes import Float
 from datablame.influence import factors
-from datablame.influence.factors import Fisher
+from datablame.influence.fisher import Fisher
 from datablame.linear_probe.leverage import left_out
 from datablame.run import Run
 
