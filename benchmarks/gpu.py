@@ -23,7 +23,7 @@ from speed import unrecorded
 
 import datablame as db
 from datablame import Dataset, Recipe
-from datablame.base import processes
+from datablame.base import devices
 from datablame.inference import predictions
 from datablame.influence.factors import Factors
 from datablame.influence.fisher import Fisher
@@ -40,10 +40,10 @@ EXACT: dict[str, Any] = {"rank": None, "basis": 50_000, "eigenvalues": 50_000}
 
 
 def seconds(work: Callable[[], object]) -> float:
-    processes.synchronise()
+    devices.synchronise()
     began = time.perf_counter()
     work()
-    processes.synchronise()
+    devices.synchronise()
     return time.perf_counter() - began
 
 
@@ -114,7 +114,7 @@ def training(data: Dataset, test: Dataset, recipe: Recipe, rounds: int) -> tuple
 
 def waits(data: Dataset, recipe: Recipe) -> int:
     """How often the host waits for the device in an epoch, steps and its end together."""
-    if processes.device().type != "cuda":
+    if devices.device().type != "cuda":
         return 0
     home = tempfile.mkdtemp(prefix="gpu-")
     counts = []
@@ -173,7 +173,7 @@ def main() -> None:
     recipe = Recipe(model="resnet9", epochs=16, batch_size=512, folds=0, lr=0.4)
     if options.small:
         recipe = recipe.but(model="resnet9,width=0.125", epochs=2, batch_size=64)
-    if processes.device().type != "cuda" and not options.small:
+    if devices.device().type != "cuda" and not options.small:
         raise SystemExit("there is no GPU here; --small goes the same way on a CPU")
     recipe = auto.settle(recipe, data)
     table, run = training(data, test, recipe, 1 if options.small else 3)

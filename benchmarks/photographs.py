@@ -23,7 +23,7 @@ import safetensors.torch
 import torch
 
 import datablame as db
-from datablame.base import processes
+from datablame.base import devices
 from datablame.inference.features import encoded
 from datablame.network.classifier import build, view_of
 
@@ -113,7 +113,7 @@ def main() -> None:
             seconds["load"].append(time.perf_counter() - began)
             began = time.perf_counter()
             for batch in bare(paths, view.size, view.resize, pool):
-                net.features(batch.to(processes.device()))
+                net.features(batch.to(devices.device()))
             seconds["bare encode"].append(time.perf_counter() - began)
             with torch.no_grad():
                 net.mean += 1e-6 * (turn + 1)  # other weights: nothing is kept of the last round

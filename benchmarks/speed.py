@@ -23,7 +23,7 @@ from torch.nn.functional import cross_entropy
 
 import datablame as db
 from datablame import Dataset, Recipe
-from datablame.base import processes
+from datablame.base import devices
 from datablame.network.classifier import build
 from datablame.optimization import state
 from datablame.optimization.augment import augment
@@ -44,10 +44,10 @@ def bare(data: Dataset, recipe: Recipe, model: nn.Module, precision: str, whole:
         fused=True,
     )
     assert data.images is not None
-    device = processes.device()
+    device = devices.device()
     images, labels = data.images.held, data.labels.to(device)
     model.train()
-    processes.synchronise()
+    devices.synchronise()
     began = time.perf_counter()
     for epoch in range(recipe.epochs):
         order = torch.randperm(len(data), device=device)
@@ -63,7 +63,7 @@ def bare(data: Dataset, recipe: Recipe, model: nn.Module, precision: str, whole:
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-    processes.synchronise()
+    devices.synchronise()
     return len(data) * recipe.epochs / (time.perf_counter() - began)
 
 
@@ -72,10 +72,10 @@ def ours(data: Dataset, recipe: Recipe, threads: int) -> float:
     log, the checkpoint and the weights are written."""
     with tempfile.TemporaryDirectory() as out:
         run = Run.create(data, recipe, None, out)
-        processes.synchronise()
+        devices.synchronise()
         began = time.perf_counter()
         fit(run, threads)
-        processes.synchronise()
+        devices.synchronise()
         return len(data) * recipe.epochs / (time.perf_counter() - began)
 
 
@@ -120,14 +120,14 @@ def row_of(data: Dataset, recipe: Recipe, rounds: int) -> list[str]:
         "unrecorded": lambda: silent(data, recipe, threads),
     }
     for precision, whole in itertools.product(
-        ("fp32", "bf16") if processes.has_bf16() else ("fp32",), (False, True)
+        ("fp32", "bf16") if devices.has_bf16() else ("fp32",), (False, True)
     ):
         name = f"{precision}, changed {'an epoch' if whole else 'a step'} at a time"
         kinds[name] = lambda precision=precision, whole=whole: bare(
             data, recipe, model, precision, whole
         )
     rates: dict[str, list[float]] = {kind: [] for kind in kinds}
-    with processes.threads(threads):
+    with devices.threads(threads):
         for turn in range(rounds + 1):
             for kind in list(kinds) if turn % 2 else list(kinds)[::-1]:
                 rates[kind].append(kinds[kind]())

@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from datablame import InputError, Run, RunError, verbs
 from datablame.analyses.attribute import Sweep, attributed
-from datablame.base import doctor, methods, processes
+from datablame.base import doctor, methods
 from datablame.cli import main
 from datablame.dataset import Dataset
 from datablame.influence.factors import Factors, margin, weigher
@@ -291,7 +291,7 @@ class Broken(Exception):
 def test_a_resumed_sweep_equals_an_uninterrupted_one(mine, monkeypatch, keep):
     monkeypatch.setattr("datablame.analyses.attribute.BLOCK", 20)
     monkeypatch.setattr(
-        "datablame.base.processes.free", lambda: 300_000
+        "datablame.base.devices.free", lambda: 300_000
     )  # so little that the queries go in groups
     whole = attributed(mine, mine.test, "influence", keep)
     arrays = {path.name: path.read_bytes() for path in whole.path.glob("*.npy")}
@@ -329,7 +329,7 @@ def test_a_sweep_does_not_go_on_in_another_precision(mine, monkeypatch, capsys):
         with pytest.raises(Broken):
             attributed(mine, mine.test, "influence")
     with monkeypatch.context() as patch:
-        patch.setattr(processes, "has_bf16", lambda: True)
+        patch.setattr(devices, "has_bf16", lambda: True)
         found = attributed(mine, mine.test, "influence")
     assert "was begun in another way (precision), so it begins anew" in capsys.readouterr().err
     assert found.facts["precision"]["gradients"] == "bf16"
@@ -570,7 +570,7 @@ def test_explaining_on_the_command_line(mine, tmp_path, capsys, png):
 
 
 def test_a_block_that_does_not_fit_shrinks(mine, monkeypatch, tmp_path):
-    monkeypatch.setattr("datablame.base.processes.free", lambda: 1)
+    monkeypatch.setattr("datablame.base.devices.free", lambda: 1)
     pairs = methods.find("attributors", "influence")(mine, mine.test)
     assert Sweep(tmp_path / "sweep", pairs, 30, 90, None).group == 1
 
@@ -605,7 +605,7 @@ def test_the_seeds_recipe_comes_by_name(tmp_path, capsys):
 def test_auto_is_half_precision_where_the_device_has_it(monkeypatch, capsys):
     names = "activations", "factors", "gradients", "scores"
     for has, kind in ((True, "bf16"), (False, "fp32")):
-        monkeypatch.setattr(processes, "has_bf16", lambda has=has: has)
+        monkeypatch.setattr(devices, "has_bf16", lambda has=has: has)
         doctor.mention_emulated.cache_clear()
         found = Fisher().settled()
         assert [getattr(found, name) for name in names] == ["fp32", kind, kind, kind]

@@ -12,7 +12,7 @@ from conftest import TINY, blobs
 
 import datablame as db
 from datablame import InputError, Recipe, Run, verbs
-from datablame.base import processes, progress
+from datablame.base import devices, progress
 from datablame.base.card import SURE, WEAK, card, warnings
 from datablame.cli import main
 from datablame.network import classifier
@@ -133,14 +133,14 @@ def test_threads_are_chosen_once_and_kept(monkeypatch, tmp_path):
         return (0.1 * torch.get_num_threads(), 1)
 
     monkeypatch.setattr(pace, "step_cost", cost)
-    with processes.threads(2):
+    with devices.threads(2):
         run = verbs.train(blobs(60), recipe=TINY.but(folds=2), holdout=0.0, out=tmp_path)
         assert sorted(timed) == [1, 2]
         assert run.about["threads"] == 1
         for k in range(2):
             assert Run(run.path / "folds" / str(k)).about["threads"] == 1
         assert torch.get_num_threads() == 2
-    with processes.threads(2):
+    with devices.threads(2):
         monkeypatch.setattr(pace, "_KNOWN", {})
         monkeypatch.setattr(pace, "step_cost", lambda *_: (1 / torch.get_num_threads(), 1))
         other = verbs.train(blobs(30), recipe=TINY.but(folds=0), out=tmp_path)
@@ -157,7 +157,7 @@ def test_threads_are_chosen_once_and_kept(monkeypatch, tmp_path):
     ],
 )
 def test_bf16_where_the_machine_has_it_and_it_pays(monkeypatch, model, has, precision):
-    monkeypatch.setattr(processes, "has_bf16", lambda: has)
+    monkeypatch.setattr(devices, "has_bf16", lambda: has)
     data = blobs(40, grey=False)
     data = dataclasses.replace(
         data, images=type(data.images)(np.repeat(np.repeat(data.images.array, 4, 2), 4, 3))
@@ -169,7 +169,7 @@ def test_bf16_where_the_machine_has_it_and_it_pays(monkeypatch, model, has, prec
 def test_heads_stay_in_float32_under_autocast():
     data = blobs(40, grey=False)
     model = classifier.build(auto.settle(TINY, data), data)
-    with processes.autocast("bf16"):
+    with devices.autocast("bf16"):
         logits = model(data.batch(torch.arange(4))[0])
         features = model.features(data.batch(torch.arange(4))[0])
     assert logits.dtype == torch.float32
@@ -327,7 +327,7 @@ def test_the_doctor_times_the_machine_and_says_what_auto_takes_and_why(monkeypat
         (True, 24.0, "bf16: 3.0 times as fast", "2 for such a net"),
     ):
         rates["bf16", 2] = rate
-        monkeypatch.setattr(machine.processes, "has_bf16", lambda has=has: has)
+        monkeypatch.setattr(machine.devices, "has_bf16", lambda has=has: has)
         told = machine.chosen(rates)
         assert told["precision"] == precision
         assert told["threads"].startswith(threads)

@@ -139,7 +139,7 @@ def test_united_batchnorm_is_batchnorm(tmp_path):
     code = f"""
 import torch
 from datablame.base import processes
-from datablame.base.processes import UnitedBatchNorm
+from datablame.layers.united import UnitedBatchNorm
 processes.start()
 torch.manual_seed(0)
 x, weight = torch.randn(7, 3, 4, 4), torch.randn(7, 3, 4, 4)
@@ -147,8 +147,9 @@ plain, united = torch.nn.BatchNorm2d(3), UnitedBatchNorm(3)
 whole = x.clone().requires_grad_()
 (plain(whole) * weight).sum().backward()
 part, w = x.tensor_split(2)[processes.rank()].clone().requires_grad_(), weight.tensor_split(2)[processes.rank()]
+gradients = processes.Gradients(united)
 (united(part) * w).sum().backward()
-processes.sum_gradients(united)
+gradients.sum()
 close = lambda a, b: torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 close(part.grad, whole.grad.tensor_split(2)[processes.rank()])
 close(united.weight.grad, plain.weight.grad)

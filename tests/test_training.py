@@ -14,7 +14,7 @@ from conftest import TINY, blobs
 from safetensors.torch import load_file
 
 from datablame import InputError, Recipe, Run, RunError, verbs
-from datablame.base import files, processes, progress
+from datablame.base import devices, files, progress
 from datablame.inference import predictions, sweep
 from datablame.inference.sweep import ahead
 from datablame.label_quality.out_of_sample import heldout
@@ -86,7 +86,7 @@ def test_a_finished_run_is_not_trained_again(run, monkeypatch):
 def ahead_of(data, every):
     """As on a GPU whose memory the images do not fit in."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sweep.processes, "device", lambda: torch.device("cuda"))
+        patch.setattr(sweep.devices, "device", lambda: torch.device("cuda"))
         patch.setattr(type(data.pixels), "there", property(lambda _: False))
         found = sweep.fetched(data, every)
     return found
@@ -124,9 +124,9 @@ def test_steps_that_are_replayed_are_the_same_steps(tmp_path, monkeypatch, chang
     plain = verbs.train(blobs(91), recipe=recipe, out=tmp_path / "plain", test=blobs(30, 1, ()))
     recorded = []
     monkeypatch.setattr(loop, "fastest", Replayed)
-    monkeypatch.setattr(processes, "aside", lambda work: work())
+    monkeypatch.setattr(devices, "aside", lambda work: work())
     monkeypatch.setattr(
-        processes, "recorded", lambda work, pool: recorded.append(work) or overwritten(work, pool)
+        devices, "recorded", lambda work, pool: recorded.append(work) or overwritten(work, pool)
     )
     again = verbs.train(blobs(91), recipe=recipe, out=tmp_path / "again", test=blobs(30, 1, ()))
     assert len(recorded) == 2, "a graph for each size of batch"
@@ -138,13 +138,13 @@ def test_steps_that_are_replayed_are_the_same_steps(tmp_path, monkeypatch, chang
 
 def test_words_for_a_gpu_are_yes_and_no(monkeypatch):
     monkeypatch.setenv("DATABLAME_REPEATABLE", "no")
-    processes.repeatable()
+    devices.repeatable()
     assert (torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark) == (False, True)
     monkeypatch.setenv("DATABLAME_REPEATABLE", "perhaps")
     with pytest.raises(InputError, match="DATABLAME_REPEATABLE is yes or no; it is 'perhaps'"):
-        processes.repeatable()
+        devices.repeatable()
     monkeypatch.delenv("DATABLAME_REPEATABLE")
-    processes.repeatable()
+    devices.repeatable()
     assert torch.backends.cudnn.deterministic
     net, work = torch.nn.Linear(1, 1), lambda *given: given
     plain = type(work)
@@ -154,8 +154,8 @@ def test_words_for_a_gpu_are_yes_and_no(monkeypatch):
         ("yes", False, plain),
     ):
         monkeypatch.setenv("DATABLAME_GRAPHS", word)
-        monkeypatch.setattr(processes, "records", lambda records=records: records)
-        monkeypatch.setattr(processes, "pool", lambda: None)
+        monkeypatch.setattr(devices, "records", lambda records=records: records)
+        monkeypatch.setattr(devices, "pool", lambda: None)
         assert type(fastest(net, work)) is kind
 
 
@@ -166,8 +166,8 @@ def test_a_device_that_cannot_replay_goes_on_as_it_is(tmp_path, monkeypatch, cap
     mention.cache_clear()
     plain = verbs.train(blobs(), recipe=TINY, out=tmp_path / "plain", test=blobs(30, 1, ()))
     monkeypatch.setattr(loop, "fastest", Replayed)
-    monkeypatch.setattr(processes, "aside", lambda work: work())
-    monkeypatch.setattr(processes, "recorded", refuse)
+    monkeypatch.setattr(devices, "aside", lambda work: work())
+    monkeypatch.setattr(devices, "recorded", refuse)
     again = verbs.train(blobs(), recipe=TINY, out=tmp_path / "again", test=blobs(30, 1, ()))
     said = capsys.readouterr().err
     assert said.count("not replayed as a CUDA graph, so they are slower: operation not") == 1, (

@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from datablame.base import files, processes, renames
+from datablame.base import devices, files, processes, renames
 from datablame.base.decode import View
 from datablame.base.errors import InputError, unknown
 from datablame.base.hashing import parted, permutation
@@ -310,7 +310,7 @@ class Dataset(Result):
 
     @functools.cached_property
     def _placed_labels(self) -> Int[Tensor, " N"]:
-        return self.labels.to(processes.device())
+        return self.labels.to(devices.device())
 
     @property
     def pixels(self) -> Packed:

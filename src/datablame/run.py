@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from datablame import decisions
-from datablame.base import files, processes, progress
+from datablame.base import devices, files, processes, progress
 from datablame.base.card import card
 from datablame.base.errors import InputError
 from datablame.base.methods import JUDGE
@@ -196,7 +196,7 @@ class Run(Result):
         Weights stay with the caller: to come back to the run, call this again. Raises InputError
         where the module does not give one logit a class.
         """
-        prepared = Prepared(model.to(processes.device()), prepare)
+        prepared = Prepared(model.to(devices.device()), prepare)
         mark = files.digest(*(t.detach().cpu().numpy() for t in model.state_dict().values()))
         recipe = Recipe(model=f"own,weights={mark}", epochs=1, folds=0)
         run = cls.create(data, recipe, test, out)
@@ -591,7 +591,7 @@ def _versions() -> dict[str, Any]:
     packages = {name: version(name) for name in ("datablame", "torch", "torchvision", "numpy")}
     return packages | {
         "python": platform.python_version(),
-        "device": str(processes.device()),
+        "device": str(devices.device()),
         "processes": processes.size(),
         "threads": torch.get_num_threads(),
     }

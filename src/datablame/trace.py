@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import files, processes, renames
+from datablame.base import devices, files, processes, renames
 from datablame.base.errors import InputError
 from datablame.base.readers import LOST, Damaged, read_array
 from datablame.base.shapes import Float, Int, Shaped
@@ -77,9 +77,9 @@ class Recorder:
         kinds = CHANNELS | (BEST if top else {}) | dict.fromkeys(more, "float16")
         shapes = {name: (rows, top) if name in BEST else (rows,) for name in kinds}
         self.held = {
-            name: torch.zeros(shape, device=processes.device()) for name, shape in shapes.items()
+            name: torch.zeros(shape, device=devices.device()) for name, shape in shapes.items()
         }
-        self.seen = torch.zeros(rows, dtype=torch.bool, device=processes.device())
+        self.seen = torch.zeros(rows, dtype=torch.bool, device=devices.device())
         self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self.files = {
             name: files.open_array(folder / f"{name}.npy", (epochs, *shapes[name]), kind)
@@ -126,21 +126,33 @@ class Recorder:
         stands.
         """
         self._observe()
-        seen = processes.total(self.seen.int())
-        if epoch == 0 and not seen.all():
+        here = self.seen.nonzero()[:, 0]
+        rows = processes.collected(here)
+        times = rows.bincount(minlength=len(self.seen))  # some samplers show a row twice
+        lacking = processes.agree(int((times == 0).sum()))
+        if epoch == 0 and lacking:
             raise InputError(
-                f"{int((seen == 0).sum()):,} examples were not observed in the first "
-                "epoch; every example must be seen"
+                f"{lacking:,} examples were not observed in the first epoch; every example must be "
+                "seen"
             )
-        new = (seen > 0).cpu().numpy()
         for name, file in self.files.items():
-            turn = (slice(None), *[None] * (file.ndim - 2))
-            held = processes.total(torch.where(self.seen[turn], self.held[name], 0.0))
-            row = (held / seen[turn].clamp_min(1)).cpu().numpy()  # some samplers show a row twice
-            limits = np.iinfo(file.dtype) if file.dtype.kind == "i" else np.finfo(file.dtype)
-            values = np.clip(row, limits.min, limits.max).astype(file.dtype)
-            file[epoch] = values if new.all() else np.where(new[turn], values, file[epoch - 1])
+            held = processes.collected(self.held[name][here])
+            if processes.rank() == 0:
+                whole = torch.zeros_like(self.held[name]).index_add_(0, rows, held)
+                self._put(file, epoch, whole, times)
         self.seen.zero_()
+
+    @staticmethod
+    def _put(file: np.ndarray, epoch: int, whole: Tensor, times: Int[Tensor, " N"]) -> None:
+        """An epoch's row of a channel: the mean over the processes that saw an example, or what
+        stood there before where none did.
+        """
+        turn = (slice(None), *[None] * (file.ndim - 2))
+        new = (times > 0).cpu().numpy()
+        row = (whole / times.clamp_min(1)[turn]).cpu().numpy()
+        limits = np.iinfo(file.dtype) if file.dtype.kind == "i" else np.finfo(file.dtype)
+        values = np.clip(row, limits.min, limits.max).astype(file.dtype)
+        file[epoch] = values if new.all() else np.where(new[turn], values, file[epoch - 1])
 
 
 class Trace(Mapping[str, np.ndarray]):

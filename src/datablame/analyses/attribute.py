@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from datablame.attribution import Attribution, Attributor
-from datablame.base import files, methods, processes, progress, readers
+from datablame.base import devices, files, methods, processes, progress, readers
 from datablame.base.errors import InputError, at_least
 from datablame.base.hashing import batches
 from datablame.base.shapes import Float, Int
@@ -205,7 +205,7 @@ class Sweep:
                 progress.say(f"resuming {self.folder} after {facts['done']} blocks")
                 return int(facts["group"]), int(facts["done"]), state
             progress.say(f"{self.folder} was begun in another way (precision), so it begins anew")
-        fit = max(1, processes.free() // 2 // max(1, self.attributor.size))
+        fit = max(1, devices.free() // 2 // max(1, self.attributor.size))
         passes = -(-queries // fit)  # of about as many queries each
         return processes.agree(-(-queries // passes)), 0, {}
 
@@ -236,13 +236,11 @@ class Sweep:
                 files.listed(self.folder / f"{name}.npy")
 
     def shared(self, held: Any, count: int, rows: Int[Tensor, " b"]) -> Float[Tensor, "q b"]:
-        """One block's scores, each process doing its part of the rows."""
+        """One block's scores, of which each process does its part of the rows; for rank 0 alone."""
         mine = processes.shard(rows)
-        whole = torch.zeros(count, len(rows), device=processes.device())
-        if len(mine):
-            start = int(mine[0] - rows[0])
-            whole[:, start : start + len(mine)] = self.attributor.score(held, mine)
-        return processes.total(whole).cpu()
+        part = self.attributor.score(held, mine) if len(mine) else torch.zeros(count, 0)
+        part = part.T.contiguous().to(devices.device())
+        return processes.collected(part, len(rows)).T.cpu()
 
     def put(
         self, queries: Int[Tensor, " q"], rows: Int[Tensor, " b"], scores: Float[Tensor, "q b"]

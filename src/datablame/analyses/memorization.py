@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from datablame.analyses import scoring
-from datablame.base import files, processes, progress, readers
+from datablame.base import devices, files, progress, readers
 from datablame.base.errors import at_least, unknown
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
@@ -82,7 +82,7 @@ class MemorizationMap(Result):
     @classmethod
     def read(cls, run: Run, over: str) -> MemorizationMap:
         path = path_of(run, over)
-        arrays = readers.read_arrays(path, processes.free() // 2)
+        arrays = readers.read_arrays(path, devices.free() // 2)
         wanted = [each.name for each in dataclasses.fields(cls) if each.name not in ("run", "over")]
         if sorted(wanted) != sorted(arrays):
             raise readers.Damaged(path, f"arrays {', '.join(arrays)}, expected {', '.join(wanted)}")

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from datablame.attention.head import attentive
-from datablame.base import files, hashing, methods, processes, progress, readers
+from datablame.base import devices, files, hashing, methods, processes, progress, readers
 from datablame.base.errors import InputError, at_least, unknown
 from datablame.base.results import Result, table
 from datablame.base.shapes import Float, Int
@@ -367,7 +367,7 @@ def _measured(run: Run, memories: int) -> dict[str, float]:
                 hashing.some(count, size, name, run.recipe.seed, turn, number)
                 for name in ("memory", "other")
             )
-            logits, weights = held.answer(features[index].to(processes.device()), rows)
+            logits, weights = held.answer(features[index].to(devices.device()), rows)
             answer = logits.argmax(1).cpu()
             said = held.answer(held.at(rows), other)[0].argmax(1)[weights.argmax(1)].cpu()
             right, same = answer == labels[index], answer == said

@@ -1,6 +1,4 @@
-"""Decode images: once, in parallel, into one memory-mapped uint8 array, or one as an encoder looks
-at it.
-"""
+"""Decode images: as they are packed, all of one size, or as an encoder looks at one."""
 
 from __future__ import annotations
 
@@ -14,7 +12,6 @@ import itertools
 import os
 import stat
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,13 +19,11 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps, features
 
-from datablame.base import files, progress
 from datablame.base.errors import InputError
 
 SMALL = 96
 """Images of one common size up to this are kept as they are; others are brought to one size."""
 
-CHUNK = 128
 STAMPED = 10_000
 """Names of files that are hashed at a time."""
 THIN = 8
@@ -82,80 +77,6 @@ def endings() -> frozenset[str]:
     return frozenset(found)
 
 
-def pack(
-    path: Path,
-    read: Callable[[int], bytes],
-    count: int,
-    size: int | None,
-    photo: int,
-    many: Callable[[range], list[bytes]] | None = None,
-) -> tuple[str, list[int], list[int]]:
-    """Write `count` images to the `.npy` file `path`, and the (width, height) that each has by
-    itself to `sizes.npy` beside it; return the digest, the rows that could not be decoded, and of a
-    sample the median width and height.
-
-    `read(i)` gives the encoded bytes of image i, and `many(rows)` those of several, where that is
-    faster; where `read` raises OSError, the image counts as unreadable. `size` is the side in
-    pixels; without it, images of one common small size keep it and all others get the side `photo`.
-    Unreadable images leave a black row, for the caller to drop.
-    """
-    endings()  # what reads them is set up
-
-    def tried(row: int) -> bytes:
-        try:
-            return read(row)
-        except OSError:
-            return b""
-
-    channels, (width, height), native = _common(tried, count, size, photo)
-    packed = files.open_array(path, (count, channels, height, width), "uint8")
-    pixels = np.asarray(packed)
-    sizes = np.zeros((count, 2), "int32")
-
-    def fill(rows: range) -> list[int]:
-        """Decode some into their places; those that cannot be."""
-        lost = []
-        contents = many(rows) if many is not None else map(tried, rows)
-        for row, content in zip(rows, contents, strict=True):
-            found = decoded(content, channels, width, height)
-            if found is None:
-                lost.append(row)
-            else:
-                pixels[row], sizes[row] = found
-        return lost
-
-    digest, broken = hashlib.blake2b(digest_size=16), []
-    chunks = [range(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK)]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        done = zip(chunks, pool.map(fill, chunks), strict=True)
-        try:
-            for rows, lost in progress.track(done, len(chunks), "decoding", f"x {CHUNK:,} images"):
-                broken += lost
-                digest.update(pixels[rows.start : rows.stop].data)
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    packed.flush()
-    files.write_array(path.with_name(SIZES), sizes)
-    return digest.hexdigest(), broken, native
-
-
-def _common(
-    read: Callable[[int], bytes], count: int, size: int | None, photo: int
-) -> tuple[int, tuple[int, int], list[int]]:
-    """(channels, the width and height that all are brought to, the median of their own), by a
-    sample of them. Raises InputError where none of it is an image.
-    """
-    some = np.linspace(0, count - 1, min(count, 64)).astype(int).tolist()
-    seen = [found for found in (_peek(read(i)) for i in some) if found]
-    if not seen:
-        raise InputError("none of these files can be read as an image")
-    extents = [extent for extent, _ in seen]
-    kept = size is None and len(set(extents)) == 1 and max(extents[0]) <= SMALL
-    side, native = size or photo, np.median(extents, 0).astype(int).tolist()
-    return 1 if all(grey for _, grey in seen) else 3, extents[0] if kept else (side, side), native
-
-
 def content(path: Path) -> bytes:
     """The bytes of an image file.
 
@@ -169,7 +90,7 @@ def content(path: Path) -> bytes:
         return file.read()
 
 
-def _peek(data: bytes) -> tuple[tuple[int, int], bool] | None:
+def peek(data: bytes) -> tuple[tuple[int, int], bool] | None:
     """((width, height), is it grey) of an encoded image; None where it cannot be read."""
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -348,7 +269,7 @@ def encoded(image: Image.Image, kind: str = "png", **options: Any) -> bytes:
 def extent(path: Path) -> tuple[int, int] | None:
     """(width, height) of an image file, upright; None where it cannot be read."""
     try:
-        seen = _peek(content(path))
+        seen = peek(content(path))
     except OSError:
         return None
     return seen and seen[0]

@@ -25,7 +25,7 @@ def doctor() -> dict[str, Any]:
     """Versions, devices, memory, disk; `problems` is empty where all is well."""
     import torch
 
-    from datablame.base import processes
+    from datablame.base import devices
 
     problems = []
     if clash := _torchvision_clash():
@@ -49,7 +49,7 @@ def doctor() -> dict[str, Any]:
     }
     return packages | {
         "python": platform.python_version(),
-        "device": str(processes.device())
+        "device": str(devices.device())
         + (f" ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else ""),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
@@ -92,13 +92,13 @@ def examine(run: Path) -> dict[str, Any]:
 
 def fastest(work: Callable[[], object]) -> float:
     """Seconds that some work takes on the device: the fastest of a few rounds."""
-    from datablame.base import processes
+    from datablame.base import devices
 
     taken = []
     for _ in range(ROUNDS):
         began = time.perf_counter()
         work()
-        processes.synchronise()
+        devices.synchronise()
         taken.append(time.perf_counter() - began)
     return min(taken)
 
@@ -107,21 +107,21 @@ def product_seconds(precision: str, side: int) -> float:
     """Of the product of two square matrices on the device."""
     import torch
 
-    from datablame.base import processes
+    from datablame.base import devices
 
-    left = torch.ones(side, side, dtype=processes.KINDS[precision], device=processes.device())
+    left = torch.ones(side, side, dtype=devices.KINDS[precision], device=devices.device())
     return fastest(lambda: left @ left)
 
 
 @functools.cache
 def mention_emulated() -> None:
     """Say once in a process what bf16 costs, where the processor only emulates it."""
-    from datablame.base import processes
+    from datablame.base import devices
 
-    if not processes.has_bf16():
+    if not devices.has_bf16():
         price = product_seconds("bf16", SIDE) / product_seconds("fp32", SIDE)
         progress.say(
-            f"bf16 was asked for, and this machine's {processes.device().type} only emulates it: "
+            f"bf16 was asked for, and this machine's {devices.device().type} only emulates it: "
             f"a product takes {price:.1f} times as long as in fp32"
         )
 

@@ -17,6 +17,7 @@ import os
 import shutil
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -33,6 +34,8 @@ MARK = "datablame"
 """Key among the metadata of what is written here."""
 HELD: set[Path] = set()
 """Folders that this process holds for writing."""
+SEEN = 30.0
+"""Seconds in which a file that one machine writes must be seen by the others."""
 
 
 def write(path: Path, save: Callable[[Path], object]) -> Path:
@@ -478,9 +481,51 @@ def alone(folder: Path, patient: bool = False) -> Iterator[None]:
     """Hold a folder for writing; a second program gets an InputError, or waits if it is
     patient.
     """
-    if processes.rank() != 0 or folder.absolute() in HELD:
+    if folder.absolute() in HELD:
         yield
         return
+    with _locked(folder, patient) if processes.rank() == 0 else contextlib.nullcontext(""):
+        _seen_by_all(folder)
+        HELD.add(folder.absolute())
+        try:
+            yield
+        finally:
+            HELD.discard(folder.absolute())
+
+
+def _seen_by_all(folder: Path) -> None:
+    """Several machines must share a folder: rank 0 writes a mark into it, and the others look for
+    it for SEEN seconds, as such folders may lag.
+
+    Raises InputError where one does not see it.
+    """
+    if processes.size() == 1:
+        return
+    mark, until = processes.agree(os.urandom(8).hex()), time.monotonic() + SEEN
+    path = folder / f".seen-{mark}.part"
+    if processes.rank() == 0:
+        path.touch()
+    processes.wait()
+    while not (there := path.exists()) and time.monotonic() < until:
+        with contextlib.suppress(OSError):
+            os.listdir(folder)  # some file systems look again only then
+        time.sleep(0.1)
+    blind = processes.which(not there)
+    if processes.rank() == 0:
+        path.unlink()
+    if blind:
+        where = processes.agree(processes.machine(), blind[0])
+        raise InputError(
+            f"rank {blind[0]} on {where} does not see {folder}, which rank 0 on "
+            f"{processes.agree(processes.machine())} has written to, after {SEEN:.0f} seconds: "
+            "several machines need folders that all of them share; name one with --out, and one "
+            "for DATABLAME_CACHE"
+        )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path, patient: bool) -> Iterator[None]:
+    """`alone`, of rank 0."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         file = open(folder / ".lock", "a+")  # noqa: SIM115 - closed below, once it is known to have opened
@@ -498,13 +543,9 @@ def alone(folder: Path, patient: bool = False) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        HELD.add(folder.absolute())
         for part in folder.rglob(".*.part"):  # left by a program that was killed
             drop(part)
-        try:
-            yield
-        finally:
-            HELD.discard(folder.absolute())
+        yield
 
 
 def offline() -> bool:

@@ -123,7 +123,7 @@ def batches(order: Int[Tensor, " N"], batch: int) -> tuple[Int[Tensor, " B"], ..
     """Parts of nearly equal size, at most `batch` each: no last step of one image, which BatchNorm
     could not bear.
     """
-    return order.tensor_split(-(-len(order) // batch))
+    return order.tensor_split(-(-len(order) // batch)) if len(order) else ()
 
 
 @contextlib.contextmanager

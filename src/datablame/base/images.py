@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from datablame.base import decode, files, processes
+from datablame.base import decode, devices, files
 from datablame.base.decode import View
 from datablame.base.errors import InputError
 from datablame.base.originals import Originals
@@ -149,7 +149,7 @@ class Packed:
     def held(self) -> Tensor:
         """The array as a tensor: on the GPU where it takes at most a quarter of the free memory."""
         tensor = torch.from_numpy(self.array)
-        device = processes.device()
+        device = devices.device()
         if device.type == "cuda" and self.array.nbytes < torch.cuda.mem_get_info(device)[0] / 4:
             return tensor.to(device)
         return tensor
@@ -157,7 +157,7 @@ class Packed:
     @property
     def there(self) -> bool:
         """Whether they lie in the device's memory, all of them."""
-        here = self.held.device.type == processes.device().type
+        here = self.held.device.type == devices.device().type
         return here and not (isinstance(self.array, np.memmap) and self._large)
 
     @property
@@ -184,7 +184,7 @@ class Packed:
         self, images: Shaped[Tensor, "B C H W"], rows: Int[Tensor, " B"]
     ) -> Shaped[Tensor, "B C H W"]:
         """What was fetched, on the device, with the noise that belongs to these rows."""
-        images = processes.sent(images)
+        images = devices.sent(images)
         if self.noise is None:
             return images
         parts = zip(images.split(PIECE), rows.split(PIECE), strict=True)
@@ -283,7 +283,7 @@ class Patterned(Packed):
         """What was fetched, on the device; floats, in [0, 1] but for the noise."""
         assert self.noise is not None
         size = (self.view.size, self.view.size)
-        x = processes.sent(images).float() / 255
+        x = devices.sent(images).float() / 255
         x = interpolate(x, size, mode="bilinear", antialias=True) if x.shape[2:] != size else x
         return x + self.noise.pattern(x[0])
 

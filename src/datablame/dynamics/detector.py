@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datablame.base import files, processes, progress, readers
+from datablame.base import devices, files, progress, readers
 from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.base.shapes import Float
@@ -122,7 +122,7 @@ class Detector(Result, nn.Module):
     @torch.inference_mode()
     def probabilities(self, run: Run) -> Float[Tensor, " N"]:
         """The probability of each label to be wrong."""
-        seen, device = Seen.of(run, self.config), processes.device()
+        seen, device = Seen.of(run, self.config), devices.device()
         net = self.to(device)
         if self.config.net == "reader":  # of the whole set at once
             return net(seen.to(device)).sigmoid().cpu()

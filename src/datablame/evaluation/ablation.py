@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datablame.analyses import scoring
-from datablame.base import files, hashing, methods, processes, progress
+from datablame.base import devices, files, hashing, methods, progress
 from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.base.shapes import Bool, Float, Int
@@ -190,7 +190,7 @@ def _hits(
     features: Encoded, labels: Int[Tensor, " n"], theta: Float[Tensor, "R K d"]
 ) -> Float[Tensor, " R"]:
     """Share of the examples that each head gets right."""
-    right, theta = torch.zeros(len(theta)), theta.to(processes.device())
+    right, theta = torch.zeros(len(theta)), theta.to(devices.device())
     for rows in torch.arange(len(labels)).split(BLOCK):
         prediction = through(with_one(features.at(rows)), theta).argmax(2).cpu()
         right += (prediction == labels[rows, None]).float().sum(0)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from datablame.base import hashing, processes, progress
+from datablame.base import devices, hashing, progress
 from datablame.base.errors import InputError
 from datablame.base.hashing import batches
 from datablame.base.shapes import Bool, Float
@@ -82,7 +82,7 @@ def teach(runs: Sequence[Run], detector: Detector, training: DetectorTraining) -
         raise InputError("a detector is taught on one run or more")
     with progress.stage("look at traces"):
         taught = [_TaughtRun.of(run, detector, training.seed) for run in runs]
-    net = detector.to(processes.device()).train()
+    net = detector.to(devices.device()).train()
     optimizer = torch.optim.AdamW(net.parameters(), training.lr)
     total = training.epochs * len(_shuffled(taught, training, 0))
     schedules = torch.optim.lr_scheduler
@@ -97,9 +97,9 @@ def teach(runs: Sequence[Run], detector: Detector, training: DetectorTraining) -
         for epoch in range(training.epochs):
             net.train()
             for one, part, rows in _shuffled(taught, training, epoch):
-                seen, wrong = one.parts[part], one.wrong[rows].to(processes.device())
+                seen, wrong = one.parts[part], one.wrong[rows].to(devices.device())
                 whole = detector.config.net == "reader"
-                seen = (seen if whole else seen.take(rows)).to(processes.device())
+                seen = (seen if whole else seen.take(rows)).to(devices.device())
                 optimizer.zero_grad()
                 for member in net.members:
                     odds = member(seen)
@@ -183,7 +183,7 @@ def _examined(net: Detector, taught: Sequence[_TaughtRun]) -> dict[str, float]:
     net.eval()
     found: dict[str, list[float]] = {"average_precision": [], "accuracy": [], "wrong": []}
     for one in taught:
-        odds = net(one.parts[0].to(processes.device())).cpu()
+        odds = net(one.parts[0].to(devices.device())).cpu()
         probability = odds.sigmoid().nan_to_num(0.5)[one.held]  # of weights that ran away
         wrong = one.wrong[one.held]
         if wrong.any():

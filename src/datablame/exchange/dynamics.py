@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import files, processes, readers
+from datablame.base import devices, files, readers
 from datablame.base.errors import InputError
 from datablame.base.shapes import Float, Int, Shaped
 from datablame.dataset import CLASSES, Dataset
@@ -54,7 +54,7 @@ def imported(where: Path, data: Dataset | None = None, out: Path | str = "runs")
 def read(path: Path) -> tuple[Float[Tensor, "N T k"], Int[Tensor, "N k"]]:
     """Both arrays of the file, checked."""
     try:
-        arrays = readers.read_arrays(path, processes.free() // 4)
+        arrays = readers.read_arrays(path, devices.free() // 4)
         if arrays["td"].dtype.kind != "f":
             raise TypeError(f"td is {arrays['td'].dtype}")
         td, labels = (

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from datablame.base import processes, readers
+from datablame.base import devices, readers
 from datablame.base.errors import InputError
 from datablame.data.objects import gap, numbered, of_arrays, of_files, of_map, of_paths, samples_of
 from datablame.dataset import Dataset
@@ -60,7 +60,7 @@ def predictions(path: Path) -> dict[str, Any] | None:
     lists. Raises InputError where one of the two is missing.
     """
     if path.suffix == ".npz":
-        known = readers.read_arrays(path, processes.free() // 2)
+        known = readers.read_arrays(path, devices.free() // 2)
         if "features" in known and "pred_probs" not in known:
             return None  # a set of features
         if missing := [name for name in ("labels", "pred_probs") if name not in known]:

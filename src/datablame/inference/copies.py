@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, grid_sample, interpolate, normalize
 
-from datablame.base import files, hashing, processes, progress
+from datablame.base import devices, files, hashing, processes, progress
 from datablame.base.shapes import Bool, Float, Int
 from datablame.dataset import Dataset
 from datablame.inference import approximate
@@ -96,7 +96,7 @@ def _reader(parts: Sequence[Dataset]) -> Callable[[Int[Tensor, " b"]], np.ndarra
 
 def _searched(count: int) -> bool:
     """Whether so many images are compared with each other; says how, where they are too many."""
-    few = count <= approximate.ROWS or processes.device().type != "cpu"
+    few = count <= approximate.ROWS or devices.device().type != "cpu"
     if few or approximate.there():
         return True
     progress.say(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import files, processes, progress
+from datablame.base import devices, files, processes, progress
 from datablame.base.errors import InputError
 from datablame.base.images import Vectors
 from datablame.base.readers import read_array
@@ -57,7 +57,7 @@ class Encoded:
 def gathered(features: np.ndarray | Encoded, rows: Int[Tensor, "..."]) -> Float[Tensor, "... D"]:
     """Features of these rows in single precision, on the device."""
     return torch.from_numpy(np.asarray(features[rows.cpu().numpy()], "float32")).to(
-        processes.device()
+        devices.device()
     )
 
 
@@ -79,11 +79,14 @@ def answers(
 
 
 def spoken(model: Classifier, data: Dataset) -> Iterator[np.ndarray]:
-    """Probabilities of a whole set, in blocks of rows, by the features that are kept."""
+    """Probabilities of a whole set, in blocks of rows, by the features that are kept; for rank 0
+    alone.
+    """
     said = answers(model, data)
-    for rows in torch.arange(len(data)).split(BLOCK):
+    for rows in torch.arange(len(data)).split(BLOCK * processes.size()):
         with torch.inference_mode():
-            yield said(rows).softmax(1).cpu().numpy()
+            p = said(processes.shard(rows)).softmax(1)
+        yield processes.collected(p, len(rows)).cpu().numpy()
 
 
 def features(run: Run, model: Classifier | Prepared | None = None) -> np.ndarray:

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from datablame.attention.head import SIMILARITIES, Attentive, attentive
-from datablame.base import hashing, processes, progress
+from datablame.base import devices, hashing, progress
 from datablame.base.errors import InputError
 from datablame.base.shapes import Float, Int
 from datablame.inference.features import features, gathered
@@ -159,7 +159,7 @@ class MemoryBank:
 
     def everything(self) -> Float[Tensor, "N D"]:
         """All features. Raises InputError where memory does not hold them."""
-        if 8 * self.features.size > processes.free() // 2:
+        if 8 * self.features.size > devices.free() // 2:
             raise InputError(
                 f"features of {len(self.features):,} training images do not fit into "
                 "memory; answer by the kept memory or a random one"
@@ -168,7 +168,7 @@ class MemoryBank:
 
     def used(self, count: int) -> Int[Tensor, " M"]:
         """The training images that others look at most, the most first."""
-        total = torch.zeros(len(self.features), device=processes.device())
+        total = torch.zeros(len(self.features), device=devices.device())
         some = hashing.some(
             len(self.features), min(LOOKED, len(self.features)), "looked", self.run.recipe.seed
         )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from datablame.base import files, processes, progress
+from datablame.base import devices, files, processes, progress
 from datablame.base.errors import at_least
 from datablame.base.shapes import Float, Int
 from datablame.inference import approximate
@@ -109,7 +109,7 @@ def nearest(
     """
     with progress.stage("neighbours"):
         kept = torch.from_numpy(np.asarray(space[:], "float32"))
-        held = normalize(kept.to(processes.device()))
+        held = normalize(kept.to(devices.device()))
         k = min(k, len(held) - 1)
         count = len(held) if count is None else count
         mine = processes.shard(torch.arange(count, device=held.device))

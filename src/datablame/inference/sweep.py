@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import processes, progress
+from datablame.base import devices, processes, progress
 from datablame.base.hashing import batches
 from datablame.dataset import Dataset
 from datablame.network.classifier import Classifier, Prepared
@@ -26,22 +26,19 @@ hold no more (benchmarks: "Features of photographs")."""
 def sweep(
     model: Classifier | Prepared, data: Dataset, read: Callable[[Tensor], Tensor], what: str
 ) -> Iterator[np.ndarray]:
-    """`read(images)` of the whole set, a block of rows after the other, each process doing its part
-    of a block.
+    """`read(images)` of the whole set, a block of rows after the other, of which each process does
+    its part. All are given to rank 0; to the others, which write nothing, no rows.
     """
     _, height, width = data.shape
     fits = max(8, PIXELS // max(1, height * width))
-    block = min(BATCH, fits) if processes.device().type == "cpu" else BATCH
-    steps = batches(torch.arange(len(data)), block)
+    block = min(BATCH, fits) if devices.device().type == "cpu" else BATCH
+    steps = batches(torch.arange(len(data)), block * processes.size())
     mine = [processes.shard(index) for index in steps]
-    loaded = zip(steps, mine, fetched(data, mine), strict=True)
-    for index, rows, images in progress.track(loaded, len(steps), what, "blocks"):
+    loaded = zip(steps, fetched(data, mine), strict=True)
+    for index, images in progress.track(loaded, len(steps), what, "blocks"):
         with torch.inference_mode():
             part = read(images).float()
-        block = part.new_zeros(len(index), *part.shape[1:])
-        start = int(rows[0] - index[0]) if len(rows) else 0
-        block[start : start + len(rows)] = part
-        yield processes.total(block).cpu().numpy()
+        yield processes.collected(part, len(index)).cpu().numpy()
 
 
 def fetched(data: Dataset, every: Sequence[Tensor]) -> Iterator[Tensor]:
@@ -49,7 +46,7 @@ def fetched(data: Dataset, every: Sequence[Tensor]) -> Iterator[Tensor]:
     gathered, or decoded, by a thread while the device works on the ones before; elsewhere there is
     nothing to win by it.
     """
-    if processes.device().type != "cuda" or data.pixels.there:
+    if devices.device().type != "cuda" or data.pixels.there:
         return (data.batch(rows)[0] for rows in every)
     places = [data.rows_at(rows) for rows in every]
     coming = zip(ahead(data.pixels.fetched, places), places, strict=True)

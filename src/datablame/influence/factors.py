@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from datablame.base import files, hashing, methods, processes, progress, readers
+from datablame.base import devices, files, hashing, methods, processes, progress, readers
 from datablame.base.errors import InputError, unknown
 from datablame.base.hashing import batches
 from datablame.base.shapes import Float, Int, Shaped
@@ -49,7 +49,7 @@ class Factors:
     @property
     def batch(self) -> int:
         """Examples tapped at a time."""
-        return min(self.room, 24 if processes.device().type == "cpu" else 512)
+        return min(self.room, 24 if devices.device().type == "cpu" else 512)
 
     @property
     def effective(self) -> float:
@@ -87,7 +87,7 @@ class Factors:
 
     def tap(self, images: Tensor, weigh: Weigh, kind: str, each: Callable[[Tap], None]) -> None:
         self.layers.tap(
-            images, weigh, lambda tap: each(tap.to(processes.KINDS[kind])), self.fisher.activations
+            images, weigh, lambda tap: each(tap.to(devices.KINDS[kind])), self.fisher.activations
         )
 
     def fit(self) -> Factors:
@@ -111,11 +111,8 @@ class Factors:
         data, fisher = self.run.data, self.fisher
         count = getattr(fisher, what) or min(max(len(data) // 5, 2_000), 10_000)
         rows = hashing.permutation(len(data), "fisher", fisher.seed)[:count].sort().values
-        steps = batches(rows, self.batch)
-        for index in progress.track(steps, len(steps), f"fitting {what}", "blocks"):
-            mine = processes.shard(index)
-            if not len(mine):
-                continue
+        steps = batches(processes.shard(rows), self.batch)
+        for mine in progress.track(steps, len(steps), f"fitting {what}", "blocks"):
             images, given = data.batch(mine)
             self.tap(
                 images,
@@ -160,7 +157,7 @@ class Factors:
         """
         if not self.passes or not processes.agree(self.path.exists()):
             return 0
-        tensors, header = readers.read_tensors(self.path, str(processes.device()))
+        tensors, header = readers.read_tensors(self.path, str(devices.device()))
         facts = readers.parse_json(
             header.get("facts", ""), self.path, {"owner": str, "done": int, "fisher": dict}
         )
@@ -248,7 +245,7 @@ def room(layers: Layers, data: Dataset) -> int:
     """How many examples can be tapped at a time, a power of two: activations, and what autograd
     keeps of them, may take a third of the free memory.
     """
-    count = processes.free() // 3 // (ALIVE * layers.activations(data.batch(torch.arange(1))[0]))
+    count = devices.free() // 3 // (ALIVE * layers.activations(data.batch(torch.arange(1))[0]))
     return 1 << max(0, count.bit_length() - 1)
 
 
@@ -307,14 +304,12 @@ def measure(name: str) -> Loss:
 def squares(run: Run, fisher: Fisher) -> Float[Tensor, " N"]:
     """`g^T (F + damping)^-1 g` of every training example with its given label."""
     factors = Factors(run, fisher).fit()
-    whole = torch.zeros(len(run.data), device=processes.device())
-    steps = batches(torch.arange(len(run.data)), factors.batch)
+    steps = batches(processes.shard(torch.arange(len(run.data))), factors.batch)
+    found = [torch.zeros(0, device=devices.device())]
     with progress.stage(f"self-influence {fisher.kind}"):
-        for index in progress.track(steps, len(steps), "self-influence", "blocks"):
-            mine = processes.shard(index)
-            if len(mine):
-                images, labels = run.data.batch(mine)
-                whole[mine] = factors.squares(images, weigher(loss, labels))
-        whole = processes.total(whole).cpu()
+        for mine in progress.track(steps, len(steps), "self-influence", "blocks"):
+            images, labels = run.data.batch(mine)
+            found.append(factors.squares(images, weigher(loss, labels)))
+        whole = processes.together(torch.cat(found), len(run.data)).cpu()
     finite(whole, torch.arange(len(whole)), "training images")
     return whole

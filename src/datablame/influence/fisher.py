@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
-from datablame.base import processes
+from datablame.base import devices
 from datablame.base.doctor import mention_emulated
 from datablame.base.errors import InputError, at_least, unknown
 
@@ -75,7 +75,7 @@ class Fisher:
         """
         if any(getattr(self, name) == "bf16" for name in PRECISIONS):
             mention_emulated()
-        fast = "bf16" if processes.has_bf16() else "fp32"
+        fast = "bf16" if devices.has_bf16() else "fp32"
         auto = {name: fast for name in PRECISIONS if getattr(self, name) == "auto"}
         return dataclasses.replace(self, **auto)
 

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import files, hashing, processes, progress, readers
+from datablame.base import devices, files, hashing, processes, progress, readers
 from datablame.base.errors import InputError, at_least
 from datablame.base.hashing import batches
 from datablame.base.results import Result
@@ -77,27 +77,24 @@ class Index(Result):
     @functools.cached_property
     def codes(self) -> np.ndarray:
         """The index itself, made if it is not there."""
-        width = sum(self.sizes) + 4 * len(self.sizes)
         with progress.stage("index"):
             return files.fill(
-                self.folder / "codes.npy", (len(self.run.data), width), "int8", self._coded()
+                self.folder / "codes.npy", (len(self.run.data), self.width), "int8", self._coded()
             )
 
+    @property
+    def width(self) -> int:
+        """Bytes an example: codes, and a scale a layer."""
+        return sum(self.sizes) + 4 * len(self.sizes)
+
     def _coded(self) -> Iterator[np.ndarray]:
-        """Rows of the index, a block of training examples after the other."""
-        steps = batches(torch.arange(len(self.run.data)), self.batch)
+        """Rows of the index, a block of training examples after the other, for rank 0."""
+        nothing = torch.zeros(0, self.width, dtype=torch.int8, device=devices.device())
+        steps = batches(torch.arange(len(self.run.data)), self.batch * processes.size())
         for index in progress.track(steps, len(steps), "indexing", "blocks"):
             mine = processes.shard(index)
-            whole = torch.zeros(
-                len(index),
-                sum(self.sizes) + 4 * len(self.sizes),
-                dtype=torch.int8,
-                device=processes.device(),
-            )
-            if len(mine):
-                start = int(mine[0] - index[0])
-                whole[start : start + len(mine)] = self.rows(mine)
-            yield processes.total(whole).cpu().numpy()
+            part = self.rows(mine) if len(mine) else nothing
+            yield processes.collected(part, len(index)).cpu().numpy()
 
     def rows(self, index: Int[Tensor, " B"]) -> Int8[Tensor, "B m"]:
         """The index's rows of these training examples: codes, then scales."""

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datablame.base import processes, progress
+from datablame.base import devices, progress
 from datablame.base.hashing import batches
 from datablame.base.shapes import Float, Int
 from datablame.dataset import Dataset
@@ -48,9 +48,9 @@ class GradientProducts:
         held: Held = []
         with torch.no_grad(), progress.stage("queries"):
             for _, factors in self.terms:
-                kind = processes.KINDS[factors.fisher.scores]
+                kind = devices.KINDS[factors.fisher.scores]
                 whole = [
-                    torch.zeros(len(queries), width, dtype=kind, device=processes.device())
+                    torch.zeros(len(queries), width, dtype=kind, device=devices.device())
                     for width in factors.widths
                 ]
                 for index in batches(torch.arange(len(queries)), factors.batch):
@@ -69,7 +69,7 @@ class GradientProducts:
         """The held queries against these training rows with their given labels, a batch at a
         time.
         """
-        scores = torch.zeros(len(held[0][0]), len(rows), device=processes.device())
+        scores = torch.zeros(len(held[0][0]), len(rows), device=devices.device())
         with torch.no_grad(), progress.stage("pairwise"):
             factors = self.terms[0][1]
             size = factors.batch if len(scores) < MANY else min(factors.room, 4 * factors.batch)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from datablame.base import processes
+from datablame.base import devices
 from datablame.base.errors import InputError, RunError
 from datablame.base.shapes import Float, Int, Shaped
 
@@ -375,7 +375,7 @@ class Layers:
         ]
         try:
             with torch.enable_grad(), self.frozen():
-                with processes.autocast(precision):
+                with devices.autocast(precision):
                     logits = self.model(images)
                 changed = [layer for layer, (x, version) in inputs.items() if x._version != version]
                 scalars = [] if changed else list(weigh(logits.float()))

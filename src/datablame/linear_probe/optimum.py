@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import processes, progress
+from datablame.base import devices, processes, progress
 from datablame.base.errors import InputError
 from datablame.base.shapes import Bool, Float, Int
 from datablame.inference.features import Encoded, features, gathered
@@ -59,7 +59,7 @@ class Problem:
             features, run.data.labels, len(run.data.classes), run.recipe.weight_decay or WEAK
         )
         size = 4 * features.shape[0] * (features.shape[1] + 1)
-        if size > min(HELD, processes.free() // 8):
+        if size > min(HELD, devices.free() // 8):
             return problem
         return problem.but(held=problem.at(torch.arange(len(run.data))))
 
@@ -85,8 +85,8 @@ class Problem:
     def sizes(self) -> Float[Tensor, " R"]:
         """Examples of each set."""
         if self.keep is None:
-            return torch.full((1,), float(len(self.labels)), device=processes.device())
-        return self.keep.sum(1).float().to(processes.device())
+            return torch.full((1,), float(len(self.labels)), device=devices.device())
+        return self.keep.sum(1).float().to(devices.device())
 
     def blocks(self) -> Iterator[tuple[Int[Tensor, " b"], Float[Tensor, "b d"]]]:
         """(rows, their features with a one) of this process, in single precision on the device."""
@@ -174,7 +174,7 @@ class Basis:
     @classmethod
     def of(cls, problem: Problem) -> Basis:
         dim = problem.features.shape[1] + 1
-        square = torch.zeros(dim, dim, device=processes.device())
+        square = torch.zeros(dim, dim, device=devices.device())
         for _, x in problem.blocks():
             square.addmm_(x.T, x)
         size, turn = torch.linalg.eigh(processes.total(square) / len(problem.labels))
@@ -263,7 +263,7 @@ def optimum(
     decreasing.
     """
     dim = problem.features.shape[1] + 1
-    zero = torch.zeros(problem.sets, problem.classes, dim, device=processes.device())
+    zero = torch.zeros(problem.sets, problem.classes, dim, device=devices.device())
     start = problem.gradient(zero)[1].norm(dim=(1, 2))
     theta = zero if theta is None else theta - theta.mean(1, keepdim=True)
     basis = basis or Basis.of(problem)

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from datablame.attention.head import Attentive
-from datablame.base import hashing, methods, processes, readers
+from datablame.base import devices, hashing, methods, processes, readers
 from datablame.base.decode import View
 from datablame.base.errors import InputError, Unfetched
 from datablame.base.shapes import Float, Shaped, UInt8
 from datablame.dataset import Dataset
+from datablame.layers.united import unite
 from datablame.network.encoders import full, known, view
 from datablame.network.frozen import Frozen, Given, foreign, looks, published
 from datablame.recipe import Recipe
@@ -142,7 +143,7 @@ def build(recipe: Recipe, data: Dataset, encoders: int = 1) -> Classifier:
         (encoder.mean, encoder.std) if isinstance(encoder, Frozen) else (data.mean, data.std)
     )
     model = Classifier(encoder, head, mean, std)
-    return processes.unite(model).to(processes.device(), memory_format=torch.channels_last)  # type: ignore[return-value]  # the same module
+    return unite(model).to(devices.device(), memory_format=torch.channels_last)  # type: ignore[return-value]  # the same module
 
 
 def trained(recipe: Recipe, data: Dataset, weights: Path) -> Classifier:

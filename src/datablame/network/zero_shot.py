@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from datablame.base import processes
+from datablame.base import devices
 from datablame.base.decode import View
 from datablame.base.errors import InputError, Unfetched, unknown
 from datablame.base.shapes import Float
@@ -76,7 +76,7 @@ def zero_shot(data: Dataset, name: str, weights: str | None) -> tuple[Classifier
     with torch.no_grad():
         head.weight.copy_(scale * text)
     model = Classifier(Frozen(Seen(clip.visual, text.shape[1]), mean, std, side), head, mean, std)
-    return model.eval().to(processes.device()), view
+    return model.eval().to(devices.device()), view
 
 
 def _file(weights: str) -> Path:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import files, processes, progress
+from datablame.base import devices, files, processes, progress
 from datablame.base.errors import InputError, unknown
 from datablame.base.shapes import Float, Int
 from datablame.run import Run
@@ -89,7 +89,7 @@ class Temperatures:
         self.logs, self.tensors = {}, {}
         for kind in LEVELS[how.level]:
             first = min(max(starts[kind], how.min), how.max)
-            self.logs[kind] = torch.full((sizes[kind],), math.log(first), device=processes.device())
+            self.logs[kind] = torch.full((sizes[kind],), math.log(first), device=devices.device())
             momentum = torch.zeros_like(self.logs[kind])
             self.tensors |= {f"log_{kind}": self.logs[kind], f"{kind}_momentum": momentum}
         self.channels = ("temperature",) if "instance" in self.logs else ()
@@ -109,11 +109,9 @@ class Temperatures:
         """Move the temperatures of a batch, of which this process has seen the logits of its part;
         no other row is read or written.
         """
-        part = processes.shard(torch.arange(len(batch), device=batch.device))
-        mine = self.at(batch[part])
-        slope = torch.zeros(len(batch), device=mine.device)
-        slope[part.to(mine.device)] = _slopes(logits.to(mine.device), labels.to(mine.device), mine)
-        processes.total(slope)
+        mine = self.at(processes.shard(batch))
+        part = _slopes(logits.to(mine.device), labels.to(mine.device), mine)
+        slope = processes.together(part, len(batch))
         for kind, log in self.logs.items():
             places = self.places(kind, batch)
             rate, decay = self.rates[kind]

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, mse_loss, one_hot
 
-from datablame.base import processes, progress
+from datablame.base import devices, processes, progress
 from datablame.base.errors import InputError, at_least
 from datablame.base.hashing import batches, permutation, seed_of
 from datablame.base.shapes import Float, Int
@@ -77,8 +77,8 @@ class Pair:
             build(alone.but(seed=seed_of("net", recipe.seed, k) % 2**31), data) for k in range(2)
         ]
         self.optimizers = [optimizer(net, recipe) for net in self.nets]
-        self.losses = torch.zeros(2, mix.smooth, len(data), device=processes.device())
-        self.probability = torch.ones(2, len(data), device=processes.device())
+        self.losses = torch.zeros(2, mix.smooth, len(data), device=devices.device())
+        self.probability = torch.ones(2, len(data), device=devices.device())
         self.state = TrainingState(
             run,
             list(zip(self.nets, self.optimizers, strict=True)),
@@ -124,7 +124,7 @@ class Pair:
             self._set_rate(epoch, step / len(steps))
             mine = processes.shard(index)
             images, labels = self.data.batch(mine)
-            with processes.autocast(recipe.precision):
+            with devices.autocast(recipe.precision):
                 logits = net(augment(images, mine, recipe.augment, recipe.seed, epoch, k)).float()
             loss = cross_entropy(logits, labels, reduction="sum") / len(index)
             if self.mixing.penalty:
@@ -179,7 +179,7 @@ class Pair:
         near, far = self.views(x, pictures, weak, k, *seed), self.views(u, unknown, weak, k, *seed)
         given = one_hot(labels, len(self.data.classes)).float()
         trust = self.probability[1 - k][x.to(self.probability.device)][:, None]
-        with torch.no_grad(), processes.autocast(self.recipe.precision):
+        with torch.no_grad(), devices.autocast(self.recipe.precision):
             own = net(torch.cat([near, far])).float().softmax(1)
             theirs = other(far).float().softmax(1)
         refined = trust * given + (1 - trust) * _halves(own[: len(near)])
@@ -195,7 +195,7 @@ class Pair:
             )
         share = float(torch.distributions.Beta(self.mixing.alpha, self.mixing.alpha).sample())
         share, partner = max(share, 1 - share), torch.randperm(len(images)).to(images.device)
-        with processes.autocast(self.recipe.precision):
+        with devices.autocast(self.recipe.precision):
             logits = net(share * images + (1 - share) * images[partner]).float()
         targets = share * targets + (1 - share) * targets[partner]
         labelled = cross_entropy(logits[: len(near)], targets[: len(near)])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from datablame.attention.head import attentive
-from datablame.base import hashing, processes
+from datablame.base import devices, hashing, processes
 from datablame.inference.features import encoded, is_frozen
 from datablame.inference.sweep import fetched
 from datablame.network.classifier import Classifier
@@ -83,7 +83,7 @@ class Feed:
         if not self.data.pixels.there or processes.size() > 1:
             return False
         one = self.data.batch(torch.arange(1))[0]
-        room = AT_ONCE if self.place.type == "cpu" else processes.free() // 8
+        room = AT_ONCE if self.place.type == "cpu" else devices.free() // 8
         return len(self.data) * one.nbytes <= room
 
     def _changed(self, epoch: int) -> Tensor:

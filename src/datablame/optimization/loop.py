@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from datablame.base import hashing, processes, progress
+from datablame.base import devices, hashing, processes, progress
 from datablame.inference import memory
 from datablame.inference.features import is_frozen
 from datablame.network.classifier import Classifier, build
@@ -37,7 +37,7 @@ def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
 
     for epoch in range(state.done, recipe.epochs):
         torch.manual_seed(hashing.seed_of("epoch", recipe.seed, epoch, processes.rank()))
-        losses = torch.zeros(feed.steps, device=processes.device())
+        losses = torch.zeros(feed.steps, device=devices.device())
         model.train()
         for step, (rows, mine, inputs, labels) in enumerate(feed.of(epoch)):
             state.rate(recipe.lr * rate_at((epoch + step / feed.steps) / recipe.epochs))
@@ -70,7 +70,7 @@ def _pass(run: Run, model: Classifier, state: TrainingState) -> Pass:
     ) -> tuple[Tensor, Tensor]:
         for _, descent in state.nets:
             descent.zero_grad()
-        with processes.autocast(recipe.precision):
+        with devices.autocast(recipe.precision):
             logits = says(*inputs).float()
         cooled = logits if by is None else logits / by[:, None]
         loss = cross_entropy(

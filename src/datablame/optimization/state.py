@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from datablame.base import files, processes, progress, readers
+from datablame.base import devices, files, processes, progress, readers
 from datablame.base.errors import InputError, RunError
 from datablame.base.hashing import batches
 from datablame.dataset import Dataset
@@ -42,9 +42,10 @@ class TrainingState:
         tensors: dict[str, Tensor] | None = None,
     ):
         self.run, self.nets, self.tensors = run, nets, tensors or {}
+        self.gradients = {model: processes.Gradients(model) for model, _ in nets}
         recipe, data = run.recipe, run.data
         self.scaler = torch.amp.GradScaler(
-            processes.device().type, enabled=recipe.precision == "fp16"
+            devices.device().type, enabled=recipe.precision == "fp16"
         )
         top = min(recipe.top_k, len(data.classes))
         self.recorder = Recorder(run.path / "trace", recipe.epochs, len(data), top, more)
@@ -65,7 +66,7 @@ class TrainingState:
 
     def apply(self, model: nn.Module, optimizer: Optimizer) -> None:
         """Change the weights by the gradients, of which this process holds its part."""
-        processes.sum_gradients(model)
+        self.gradients[model].sum()
         self.scaler.step(cast(torch.optim.Optimizer, optimizer))
         self.scaler.update()
 
@@ -166,7 +167,7 @@ def look(model: Classifier, data: Dataset, recorder: Recorder) -> None:
     said = answers(model, data)
     for index in batches(torch.arange(len(data)), 512):
         mine = processes.shard(index)
-        recorder.put(mine, said(mine), data.labels[mine].to(processes.device()))
+        recorder.put(mine, said(mine), data.labels[mine].to(devices.device()))
 
 
 @torch.inference_mode()
@@ -176,12 +177,12 @@ def _validation(model: Classifier, test: Dataset) -> dict[str, float]:
     sums = torch.zeros(
         3,
         dtype=torch.float64,
-        device=processes.device() if processes.device().type != "mps" else "cpu",
+        device=devices.device() if devices.device().type != "mps" else "cpu",
     )
     said = answers(model, test)
     for index in batches(torch.arange(len(test)), 512):
         mine = processes.shard(index)
-        logits, labels = said(mine), test.labels[mine].to(processes.device())
+        logits, labels = said(mine), test.labels[mine].to(devices.device())
         best = logits.topk(min(5, logits.shape[1]), 1).indices == labels[:, None]
         loss = cross_entropy(logits.float(), labels, reduction="sum")
         sums += torch.stack([(~best[:, 0]).sum(), (~best.any(1)).sum(), loss]).to(sums)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from datablame.base import processes, progress
+from datablame.base import devices, processes, progress
 from datablame.base.shapes import Float
 
 WARM = 3
@@ -30,8 +30,8 @@ def fastest(model: nn.Module, work: Pass) -> Pass:
     """The pass itself; with one process on a GPU one that is replayed, unless
     `DATABLAME_GRAPHS=no`.
     """
-    alone = processes.records() and processes.size() == 1 and _version() >= SINCE
-    return Replayed(model, work) if alone and processes.said_yes("DATABLAME_GRAPHS") else work
+    alone = devices.records() and processes.size() == 1 and _version() >= SINCE
+    return Replayed(model, work) if alone and devices.said_yes("DATABLAME_GRAPHS") else work
 
 
 def _version() -> tuple[int, ...]:
@@ -45,7 +45,7 @@ class Replayed:
 
     def __init__(self, model: nn.Module, work: Pass):
         self.weights = [weight for weight in model.parameters() if weight.requires_grad]
-        self.work, self.broken, self.pool = work, False, processes.pool()
+        self.work, self.broken, self.pool = work, False, devices.pool()
         self.warm: Counter[tuple] = Counter()
         self.known: dict[tuple, tuple[list[Tensor], Callable[[], list[Tensor | None]]]] = {}
 
@@ -60,7 +60,7 @@ class Replayed:
         if self.broken:
             return self.work(count, labels, by, *inputs)
         if mark not in self.known:
-            return processes.aside(lambda: self.work(count, labels, by, *inputs))
+            return devices.aside(lambda: self.work(count, labels, by, *inputs))
         held, replay = self.known[mark]
         for there, new in zip(held, given, strict=True):
             there.copy_(new)
@@ -81,12 +81,12 @@ class Replayed:
             return [*out, *(weight.grad for weight in self.weights)]
 
         try:
-            self.known[mark] = held, processes.recorded(whole, self.pool)
+            self.known[mark] = held, devices.recorded(whole, self.pool)
         except RuntimeError as error:
             self.broken = True
             self.known.clear()  # the memory of the others is needed now
             mention(str(error).partition("\n")[0])
-            processes.synchronise()
+            devices.synchronise()
 
 
 @functools.cache

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from datablame.attention.head import attentive
-from datablame.base import processes
+from datablame.base import devices
 from datablame.base.doctor import mention_emulated
 from datablame.base.errors import InputError
 from datablame.dataset import Dataset
@@ -32,7 +32,7 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
     Raises InputError for an unknown model, head, optimizer, schedule or augmentation, and where the
     trainer does not suit them, before anything is written.
     """
-    fast = processes.device().type == "cuda"
+    fast = devices.device().type == "cuda"
     recipe = recipe.but(**_chosen(recipe, data, fast)) if recipe.model == "auto" else recipe
     model = recipe.model
     if (
@@ -93,8 +93,8 @@ def _precision(recipe: Recipe, model: str) -> str:
         mention_emulated()
     if recipe.precision != "auto":
         return recipe.precision
-    small = model.startswith(("mlp", FROZEN)) and processes.device().type == "cpu"
-    return "bf16" if processes.has_bf16() and not small else "fp32"
+    small = model.startswith(("mlp", FROZEN)) and devices.device().type == "cpu"
+    return "bf16" if devices.has_bf16() and not small else "fp32"
 
 
 def _folds(data: Dataset, tests: bool) -> int:
@@ -126,7 +126,7 @@ def try_out(recipe: Recipe, data: Dataset) -> None:
     try:
         model = build(recipe, data).eval()
         with torch.inference_mode():
-            model(torch.zeros(2, *data.shape, dtype=torch.uint8, device=processes.device()))
+            model(torch.zeros(2, *data.shape, dtype=torch.uint8, device=devices.device()))
         if head := attentive(model):
             head.how.fits(len(data) - (-(-len(data) // recipe.folds) if recipe.folds > 1 else 0))
         trainer = trainer_of(recipe)

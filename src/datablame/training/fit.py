@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datablame.base import files, methods, processes, progress
+from datablame.base import devices, files, methods, processes, progress
 from datablame.inference import memory
 from datablame.optimization.trainer import Trainer
 from datablame.recipe import Recipe
@@ -21,11 +21,11 @@ def fit(run: Run, threads: int | None = None) -> None:
     if run.finished:
         progress.spared(work)
         return
-    processes.repeatable()
+    devices.repeatable()
     unknown = threads is not None and run.about.get("threads") is None
     if processes.agree(unknown):  # rank 0 writes what the others read
         run.change(threads=threads)
-    with progress.stage("train"), progress.part(work), processes.threads(threads_of(run)):
+    with progress.stage("train"), progress.part(work), devices.threads(threads_of(run)):
         model = trainer.fit(run)
         memory.settle(run, model)
     files.write_tensors(run.path / "model.safetensors", model.state_dict())

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from datablame.base import decode, doctor, files, processes, progress
+from datablame.base import decode, devices, doctor, files, progress
 from datablame.dataset import Dataset
 from datablame.network.encoders import BEST, here
 from datablame.recipe import Recipe
@@ -32,7 +32,7 @@ def bench() -> dict[str, str]:
     `auto` chooses, and why. Under 20 seconds.
     """
     with progress.stage("bench"):
-        side = SIDE[processes.device().type]
+        side = SIDE[devices.device().type]
         rates = {kind: 2 * side**3 / doctor.product_seconds(kind, side) for kind in KINDS}
         known = {f"product, {kind}": f"{rate / 1e9:,.0f} GFLOP/s" for kind, rate in rates.items()}
         known |= {f"decode, {name}": f"{_decoded(*IMAGES[name]):,.0f} images/s" for name in IMAGES}
@@ -47,7 +47,7 @@ def chosen(trained: dict[tuple[str, int], float]) -> dict[str, str]:
     """What `auto` takes here, and why, by images a second in training: by precision and number of
     threads.
     """
-    device, most, has = processes.device(), torch.get_num_threads(), processes.has_bf16()
+    device, most, has = devices.device(), torch.get_num_threads(), devices.has_bf16()
     gain = trained["bf16", most] / trained["fp32", most]
     encoder = here()
     found = {
@@ -95,7 +95,7 @@ def _trained() -> dict[tuple[str, int], float]:
     recipe, found = auto.settle(recipe, data), {}
     for count in dict.fromkeys((1, most)):
         for kind in KINDS:
-            with processes.threads(count):
+            with devices.threads(count):
                 cost, _ = step_cost(recipe.but(precision=kind), data, STEPPED)
             found[kind, count] = 1 / cost
     return found

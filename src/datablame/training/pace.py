@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from datablame.attention.head import attentive
-from datablame.base import hashing, processes, progress
+from datablame.base import devices, hashing, processes, progress
 from datablame.dataset import Dataset
 from datablame.network.classifier import FROZEN, build
 from datablame.optimization.augment import augment
@@ -42,13 +42,13 @@ def step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[fl
         batch = hashing.permutation(len(data), "calibration", step)[: recipe.batch_size]
         index = processes.shard(batch)
         images, labels = data.batch(index)
-        with processes.autocast(recipe.precision):
+        with devices.autocast(recipe.precision):
             logits = model(augment(images, index, recipe.augment, "calibration"), memory)
         descent.zero_grad()
         cross_entropy(logits.float(), labels).backward()
         descent.step()
         observe(logits, labels)
-        processes.synchronise()
+        devices.synchronise()
         times.append((time.perf_counter() - start) / len(batch))
         if step > 2 and not together and time.perf_counter() - began > looked:
             break
@@ -75,13 +75,13 @@ def encodes(recipe: Recipe) -> bool:
 def best_threads(recipe: Recipe, data: Dataset) -> int:
     """One thread or all, whichever makes a step faster; timed once for a recipe and a set."""
     most = torch.get_num_threads()
-    if most == 1 or processes.size() > 1 or processes.device().type != "cpu" or encodes(recipe):
+    if most == 1 or processes.size() > 1 or devices.device().type != "cpu" or encodes(recipe):
         return most
     mark = f"{recipe.hash(data.fingerprint)}/{most}"
     if mark not in _KNOWN:
         cost = {}
         for count in (most, 1):
-            with processes.threads(count):
+            with devices.threads(count):
                 cost[count], _ = step_cost(recipe, data, TRIED)
         _KNOWN[mark] = min(cost, key=lambda count: cost[count])
         if _KNOWN[mark] == 1:

@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from datablame.base import files, processes, progress, readers
+from datablame.base import devices, files, processes, progress, readers
 from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.dataset import Dataset
@@ -129,7 +129,7 @@ def estimate(plan: Plan, data: Dataset) -> Estimate:
     """
     recipe = plan.recipe
     data = data.looked_at(view_of(recipe.model))
-    with processes.threads(best_threads(recipe, data)):
+    with devices.threads(best_threads(recipe, data)):
         seconds, model_bytes = step_cost(recipe, data)
     activations = 60 * prod(data.shape) * 4 * recipe.batch_size
     disk = int(
@@ -151,7 +151,7 @@ def announced(plan: Plan, data: Dataset) -> Iterator[None]:
     """Say what will be done and how long it takes, and show progress of the whole."""
     seconds = 0.0
     if not plan.recipe.model.startswith(FROZEN):  # whose features are made once, not each epoch
-        with processes.threads(best_threads(plan.recipe, data)):
+        with devices.threads(best_threads(plan.recipe, data)):
             cost, _ = step_cost(plan.recipe, data, GLANCE)
         seconds = FIXED + BESIDES * cost * plan.images
     progress.say(f"{plan}" + (f": about {progress.span(seconds)}" if seconds else ""))
@@ -188,7 +188,7 @@ def within(
         ]
     chosen, epochs = candidates[-1], 0.0
     for candidate in candidates:
-        with processes.threads(best_threads(candidate, data)):
+        with devices.threads(best_threads(candidate, data)):
             each = processes.agree(step_cost(candidate, data)[0]) * BESIDES / 60
         fixed, once = (planned(candidate.but(epochs=count)).images for count in (0, 1))
         left = (minutes - FIXED / 60) / each - fixed

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from datablame.base import processes
+from datablame.base import devices, processes
 from datablame.base.shapes import Float, Shaped
 from datablame.layers.taps import Layer, Tap
 
@@ -19,7 +19,7 @@ class diagonal:
         self.layer = layer
         self.kept: dict[str, Tensor] = {}
         self.sum, self.count = (
-            torch.zeros(layer.groups, layer.outputs, layer.inputs, device=processes.device()),
+            torch.zeros(layer.groups, layer.outputs, layer.inputs, device=devices.device()),
             0,
         )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from datablame.base import processes
+from datablame.base import devices, processes
 from datablame.base.shapes import Float, Shaped
 from datablame.layers import kronecker
 from datablame.layers.taps import Layer, Tap, folded
@@ -24,7 +24,7 @@ class ekfac:
         self.kept: dict[str, Tensor] = {}
         self.layer, self.rank, self.outputs = layer, rank, outputs
         self.basis = kronecker.Basis(layer)
-        self.top = self.whole = torch.zeros(0, device=processes.device())
+        self.top = self.whole = torch.zeros(0, device=devices.device())
         self.count = 0
 
     def update(self, tap: Tap) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from datablame.base import hashing, processes, progress
+from datablame.base import devices, hashing, progress
 from datablame.base.errors import at_least
 from datablame.base.shapes import Float
 from datablame.inference.memory import BLOCK, MemoryBank
@@ -23,7 +23,7 @@ def attention(run: Run, memories: int = 4, queries: int = 5_000) -> Float[Tensor
     get the overall mean.
     """
     at_least(1, memories=memories, queries=queries)
-    recall, labels = MemoryBank.of(run), run.data.labels.to(processes.device())
+    recall, labels = MemoryBank.of(run), run.data.labels.to(devices.device())
     some = hashing.permutation(len(labels), "pointing", run.recipe.seed)[:queries]
     blocks = some.split(max(1, BLOCK // len(labels)))
     total, other = torch.zeros(2, len(labels), device=labels.device)

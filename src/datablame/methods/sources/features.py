@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import parquet
 
-from datablame.base import processes, readers
+from datablame.base import devices, readers
 from datablame.base.errors import InputError, unknown
 from datablame.data.columns import LABELS, column
 from datablame.dataset import Dataset
@@ -102,7 +102,7 @@ def _columns(path: Path) -> dict[str, Any]:
 
 def _read(path: Path) -> dict[str, Any]:
     if path.suffix == ".npz":
-        return dict(readers.read_arrays(path, processes.free() // 2))
+        return dict(readers.read_arrays(path, devices.free() // 2))
     if path.suffix == ".parquet":
         table = readers.read_table(path)
         return {name: table[name].combine_chunks() for name in table.column_names}
