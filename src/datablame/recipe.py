@@ -103,6 +103,12 @@ class Recipe:
     none, -1 chooses."""
     seed: int = 0
     """Of weights, order and augmentation."""
+    accumulate: Number = 1
+    """Parts of a batch that the model looks at one after the other before it takes a step: less
+    memory, the same step but for BatchNorm, which sees each part."""
+    batch_norm: Text = "united"
+    """Under several processes, what BatchNorm sees: `united`, the batch of all, so that two train
+    what one would; or `apart`, each its own part, which sends less."""
 
     def __post_init__(self) -> None:
         at_least(0, 100_000, epochs=self.epochs, checkpoints=self.checkpoints)
@@ -117,6 +123,7 @@ class Recipe:
             label_smoothing=self.label_smoothing,
         )
         at_least(0, top_k=self.top_k, validate=self.validate)
+        at_least(1, 10_000, accumulate=self.accumulate)
         at_least(-1, 10_000, folds=self.folds)
         for name in ("momentum", "warmup", "label_smoothing"):
             if (share := getattr(self, name)) >= 1:
@@ -124,6 +131,11 @@ class Recipe:
         if self.batch_size == 1:
             raise InputError(
                 "a batch of one image cannot be normalised; use --batch-size 2 or more"
+            )
+        if 0 < self.batch_size < 2 * self.accumulate:
+            raise InputError(
+                f"a batch of {self.batch_size} in {self.accumulate} parts leaves one image to a "
+                "part, which cannot be normalised; use fewer: --accumulate"
             )
         if self.folds == 1:
             raise InputError(
@@ -133,6 +145,7 @@ class Recipe:
             ("precision", ("auto", "fp32", "bf16", "fp16")),
             ("record", ("train", "eval")),
             ("decays", ("matrices", "all")),
+            ("batch_norm", ("united", "apart")),
         ):
             if getattr(self, name) not in allowed:
                 raise unknown(name, getattr(self, name), allowed)
@@ -188,10 +201,17 @@ class Recipe:
 
     def hash(self, fingerprint: str) -> str:
         """Eight hexadecimal digits of the recipe and the data."""
-        text = json.dumps([self.to_json(), fingerprint], sort_keys=True)
+        fields = {
+            name: value
+            for name, value in self.to_json().items()
+            if name not in LATER or value != LATER[name]
+        }
+        text = json.dumps([fields, fingerprint], sort_keys=True)
         return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
+LATER = {"accumulate": 1, "batch_norm": "united"}
+"""Fields that came after runs had been named by their recipes, and what is no other name."""
 VERBS = ("train", "audit")
 """What an experiment begins with: the key of its data."""
 Step = str | dict[str, Any]

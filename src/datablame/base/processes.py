@@ -275,10 +275,12 @@ def wait() -> None:
 
 class Gradients:
     """Sums the gradients of all processes: with a loss divided by the whole batch, they are those
-    of one. Buckets of them are sent as soon as they are there, while the backward pass goes on.
+    of one. Buckets of them are sent as soon as they are there, while the backward pass goes on: the
+    last one, where a step has several `passes`.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, passes: int = 1):
+        self.passes = passes
         self.sent: list[tuple[Any, Tensor, list[Tensor]]] = []
         self.buckets: list[list[nn.Parameter]] = []
         self.there: list[int] = []
@@ -300,7 +302,9 @@ class Gradients:
     def _arrived(self, bucket: int) -> None:
         """One more gradient of a bucket is there; buckets are sent in one order by all."""
         self.there[bucket] += 1
-        while (n := len(self.sent)) < len(self.buckets) and self.there[n] == len(self.buckets[n]):
+        while (n := len(self.sent)) < len(self.buckets):
+            if self.there[n] < self.passes * len(self.buckets[n]):
+                break
             self._send()
 
     def _send(self) -> None:

@@ -15,9 +15,7 @@ from datablame.base import processes
 
 
 def unite(model: nn.Module) -> nn.Module:
-    """Let BatchNorm see the whole batch of all processes, so that two ranks train what one
-    would.
-    """
+    """Let BatchNorm see the whole batch of all processes, so that two train what one would."""
     if processes.size() == 1:
         return model
     for name, child in model.named_children():
@@ -28,6 +26,15 @@ def unite(model: nn.Module) -> nn.Module:
         else:
             unite(child)
     return model
+
+
+@torch.no_grad()
+def average(model: nn.Module) -> None:
+    """The running statistics of BatchNorms that saw each its process's part: their mean."""
+    if processes.size() > 1:
+        for name, kept in model.named_buffers():
+            if name.endswith(("running_mean", "running_var")):
+                kept.copy_(processes.total(kept.clone()) / processes.size())
 
 
 class UnitedBatchNorm(nn.modules.batchnorm._BatchNorm):

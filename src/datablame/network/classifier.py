@@ -143,7 +143,8 @@ def build(recipe: Recipe, data: Dataset, encoders: int = 1) -> Classifier:
         (encoder.mean, encoder.std) if isinstance(encoder, Frozen) else (data.mean, data.std)
     )
     model = Classifier(encoder, head, mean, std)
-    return unite(model).to(devices.device(), memory_format=torch.channels_last)  # type: ignore[return-value]  # the same module
+    united = unite(model) if recipe.batch_norm == "united" else model
+    return united.to(devices.device(), memory_format=torch.channels_last)  # type: ignore[return-value]  # the same module
 
 
 def trained(recipe: Recipe, data: Dataset, weights: Path) -> Classifier:

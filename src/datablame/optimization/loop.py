@@ -11,6 +11,7 @@ from torch.nn.functional import cross_entropy
 from datablame.base import devices, hashing, processes, progress
 from datablame.inference import memory
 from datablame.inference.features import is_frozen
+from datablame.layers.united import average
 from datablame.network.classifier import Classifier, build
 from datablame.optimization.data_parameters import Temperatures
 from datablame.optimization.feed import Feed
@@ -31,7 +32,8 @@ def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
     channels, tensors = (temperatures.channels, temperatures.tensors) if temperatures else ((), {})
     state = TrainingState(run, [(model, descent)], channels, tensors)
     feed = Feed(run, model)
-    work = fastest(model, _pass(run, model, state))
+    work = _pass(run, model, state)
+    work = fastest(model, work) if recipe.accumulate == 1 else _in_parts(work, run, state)
     rate_at = schedule(recipe.schedule, recipe.warmup)
     ticker = progress.Ticker((recipe.epochs - state.done) * feed.steps, "training", "steps")
 
@@ -49,6 +51,8 @@ def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
             if recipe.record == "train":
                 state.recorder.put(mine, logits, labels)
             ticker.tick(f"epoch {epoch + 1} of {recipe.epochs}")
+        if recipe.batch_norm == "apart":
+            average(model)
         memory.refresh(run, model)
         if recipe.record == "eval":
             look(model, data, state.recorder)
@@ -57,6 +61,26 @@ def descend(run: Run, temperatures: Temperatures | None = None) -> Classifier:
         state.close(epoch, losses, model)
     ticker.close()
     return model
+
+
+def _in_parts(work: Pass, run: Run, state: TrainingState) -> Pass:
+    """A pass over the parts of a batch one after the other; what attention looks at is shown with
+    each.
+    """
+
+    def whole(
+        count: int, labels: Tensor, by: Tensor | None, images: Tensor, *memory: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        state.zero()
+        found = []
+        for part in torch.arange(len(labels)).tensor_split(run.recipe.accumulate):
+            at = slice(int(part[0]), int(part[-1]) + 1) if len(part) else slice(0)
+            cooled = None if by is None else by[at]
+            found.append(work(count, labels[at], cooled, images[at], *memory))
+        logits, losses = zip(*found, strict=True)
+        return torch.cat(logits), torch.stack(losses).sum()
+
+    return whole
 
 
 def _pass(run: Run, model: Classifier, state: TrainingState) -> Pass:
@@ -68,8 +92,8 @@ def _pass(run: Run, model: Classifier, state: TrainingState) -> Pass:
     def work(
         count: int, labels: Tensor, by: Tensor | None, *inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
-        for _, descent in state.nets:
-            descent.zero_grad()
+        if recipe.accumulate == 1:
+            state.zero()
         with devices.autocast(recipe.precision):
             logits = says(*inputs).float()
         cooled = logits if by is None else logits / by[:, None]

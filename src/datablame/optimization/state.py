@@ -42,7 +42,9 @@ class TrainingState:
         tensors: dict[str, Tensor] | None = None,
     ):
         self.run, self.nets, self.tensors = run, nets, tensors or {}
-        self.gradients = {model: processes.Gradients(model) for model, _ in nets}
+        self.gradients = {
+            model: processes.Gradients(model, run.recipe.accumulate) for model, _ in nets
+        }
         recipe, data = run.recipe, run.data
         self.scaler = torch.amp.GradScaler(
             devices.device().type, enabled=recipe.precision == "fp16"
@@ -57,6 +59,11 @@ class TrainingState:
         """Set the learning rate of every net."""
         for _, optimizer in self.nets:
             optimizer.lr = rate
+
+    def zero(self) -> None:
+        """Forget the gradients."""
+        for _, optimizer in self.nets:
+            optimizer.zero_grad()
 
     def step(self, model: nn.Module, optimizer: Optimizer, loss: Tensor) -> None:
         """One step down the loss, of which this process holds its part."""

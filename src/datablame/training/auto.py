@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from datablame.attention.head import attentive
-from datablame.base import devices
+from datablame.base import devices, processes, progress
 from datablame.base.doctor import mention_emulated
 from datablame.base.errors import InputError
 from datablame.dataset import Dataset
@@ -21,6 +21,8 @@ from datablame.training.fit import trainer_of
 
 SMALL_NET = {False: "resnet9,width=0.25", True: "resnet9,width=1"}
 """For images of up to 96 pixels, without a GPU and with one."""
+PART = 16
+"""Examples of a step that each process has at least, unless the batch was asked for."""
 FOLDS = 4
 """Where the folds' models stand for the set: each learns from three quarters of it."""
 
@@ -49,13 +51,12 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
         raise InputError(f"features cannot be changed as images are: leave out --augment {aug}")
     usual = kind_of(recipe)[0].usual * (0.1 if "weights=" in model else 1)
     seen = 1_000_000 if fast else 160_000
+    batch = 64 if len(data) < 5_000 else 128 if len(data) < 50_000 or not fast else 512
     settled = recipe.but(
         model=model,
         augment=aug,
         epochs=recipe.epochs or min(max(seen // len(data), 10), 25),
-        batch_size=recipe.batch_size
-        or (64 if len(data) < 5_000 else 128 if len(data) < 50_000 or not fast else 512),
-        lr=recipe.lr or usual,
+        **{"lr": recipe.lr or usual} | _shared(recipe, batch, usual),
         precision=_precision(recipe, model),
         folds=recipe.folds if recipe.folds >= 0 else _folds(data, tests),
     )
@@ -66,6 +67,24 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
         )
     try_out(settled, data)
     return settled
+
+
+def _shared(recipe: Recipe, batch: int, rate: float) -> dict[str, float]:
+    """What a step is where nothing was asked for: the batch; under so many processes that each
+    would have fewer than PART of it, PART for each, with a rate that is as many times higher, and a
+    twentieth of training to come up to it.
+
+    Goyal et al., 2017. arXiv:1706.02677
+    """
+    whole = PART * processes.size()
+    if recipe.batch_size or recipe.lr or whole <= batch:
+        return {"batch_size": recipe.batch_size or batch}
+    progress.say(
+        f"{processes.size()} processes: {whole} examples a step, {PART} each, and a rate "
+        f"{whole / batch:.3g} times that of {batch}; choose others by --batch-size and --lr"
+    )
+    warmup = max(recipe.warmup, 0.05)
+    return {"batch_size": whole, "lr": rate * whole / batch, "warmup": warmup}
 
 
 def _chosen(recipe: Recipe, data: Dataset, fast: bool) -> dict[str, str]:

@@ -27,7 +27,7 @@ class dividemix(Mix, Trainer):
     that a label is right. Several processes mix each their own part of a batch.
     """
 
-    cost, leaves = 5.0, ("label_smoothing",)
+    cost, leaves = 5.0, ("label_smoothing", "accumulate", "batch_norm")
 
     def suits(self, recipe: Recipe, data: Dataset, model: Classifier) -> None:
         if recipe.head != "linear":

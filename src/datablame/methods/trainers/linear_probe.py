@@ -30,7 +30,7 @@ class linear_probe(Trainer):
     Each epoch is a weight decay, from one that leaves little but the biases down to the recipe's.
     """
 
-    leaves = ("optimizer", "decays", "warmup", "label_smoothing")
+    leaves = ("optimizer", "decays", "warmup", "label_smoothing", "accumulate", "batch_norm")
 
     def suits(self, recipe: Recipe, data: Dataset, model: Classifier) -> None:
         if not is_frozen(model) or not isinstance(model.head, torch.nn.Linear):
