@@ -276,14 +276,14 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if VERBOSE in arguments:
             traceback.print_exc()
-        print(f"datablame: {_unexpected(error, arguments)}", file=sys.stderr)
+        _complain(f"datablame: {_unexpected(error, arguments)}")
         return 2 if isinstance(error, OSError) and error.errno in ASKED_FOR else 1
 
 
 def _answered(arguments: list[str]) -> int:
     """`main`, but for what nobody expected."""
     try:
-        with _together():
+        with _together(arguments):
             return (
                 app.meta(
                     arguments, exit_on_error=False, print_error=False, result_action="return_value"
@@ -291,23 +291,32 @@ def _answered(arguments: list[str]) -> int:
                 or 0
             )
     except KeyboardInterrupt:
-        print(
+        _complain(
             "\ninterrupted; what is done is saved. Resume with:\n  datablame "
-            f"{shlex.join(arguments)}",
-            file=sys.stderr,
+            f"{shlex.join(arguments)}"
         )
         return 130
     except (InputError, CycloptsError) as error:
         if VERBOSE in arguments:
             traceback.print_exc()
-        print(f"datablame: {error}", file=sys.stderr)
+        _complain(f"datablame: {error}")
         return 2
     except BrokenPipeError:  # whoever read our output has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except RunError as error:
-        print(f"datablame: {error}", file=sys.stderr)
+        _complain(f"datablame: {error}")
         return 1
+
+
+def _complain(sentence: str) -> None:
+    """Say why the program ends; of several processes only the first says it."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        from datablame.base import processes
+
+        if not processes.speaks():
+            return
+    print(sentence, file=sys.stderr)
 
 
 def _unexpected(error: Exception, arguments: list[str]) -> str:
@@ -328,7 +337,7 @@ def _unexpected(error: Exception, arguments: list[str]) -> str:
     report = f"datablame {shlex.join(arguments)}\n\n{traceback.format_exc()}\n{_versions()}\n"
     if text.startswith(("CUDA error", "CUDA driver", "cuDNN error", "CUBLAS")):
         with contextlib.suppress(Exception):
-            files.write_text(path, report)
+            files.write_alone(path, [report.encode()])
         return (
             f"the GPU failed ({text}; {path} says where); what is done is saved. Run the same "
             "command to resume, or go on without it: DATABLAME_DEVICE=cpu, with --recipe "
@@ -336,7 +345,7 @@ def _unexpected(error: Exception, arguments: list[str]) -> str:
         )
     what = f"unexpected {type(error).__name__}: {text}"
     with contextlib.suppress(Exception):
-        files.write_text(path, report)
+        files.write_alone(path, [report.encode()])
         return f"{what} (this is a bug; {path} says where)"
     return f"{what} (this is a bug; --verbose says where)"
 
@@ -352,7 +361,7 @@ def _versions() -> str:
 
 
 @contextlib.contextmanager
-def _together() -> Any:
+def _together(arguments: list[str]) -> Any:
     """Join the other processes under torchrun; without it nothing heavy is imported."""
     if "TORCHELASTIC_RUN_ID" not in os.environ:
         yield
@@ -361,6 +370,8 @@ def _together() -> Any:
 
     processes.start()
     try:
+        processes.alike("the version", _versions().partition(", Python ")[2])
+        processes.alike("the command", shlex.join(arguments))
         yield
     finally:
         processes.stop()

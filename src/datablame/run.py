@@ -76,6 +76,7 @@ class Run(Result):
         kind, _, encoder = recipe.model.partition(",")[0].rpartition(":")
         model = f"{kind}_{Path(encoder).name}"
         path = Path(out) / (name or f"{plain(data.source)}-{plain(model)}-{mark}")
+        processes.alike("the run, which data and recipe name,", str(path))
         if processes.agree((path / "run.json").exists()):
             run = cls(path)
             if (run.about["fingerprint"], run.recipe) != (fingerprint, recipe):

@@ -57,8 +57,58 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
             raise _failed(path, error) from None
         finally:
             drop(part)
-    processes.wait()
+    _await(path)
     return path
+
+
+@contextlib.contextmanager
+def several() -> Iterator[None]:
+    """Files that are written inside are waited for once, at the end; until then the other processes
+    must not read them.
+    """
+    if _Waiting.files is not None:
+        yield
+        return
+    _Waiting.files = waiting = []
+    try:
+        yield
+    finally:
+        _Waiting.files = None
+    if waiting:
+        _await(waiting[-1])
+
+
+class _Waiting:
+    """The files that nobody has waited for yet, inside `several`."""
+
+    files: list[Path] | None = None
+
+
+def _await(path: Path) -> None:
+    """Until rank 0 has written a file, and this process sees it."""
+    if _Waiting.files is not None:
+        _Waiting.files.append(path)
+        return
+    processes.wait()
+    if not _visible(path):
+        raise InputError(
+            f"{processes.machine()} does not see {path}, which rank 0 has written, after "
+            f"{SEEN:.0f} seconds; do all machines share this folder?"
+        )
+
+
+def _visible(path: Path) -> bool:
+    """Whether this process sees a file that another machine may have written: the folders that they
+    share may lag.
+    """
+    until = time.monotonic() + SEEN
+    while processes.machines() > 1 and not path.exists():
+        if time.monotonic() > until:
+            return False
+        with contextlib.suppress(OSError):
+            os.listdir(path.parent)  # some file systems look again only then
+        time.sleep(0.1)
+    return True
 
 
 def write_alone(path: Path, blocks: Iterable[bytes]) -> Path:
@@ -391,12 +441,11 @@ def write_tensors(
     """A safetensors file; shared or strided tensors are laid out plainly first."""
     from safetensors.torch import save
 
-    return write_bytes(
-        path,
-        save(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, metadata
-        ),
-    )
+    def plainly(part: Path) -> None:
+        laid = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        part.write_bytes(save(laid, metadata))
+
+    return write(path, plainly)
 
 
 def open_array(path: Path, shape: tuple[int, ...], kind: str) -> np.memmap:
@@ -499,18 +548,13 @@ def _seen_by_all(folder: Path) -> None:
 
     Raises InputError where one does not see it.
     """
-    if processes.size() == 1:
+    if processes.machines() == 1:
         return
-    mark, until = processes.agree(os.urandom(8).hex()), time.monotonic() + SEEN
-    path = folder / f".seen-{mark}.part"
+    path = folder / f".seen-{processes.agree(os.urandom(8).hex())}.part"
     if processes.rank() == 0:
         path.touch()
     processes.wait()
-    while not (there := path.exists()) and time.monotonic() < until:
-        with contextlib.suppress(OSError):
-            os.listdir(folder)  # some file systems look again only then
-        time.sleep(0.1)
-    blind = processes.which(not there)
+    blind = processes.which(not _visible(path))
     if processes.rank() == 0:
         path.unlink()
     if blind:

@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # it has both
 
-from datablame.base.devices import device
+from datablame.base.devices import beside, device
 from datablame.base.errors import InputError
 from datablame.base.shapes import Int, Shaped
 
@@ -143,6 +143,11 @@ def rank() -> int:
 def size() -> int:
     """How many processes there are."""
     return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def machines() -> int:
+    """How many machines the processes run on, at least."""
+    return -(-size() // beside())
 
 
 def machine() -> str:

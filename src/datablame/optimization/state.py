@@ -42,10 +42,8 @@ class TrainingState:
         tensors: dict[str, Tensor] | None = None,
     ):
         self.run, self.nets, self.tensors = run, nets, tensors or {}
-        self.gradients = {
-            model: processes.Gradients(model, run.recipe.accumulate) for model, _ in nets
-        }
         recipe, data = run.recipe, run.data
+        self.gradients = {net: processes.Gradients(net, recipe.accumulate) for net, _ in nets}
         self.scaler = torch.amp.GradScaler(
             devices.device().type, enabled=recipe.precision == "fp16"
         )
@@ -81,9 +79,15 @@ class TrainingState:
         """End an epoch: check its losses and write its row of the trace; every few seconds, and at
         the end, have all that reach the disk, with the log, weights and progress.
         """
-        run, recipe = self.run, self.run.recipe
-        finite(processes.total(losses), epoch, run, self.kept)
+        finite(processes.total(losses), epoch, self.run, self.kept)
         self.recorder.write(epoch)
+        with files.several():
+            self._written(epoch, losses, model)
+        self.began = time.perf_counter()
+
+    def _written(self, epoch: int, losses: Tensor, model: Classifier) -> None:
+        """`close`, but for the trace."""
+        run, recipe = self.run, self.run.recipe
         if epoch in kept_epochs(recipe.checkpoints, recipe.epochs):
             files.write_tensors(
                 run.path / "checkpoints" / f"{epoch}.safetensors", model.state_dict()
@@ -98,7 +102,6 @@ class TrainingState:
             _write_log(run, self.entries)
             self.save(epoch)
             self.kept, self.entries, self.saved = epoch + 1, [], time.perf_counter()
-        self.began = time.perf_counter()
 
     def save(self, epoch: int) -> None:
         """Weights, what optimizers keep, and the trainer's own tensors after an epoch, in one
@@ -213,7 +216,9 @@ def finite(losses: Tensor, epoch: int, run: Run, last: int) -> None:
 
 
 def entry_of(run: Run, epoch: int, loss: float, seconds: float) -> dict[str, float]:
-    """What the log says of an epoch's training."""
+    """What the log says of an epoch's training; rank 0 writes it, and knows the error."""
+    if processes.rank() != 0:
+        return {"epoch": epoch + 1}
     prediction = readers.read_array(run.path / "trace" / "prediction.npy")[epoch]
     error = float((torch.from_numpy(prediction.astype("int64")) != run.data.labels).float().mean())
     return {

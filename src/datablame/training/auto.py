@@ -56,7 +56,7 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
         model=model,
         augment=aug,
         epochs=recipe.epochs or min(max(seen // len(data), 10), 25),
-        **{"lr": recipe.lr or usual} | _shared(recipe, batch, usual),
+        **{"lr": recipe.lr or usual} | _shared(recipe, len(data), batch, usual),
         precision=_precision(recipe, model),
         folds=recipe.folds if recipe.folds >= 0 else _folds(data, tests),
     )
@@ -69,18 +69,18 @@ def settle(recipe: Recipe, data: Dataset, tests: bool = True) -> Recipe:
     return settled
 
 
-def _shared(recipe: Recipe, batch: int, rate: float) -> dict[str, float]:
+def _shared(recipe: Recipe, count: int, batch: int, rate: float) -> dict[str, float]:
     """What a step is where nothing was asked for: the batch; under so many processes that each
     would have fewer than PART of it, PART for each, with a rate that is as many times higher, and a
     twentieth of training to come up to it.
 
     Goyal et al., 2017. arXiv:1706.02677
     """
-    whole = PART * processes.size()
+    whole = min(PART * processes.size(), count // 20)  # a small set still has its steps
     if recipe.batch_size or recipe.lr or whole <= batch:
         return {"batch_size": recipe.batch_size or batch}
     progress.say(
-        f"{processes.size()} processes: {whole} examples a step, {PART} each, and a rate "
+        f"{processes.size()} processes: {whole} examples a step, and a rate "
         f"{whole / batch:.3g} times that of {batch}; choose others by --batch-size and --lr"
     )
     warmup = max(recipe.warmup, 0.05)
