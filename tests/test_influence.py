@@ -14,7 +14,7 @@ from torch.nn.functional import cross_entropy
 
 from datablame import InputError, Run, RunError, verbs
 from datablame.analyses.attribute import Sweep, attributed
-from datablame.base import doctor, methods
+from datablame.base import devices, doctor, methods
 from datablame.cli import main
 from datablame.dataset import Dataset
 from datablame.influence.factors import Factors, margin, weigher
