@@ -21,7 +21,7 @@ import torch
 import datablame as db
 from datablame.analyses.scoring import DEFAULT
 from datablame.evaluation.comparison import Tried, comparison
-from datablame.evaluation.retraining import thinned, trained
+from datablame.evaluation.retraining import Training, thinned
 from datablame.inference.sweep import sweep
 from datablame.label_quality.out_of_sample import heldout
 from datablame.label_quality.stratified import bounds, shares, strata
@@ -270,7 +270,9 @@ def cleaned(cases: dict[str, Case], seeds: int) -> list[list[str]]:
         }
         arms = {
             kind: [
-                trained(first, kind, parts[seed], first.recipe.but(seed=seed), HOME / "cleaned")
+                Training(
+                    first, kind, parts[seed], first.recipe.but(seed=seed), HOME / "cleaned"
+                ).made()
                 for seed in (numbers[:1] if case.probe else numbers)
             ]
             for kind, parts in sets.items()

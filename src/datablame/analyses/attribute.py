@@ -4,8 +4,10 @@ where it was interrupted.
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from datablame.attribution import Attribution, Attributor
 from datablame.base import devices, files, methods, processes, progress, readers
 from datablame.base.errors import InputError, at_least
 from datablame.base.hashing import batches
+from datablame.base.parts import Part, Sliced
 from datablame.base.shapes import Float, Int
 from datablame.data.matching import matched
 from datablame.dataset import Dataset
@@ -69,14 +72,13 @@ def attributed(
     at_least(1, keep=keep)
     queries = _suited(queries, run.data)
     keep = keep if keep is not None and 2 * keep < len(run.data) else None
-    folder = (
-        run.path
-        / "attributions"
-        / f"{method}{f',keep={keep}' if keep else ''}-{queries.fingerprint[:8]}"
-    )
+    folder = _folder(run, method, f",keep={keep}" if keep else "", queries)
     if not processes.agree((folder / "attribution.json").exists()):
         attributor = make(run, queries)
-        Sweep(folder, attributor, len(queries), len(run.data), keep).work()
+        blocks = _blocks(run, method, queries)
+        sweep = Sweep(folder, attributor, len(queries), len(run.data), keep, blocks)
+        sweep.work()
+        files.remove_folder(blocks)
         queries.save(folder / "queries")
         files.write_json(
             folder / "attribution.json",
@@ -84,6 +86,95 @@ def attributed(
         )
         files.remove(folder / "progress.safetensors")
     return opened(run, folder)
+
+
+def _folder(run: Run, method: str, more: str, queries: Dataset) -> Path:
+    return run.path / "attributions" / f"{method}{more}-{queries.fingerprint[:8]}"
+
+
+def _blocks(run: Run, method: str, queries: Dataset) -> Path:
+    """Where parts of a sweep keep their blocks."""
+    return _folder(run, method, ",parts", queries)
+
+
+@dataclass(frozen=True, eq=False)
+class Share:
+    """What a part of a sweep does: every N-th block of training rows, a file each, from which the
+    whole sweep is put together.
+    """
+
+    part: Part
+    folder: Path
+    attributor: Attributor
+    turns: list[tuple[Int[Tensor, " q"], Int[Tensor, " b"]]]
+
+    @classmethod
+    def of(cls, run: Run, queries: Dataset, method: str, part: Part) -> Share:
+        """Made while the run is held: what all parts share is fitted by the first of them."""
+        queries = _suited(queries, run.data)
+        attributor = methods.find("attributors", method)(run, queries)
+        folder = _blocks(run, method, queries)
+        about = folder / "blocks.json"
+        made, group = _made(attributor), _group(attributor, len(queries))
+        if not processes.agree(about.exists()):
+            files.write_json(about, {"made": made, "group": group})
+        known = readers.read_json(about, made=str, group=int)
+        if known["made"] != made:
+            raise InputError(
+                f"{folder} holds parts that were made in another way (precision, or an older "
+                "version); delete it, or explain by the same"
+            )
+        turns = _turns(len(queries), len(run.data), known["group"])
+        return cls(part, folder, attributor, turns)
+
+    def work(self) -> Sliced:
+        """Every block of this part that is not there yet."""
+        held: tuple[Tensor, Any] | None = None  # a group of queries, and what is kept of it
+        mine = self.part.mine(self.turns)
+        for queries, rows in progress.track(mine, len(mine), "attributing", "blocks"):
+            path = _block(self.folder, queries, rows)
+            if processes.agree(path.exists()):
+                continue
+            if held is None or held[0] is not queries:
+                held = queries, self.attributor.prepare(queries)
+            scores = _scores(self.attributor, held[1], len(queries), rows)
+            files.write_array(path, scores.numpy())
+        paths = [str(_block(self.folder, *turn)) for turn in mine]
+        return Sliced(self.part, "blocks of training images", paths, len(self.turns))
+
+
+def _turns(
+    queries: int, rows: int, group: int
+) -> list[tuple[Int[Tensor, " q"], Int[Tensor, " b"]]]:
+    """Groups of queries, as many as memory holds, each with all blocks of training rows."""
+    every = torch.arange(queries).split(group), batches(torch.arange(rows), BLOCK)
+    return list(itertools.product(*every))
+
+
+def _block(folder: Path, queries: Int[Tensor, " q"], rows: Int[Tensor, " b"]) -> Path:
+    return folder / f"{int(queries[0])}-{len(queries)}-{int(rows[0])}-{len(rows)}.npy"
+
+
+def _group(attributor: Attributor, queries: int) -> int:
+    """Queries that memory holds together; groups are of about as many each."""
+    fit = max(1, devices.free() // 2 // max(1, attributor.size))
+    passes = -(-queries // fit)
+    return processes.agree(-(-queries // passes))
+
+
+def _made(attributor: Attributor) -> str:
+    """How scores are made: what two parts of one sweep must have in common."""
+    return json.dumps(attributor.facts, sort_keys=True, default=str)
+
+
+def _scores(
+    attributor: Attributor, held: Any, count: int, rows: Int[Tensor, " b"]
+) -> Float[Tensor, "q b"]:
+    """One block's scores, of which each process does its part of the rows; for rank 0 alone."""
+    mine = processes.shard(rows)
+    part = attributor.score(held, mine) if len(mine) else torch.zeros(count, 0)
+    part = part.T.contiguous().to(devices.device())
+    return processes.collected(part, len(rows)).T.cpu()
 
 
 def _searched(
@@ -184,9 +275,16 @@ class Sweep:
     """
 
     def __init__(
-        self, folder: Path, attributor: Attributor, queries: int, rows: int, keep: int | None
+        self,
+        folder: Path,
+        attributor: Attributor,
+        queries: int,
+        rows: int,
+        keep: int | None,
+        parts: Path | None = None,
     ):
         self.folder, self.attributor, self.keep = folder, attributor, keep
+        self.parts = parts
         self.group, self.done, self.state = self.resume(queries)
         self.groups = torch.arange(queries).split(self.group)
         self.blocks = batches(torch.arange(rows), BLOCK)
@@ -205,14 +303,18 @@ class Sweep:
                 progress.say(f"resuming {self.folder} after {facts['done']} blocks")
                 return int(facts["group"]), int(facts["done"]), state
             progress.say(f"{self.folder} was begun in another way (precision), so it begins anew")
-        fit = max(1, devices.free() // 2 // max(1, self.attributor.size))
-        passes = -(-queries // fit)  # of about as many queries each
-        return processes.agree(-(-queries // passes)), 0, {}
+        about = self.parts and self.parts / "blocks.json"
+        if about and processes.agree(about.exists()):
+            known = readers.read_json(about, made=str, group=int)
+            if known["made"] == self._made:
+                return known["group"], 0, {}
+            progress.say(f"{self.parts} was made in another way (precision), so it is left aside")
+            self.parts = None
+        return _group(self.attributor, queries), 0, {}
 
     @property
     def _made(self) -> str:
-        """How the scores are made: what two parts of one sweep must have in common."""
-        return json.dumps(self.attributor.facts, sort_keys=True, default=str)
+        return _made(self.attributor)
 
     def work(self) -> None:
         """Every block that is not done yet."""
@@ -221,11 +323,15 @@ class Sweep:
         for number, queries in enumerate(self.groups):
             if (number + 1) * len(self.blocks) <= self.done:
                 continue
-            held = self.attributor.prepare(queries)
+            held = None
             for turn, rows in enumerate(self.blocks, number * len(self.blocks)):
                 if turn < self.done:
                     continue
-                self.put(queries, rows, self.shared(held, len(queries), rows))
+                scores = self.there(queries, rows)
+                if scores is None:
+                    held = held or self.attributor.prepare(queries)
+                    scores = _scores(self.attributor, held, len(queries), rows)
+                self.put(queries, rows, scores)
                 self.done = turn + 1
                 self.save(last=rows is self.blocks[-1])
                 ticker.tick()
@@ -235,12 +341,15 @@ class Sweep:
                 array.flush()
                 files.listed(self.folder / f"{name}.npy")
 
-    def shared(self, held: Any, count: int, rows: Int[Tensor, " b"]) -> Float[Tensor, "q b"]:
-        """One block's scores, of which each process does its part of the rows; for rank 0 alone."""
-        mine = processes.shard(rows)
-        part = self.attributor.score(held, mine) if len(mine) else torch.zeros(count, 0)
-        part = part.T.contiguous().to(devices.device())
-        return processes.collected(part, len(rows)).T.cpu()
+    def there(
+        self, queries: Int[Tensor, " q"], rows: Int[Tensor, " b"]
+    ) -> Float[Tensor, "q b"] | None:
+        """A block that a part has made."""
+        path = self.parts and _block(self.parts, queries, rows)
+        if path is None or not processes.agree(path.exists()):
+            return None
+        shape = len(queries), len(rows)
+        return torch.from_numpy(readers.read_array(path, shape, "f", finite=True).copy())
 
     def put(
         self, queries: Int[Tensor, " q"], rows: Int[Tensor, " b"], scores: Float[Tensor, "q b"]

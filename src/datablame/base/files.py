@@ -649,6 +649,13 @@ def remove_alone(path: Path) -> None:
     path.unlink(missing_ok=True)
 
 
+def remove_folder(path: Path) -> None:
+    """Delete a folder of ours, if it is there."""
+    if processes.rank() == 0:
+        drop(path)
+    processes.wait()
+
+
 def remove(path: Path) -> None:
     """Delete a file of ours, if it is there."""
     if processes.rank() == 0:

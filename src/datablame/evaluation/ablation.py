@@ -20,7 +20,7 @@ from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.base.shapes import Bool, Float, Int
 from datablame.dataset import Dataset
-from datablame.evaluation.retraining import trained
+from datablame.evaluation.retraining import Training, unique
 from datablame.inference import predictions
 from datablame.inference.features import Encoded, encoded
 from datablame.linear_probe.optimum import (
@@ -58,23 +58,16 @@ def ablation(
     interrupted sweep goes on where it stopped. Raises InputError for no shares, no test images, a
     noise that changes labels, or a share that leaves one class.
     """
-    if run.test is None:
-        raise InputError(f"{run.path} has no test split: removals are compared on test images")
-    if not signals or not seeds:
-        raise InputError(
-            f"name one signal or more, and one seed or more; got {[*signals]} and {[*seeds]}"
-        )
-    if not shares or not all(0 <= share < 1 for share in shares):
-        raise InputError(f"name shares from 0 to less than 1; got {[*shares]}")
+    test = _checked(run, signals, shares, seeds)
     looks = [("none", 0.0), *((noise, strength) for noise in noises for strength in strengths)]
     view = view_of(run.recipe.model)
-    tests = {look: _seen(run.test, *look).looked_at(view) for look in looks}
+    tests = {look: _seen(test, *look).looked_at(view) for look in looks}
     probe = _Heads(run) if run.recipe.trainer == "linear_probe" else None
     table, gone = [], []
     for signal in [*signals, "random"]:
         for share in shares:
             keep = torch.stack([_left(run, signal, share, seed) for seed in seeds])
-            kind = f"{signal} without {share:.0%}"
+            kind = _kind(signal, share)
             gone += [
                 (signal, share, seed, (~rows).nonzero()[:, 0].numpy())
                 for seed, rows in zip(seeds, keep, strict=True)
@@ -131,14 +124,59 @@ def _left(run: Run, signal: str, share: float, seed: int) -> Bool[Tensor, " N"]:
     return kept
 
 
+def trainings(
+    run: Run, signals: Sequence[str], shares: Sequence[float], seeds: Sequence[int]
+) -> list[Training]:
+    """What `ablation` trains, each once: what several machines can share.
+
+    Raises InputError for what it would refuse, and for heads, which are fitted all at once.
+    """
+    _checked(run, signals, shares, seeds)
+    if run.recipe.trainer == "linear_probe":
+        raise InputError(
+            "heads of a frozen encoder are fitted all at once, in minutes; leave out --part"
+        )
+    return unique(
+        _training(run, _kind(signal, share), _left(run, signal, share, seed), seed)
+        for signal in [*signals, "random"]
+        for share in shares
+        for seed in seeds
+    )
+
+
+def _training(run: Run, kind: str, rows: Bool[Tensor, " N"], seed: int) -> Training:
+    data = run.data if rows.all() else run.data.take(rows.nonzero()[:, 0])
+    return Training(run, kind, data, run.recipe.but(seed=seed), run.path.parent)
+
+
+def _kind(signal: str, share: float) -> str:
+    return f"{signal} without {share:.0%}"
+
+
+def _checked(
+    run: Run, signals: Sequence[str], shares: Sequence[float], seeds: Sequence[int]
+) -> Dataset:
+    """The test images. Raises InputError where there are none, for no signals or seeds, and for
+    shares that are none.
+    """
+    if run.test is None:
+        raise InputError(f"{run.path} has no test split: removals are compared on test images")
+    if not signals or not seeds:
+        raise InputError(
+            f"name one signal or more, and one seed or more; got {[*signals]} and {[*seeds]}"
+        )
+    if not shares or not all(0 <= share < 1 for share in shares):
+        raise InputError(f"name shares from 0 to less than 1; got {[*shares]}")
+    return run.test
+
+
 def _nets(
     run: Run, kind: str, keep: Bool[Tensor, "R N"], seeds: Sequence[int], tests: dict[Look, Dataset]
 ) -> dict[Look, list[float | None]]:
     """Test accuracies of models that are trained anew, one after the other."""
     found: dict[Look, list[float | None]] = {look: [] for look in tests}
     for rows, seed in zip(keep, seeds, strict=True):
-        data = run.data if rows.all() else run.data.take(rows.nonzero()[:, 0])
-        other = trained(run, kind, data, run.recipe.but(seed=seed), run.path.parent)
+        other = _training(run, kind, rows, seed).made()
         for (noise, strength), test in tests.items():
             if noise == "none":
                 accuracy = predictions.accuracy(other)

@@ -5,14 +5,18 @@ verdict.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from datablame.analyses import scoring
 from datablame.base import files, hashing, methods, progress
 from datablame.base.errors import InputError, at_least
+from datablame.base.parts import Part, Sliced
+from datablame.base.shapes import Bool
 from datablame.dataset import Dataset
 from datablame.evaluation.comparison import Comparison, Tried, comparison
 from datablame.evaluation.oracle import BY_ORACLE, truthful
@@ -41,15 +45,8 @@ def retraining(
     """
     at_least(1, proof=proof)
     mark = run.verdict_mark  # of what is tried: people may decide while it is
-    if not run.cross_fitted:
-        if run.test is None:
-            raise InputError(
-                f"{run.path} has neither test images nor folds to try the cleaned set on; audit "
-                "with --folds 4, or name a test set with --test"
-            )
-        tried, caveat = [_tried(run, verdict, seeds, run.path.parent, recipe)], ""
-    else:
-        tried, caveat = _folds_tried(run, verdict, seeds, proof, recipe)
+    trials, caveat = _trials(run, verdict, seeds, proof, recipe)
+    tried = [trial.tried() for trial in trials]
     with progress.stage("compare"):
         result = comparison(*tried, caveat=caveat)
     paths = {
@@ -60,11 +57,90 @@ def retraining(
     return result
 
 
-def _tried(run: Run, verdict: Verdict, seeds: int, out: Path, recipe: Recipe | None) -> Tried:
-    by = recipe or run.recipe
-    before: list[Run] = []
-    after: list[Run] = []
-    control: list[Run] = []
+def trainings(
+    run: Run, verdict: Verdict, seeds: int, proof: int = 2, recipe: Recipe | None = None
+) -> list[Training]:
+    """What `retraining` trains, each once: what several machines can share."""
+    trials, _ = _trials(run, verdict, seeds, proof, recipe)
+    return unique([each for trial in trials for seed in trial.trainings for each in seed])
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A recipe on other data than the run's, in `out`; `kind` says what for."""
+
+    run: Run
+    kind: str
+    data: Dataset
+    recipe: Recipe
+    out: Path
+
+    @property
+    def same(self) -> bool:
+        """Whether it is the run's own."""
+        return self.data is self.run.data and self.recipe == self.run.recipe
+
+    def made(self) -> Run:
+        """The run of it, trained if it is not: a smaller set has smaller batches, so that the
+        number of steps stays the same.
+        """
+        if self.same:
+            return self.run
+        data, recipe = self.data, self.recipe
+        batch = max(2, round(recipe.batch_size * len(data) / len(self.run.data)))
+        how = recipe.but(folds=0, batch_size=batch)
+        other = Run.create(data, how, self.run.test, self.out)
+        with files.alone(other.path):
+            if not other.finished:
+                what = f"seed {recipe.seed}: {self.kind} ({len(data):,} images)"
+                progress.say(f"retraining, {what}")
+            fit(other, threads_of(self.run))
+        return other
+
+
+def unique(every: Iterable[Training]) -> list[Training]:
+    """Those that are another training than the run's and than those before."""
+    found = {
+        (each.data.fingerprint, each.recipe, each.out): each for each in every if not each.same
+    }
+    return list(found.values())
+
+
+def shared(every: list[Training], part: Part) -> Sliced:
+    """Do a part's trainings."""
+    made = [str(each.made().path) for each in part.mine(every)]
+    return Sliced(part, "trainings", made, len(every))
+
+
+@dataclass(frozen=True, eq=False)
+class Trial:
+    """For each seed the trainings before, after and control; `undoubted` as in `Tried`."""
+
+    trainings: list[tuple[Training, Training, Training]]
+    undoubted: Bool[Tensor, " n"] | None = None
+
+    def tried(self) -> Tried:
+        runs = [tuple(each.made() for each in seed) for seed in self.trainings]
+        before, after, control = (list(kind) for kind in zip(*runs, strict=True))
+        return Tried(before, after, control, self.undoubted)
+
+
+def _trials(
+    run: Run, verdict: Verdict, seeds: int, proof: int, recipe: Recipe | None
+) -> tuple[list[Trial], str]:
+    """What is tried, and what must be said of it."""
+    if run.cross_fitted:
+        return _on_folds(run, verdict, seeds, proof, recipe)
+    if run.test is None:
+        raise InputError(
+            f"{run.path} has neither test images nor folds to try the cleaned set on; audit "
+            "with --folds 4, or name a test set with --test"
+        )
+    return [_trial(run, verdict, seeds, run.path.parent, recipe)], ""
+
+
+def _trial(run: Run, verdict: Verdict, seeds: int, out: Path, recipe: Recipe | None) -> Trial:
+    by, found = recipe or run.recipe, []
     for seed in range(by.seed, by.seed + seeds):
         cleaned = verdict.apply(run.data)
         if len(cleaned.labels.unique()) < 2:
@@ -72,16 +148,18 @@ def _tried(run: Run, verdict: Verdict, seeds: int, out: Path, recipe: Recipe | N
                 f"cleaning {run.path} would leave one class only; look at verdict.csv, or "
                 "judge with a smaller share"
             )
-        less = thinned(run.data, verdict, seed)
-        before.append(trained(run, "before", run.data, by.but(seed=seed), out))
-        after.append(trained(run, "after", cleaned, by.but(seed=seed), out))
-        control.append(trained(run, "control", less, by.but(seed=seed), out))
-    return Tried(before, after, control)
+        sets = run.data, cleaned, thinned(run.data, verdict, seed)
+        before, after, control = (
+            Training(run, kind, data, by.but(seed=seed), out)
+            for kind, data in zip(KINDS, sets, strict=True)
+        )
+        found.append((before, after, control))
+    return Trial(found)
 
 
-def _folds_tried(
+def _on_folds(
     run: Run, verdict: Verdict, seeds: int, proof: int, recipe: Recipe | None
-) -> tuple[list[Tried], str]:
+) -> tuple[list[Trial], str]:
     """Some folds with a verdict each, and what must be said of these.
 
     Labels of a fold are in doubt by the verdict of the next fold: neither before nor after made it.
@@ -93,15 +171,15 @@ def _folds_tried(
     verdicts = [
         anew(fold).standing(own) if anew else own for fold, own in zip(several, theirs, strict=True)
     ]
-    tried = []
+    trials = []
     for number, fold in enumerate(every[:count]):
         other = (number + 1) % len(several)
         place = torch.searchsorted(several[other].rest, fold.rows)
         doubt = torch.isin(verdicts[other].act[place], torch.tensor([DROP, FIX]))
         progress.say(f"proof on fold {number + 1}: {len(fold.rows):,} images that it left out")
-        part = _tried(fold.run, verdicts[number], seeds, run.path / "proof", recipe)
-        tried.append(dataclasses.replace(part, undoubted=~doubt))
-    return tried, "" if anew else STANDING
+        part = _trial(fold.run, verdicts[number], seeds, run.path / "proof", recipe)
+        trials.append(dataclasses.replace(part, undoubted=~doubt))
+    return trials, "" if anew else STANDING
 
 
 def _judge_of(run: Run, verdict: Verdict) -> Callable[[Fold], Verdict] | None:
@@ -130,18 +208,3 @@ def thinned(data: Dataset, verdict: Verdict, seed: int) -> Dataset:
     """The set less a random sample as large as what the verdict drops."""
     left = hashing.permutation(len(data), "control", seed)[verdict.count(DROP) :]
     return data.take(left.sort().values)
-
-
-def trained(run: Run, kind: str, data: Dataset, recipe: Recipe, out: Path) -> Run:
-    """A recipe on other data than the run's, in `out`: the run itself where both are its own; a
-    smaller set has smaller batches, so that the number of steps stays the same.
-    """
-    if data is run.data and recipe == run.recipe:
-        return run
-    batch = max(2, round(recipe.batch_size * len(data) / len(run.data)))
-    other = Run.create(data, recipe.but(folds=0, batch_size=batch), run.test, out)
-    with files.alone(other.path):
-        if not other.finished:
-            progress.say(f"retraining, seed {recipe.seed}: {kind} ({len(data):,} images)")
-        fit(other, threads_of(run))
-    return other

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, overload
 
 from cyclopts import Parameter
 
@@ -19,17 +19,44 @@ if TYPE_CHECKING:
     from datablame.analyses.classes import Classes
     from datablame.analyses.memorization import MemorizationMap
     from datablame.attribution import Attribution
+    from datablame.base.parts import Sliced
     from datablame.dataset import Dataset
     from datablame.influence.index import Index
 
     Queries = int | Dataset
 else:
-    Agreement = Annotators = Attribution = Classes = Index = MemorizationMap = Any
+    Agreement = Annotators = Attribution = Classes = Index = MemorizationMap = Sliced = Any
     Queries = int
 
 USES = ("auto", "never", "only")
 
 
+@overload
+def explain(
+    run: RunLike,
+    *images: Path | str,
+    method: str = ...,
+    label: str | None = ...,
+    queries: Queries = ...,
+    pick: str = ...,
+    keep: int | None = ...,
+    index: Literal["auto", "never", "only"] = ...,
+    rerank: int = ...,
+    part: None = None,
+) -> Attribution: ...
+@overload
+def explain(
+    run: RunLike,
+    *images: Path | str,
+    method: str = ...,
+    label: str | None = ...,
+    queries: Queries = ...,
+    pick: str = ...,
+    keep: int | None = ...,
+    index: Literal["auto", "never", "only"] = ...,
+    rerank: int = ...,
+    part: str,
+) -> Sliced: ...
 def explain(
     run: RunLike,
     *images: Path | str,
@@ -40,7 +67,8 @@ def explain(
     keep: int | None = None,
     index: Literal["auto", "never", "only"] = "auto",
     rerank: int = 0,
-) -> Attribution:
+    part: str | None = None,
+) -> Attribution | Sliced:
     """Say which training images pushed the model towards an image's label, and which away from it.
 
     Returns the attribution; its `facts` say whether the index answered. Raises InputError for
@@ -72,22 +100,30 @@ def explain(
     rerank
         How many of the index's highest, and an equal number of lowest, are scored again exactly; 0:
         a hundredth of the set, at least 64.
+    part
+        3/8: meet the queries with the third of eight shares of the training images, for an array of
+        jobs; the same command without it then puts together what is there and does what is missing.
     """
     from datablame.analyses import attribute
     from datablame.analyses.queries import picked, pictures
+    from datablame.base.parts import Part
     from datablame.pages import attribution
 
     if index not in USES:
         raise unknown("use of the index", index, USES)
-    with held_model(run) as run:
+    share = Part.read(part) if part else None
+    with held_model(run, patient=share is not None) as run:
         if not isinstance(queries, int):
             asked = queries
         else:
             asked = pictures(run, images, label) if images else picked(run, queries, pick)
         at_least(0, rerank=rerank)
-        found = attribute.answered(run, asked, method, keep, index, rerank, bool(images))
-        attribution.sheet(found)
-    return found
+        if share is None:
+            found = attribute.answered(run, asked, method, keep, index, rerank, bool(images))
+            attribution.sheet(found)
+            return found
+        work = attribute.Share.of(run, asked, method, share)
+    return work.work()
 
 
 def index(run: RunLike, *, method: str = "influence", block: int = 64) -> Index:

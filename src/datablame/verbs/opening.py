@@ -50,8 +50,9 @@ def opened(run: RunLike) -> Run:
 
 
 @contextlib.contextmanager
-def held(run: RunLike) -> Iterator[Run]:
-    """A run, held against other programs that would write to its folder.
+def held(run: RunLike, patient: bool = False) -> Iterator[Run]:
+    """A run, held against other programs that would write to its folder; `patient`: it waits for
+    them.
 
     At the end, profile.txt says where the time went: of this run alone, with what came before it
     was opened (decoding its images, say).
@@ -59,7 +60,7 @@ def held(run: RunLike) -> Iterator[Run]:
     from datablame.base import files, progress, readers
 
     run = opened(run)
-    with files.alone(run.path):
+    with files.alone(run.path, patient):
         if not HOLDING:
             progress.profile_of(run.path)
         HOLDING.append(run.path)
@@ -76,7 +77,7 @@ def held(run: RunLike) -> Iterator[Run]:
 
 
 @contextlib.contextmanager
-def held_model(run: RunLike) -> Iterator[Run]:
+def held_model(run: RunLike, patient: bool = False) -> Iterator[Run]:
     """A run that has a model and test images, held: the first fold's where the run is
     cross-fitted.
     """
@@ -88,7 +89,7 @@ def held_model(run: RunLike) -> Iterator[Run]:
             f"{found.path} has a model for each fold: this is of the first, whose test images are "
             "those that it left out"
         )
-    with held(found.with_model if found.finished else found) as run:
+    with held(found.with_model if found.finished else found, patient) as run:
         yield run
 
 

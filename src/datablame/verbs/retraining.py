@@ -14,11 +14,12 @@ from datablame.verbs.judging import judge
 from datablame.verbs.opening import RecipeLike, RunLike, flat, held, held_model, opened
 
 if TYPE_CHECKING:
+    from datablame.base.parts import Sliced
     from datablame.evaluation.ablation import Ablation
     from datablame.evaluation.comparison import Comparison
     from datablame.training.plan import Estimate
 else:
-    Ablation = Comparison = Estimate = Any
+    Ablation = Comparison = Estimate = Sliced = Any
 
 
 def retrain(
@@ -31,7 +32,8 @@ def retrain(
     proof: int = 2,
     minutes: float | None = None,
     dry_run: bool = False,
-) -> Comparison | Estimate:
+    part: str | None = None,
+) -> Comparison | Estimate | Sliced:
     """Retrain on the cleaned set, and with an equal number removed at random, and compare on the
     test set.
 
@@ -57,9 +59,13 @@ def retrain(
         Train with as many seeds as fit into this.
     dry_run
         Only say what it would take: minutes, memory, disk.
+    part
+        3/8: do the third of eight shares of this, for an array of jobs; the same command without it
+        then puts together what is there and does what is missing.
     """
     from datablame.base import processes, progress
-    from datablame.evaluation.retraining import retraining
+    from datablame.base.parts import Part
+    from datablame.evaluation.retraining import retraining, shared, trainings
     from datablame.training.auto import settle
     from datablame.training.plan import Plan, announced, estimate
 
@@ -70,7 +76,8 @@ def retrain(
         )
     if isinstance(recipe, (str, Path)):
         recipe = Recipe.read(Path(recipe))
-    with held(run) as run:
+    share = Part.read(part) if part else None
+    with held(run, patient=share is not None) as run:
         other = settle(recipe.but(folds=0), run.data) if recipe is not None else None
 
         def planned(seeds: int) -> Plan:
@@ -89,8 +96,11 @@ def retrain(
             verdict = judge(run, by, judge=f"remove,share={remove}")
         else:
             verdict = run.judged
-        with announced(planned(seeds), run.data):
-            return retraining(run, verdict, seeds, proof, other)
+        if share is None:
+            with announced(planned(seeds), run.data):
+                return retraining(run, verdict, seeds, proof, other)
+        every = trainings(run, verdict, seeds, proof, other)
+    return shared(every, share)
 
 
 def _seeds_in(minutes: float, each: float) -> int:
@@ -126,7 +136,8 @@ def ablate(
         0.7,
         1.0,
     ),
-) -> Ablation:
+    part: str | None = None,
+) -> Ablation | Sliced:
     """Leave out the most suspect share by a signal, or an equal number at random, retrain, and draw
     the accuracy.
 
@@ -149,11 +160,21 @@ def ablate(
         pixel_uniform.
     strengths
         Strengths of these noises.
+    part
+        3/8: do the third of eight shares of this, for an array of jobs; the same command without it
+        then puts together what is there and does what is missing.
     """
     from datablame.base import progress
-    from datablame.evaluation.ablation import ablation
+    from datablame.base.parts import Part
+    from datablame.evaluation.ablation import ablation, trainings
+    from datablame.evaluation.retraining import shared
     from datablame.pages import ablation as page
 
+    if part:
+        share = Part.read(part)
+        with held_model(run, patient=True) as run:
+            every = trainings(run, flat(signals), shares, seeds)
+        return shared(every, share)
     with held_model(run) as run:
         with progress.stage("ablate"):
             found = ablation(run, flat(signals), shares, seeds, noises, strengths)

@@ -17,11 +17,12 @@ from datablame.verbs.reading import AMOUNT, Reading, named, read, splits
 
 if TYPE_CHECKING:
     from datablame.analyses.memory import MemoryTest
+    from datablame.base.parts import Sliced
     from datablame.dataset import Dataset
     from datablame.run import Run
     from datablame.training.plan import Estimate
 else:
-    Dataset = Estimate = MemoryTest = Run = Any
+    Dataset = Estimate = MemoryTest = Run = Sliced = Any
 
 
 @overload
@@ -36,6 +37,7 @@ def train(
     seeds: Literal[1] = 1,
     minutes: float | None = ...,
     dry_run: Literal[False] = False,
+    part: None = None,
     out: Path | str = ...,
     test: Dataset | None = ...,
 ) -> Run: ...
@@ -51,6 +53,7 @@ def train(
     seeds: int,
     minutes: float | None = ...,
     dry_run: Literal[False] = False,
+    part: None = None,
     out: Path | str = ...,
     test: Dataset | None = ...,
 ) -> Run | MemoryTest: ...
@@ -66,9 +69,26 @@ def train(
     seeds: int = ...,
     minutes: float | None = ...,
     dry_run: bool,
+    part: None = None,
     out: Path | str = ...,
     test: Dataset | None = ...,
 ) -> Run | MemoryTest | Estimate: ...
+@overload
+def train(
+    data: Source,
+    *,
+    recipe: Recipe = ...,
+    reading: Reading = ...,
+    noise: str | None = ...,
+    amount: float = ...,
+    subset: Subset = ...,
+    seeds: int = ...,
+    minutes: float | None = ...,
+    dry_run: bool = ...,
+    part: str,
+    out: Path | str = ...,
+    test: Dataset | None = ...,
+) -> Sliced | Estimate: ...
 @fields_as_keywords
 def train(
     data: Source,
@@ -81,9 +101,10 @@ def train(
     seeds: int = 1,
     minutes: float | None = None,
     dry_run: bool = False,
+    part: str | None = None,
     out: Path | str = Path("runs"),
     test: Annotated[Dataset | None, Parameter(parse=False)] = None,
-) -> Run | MemoryTest | Estimate:
+) -> Run | MemoryTest | Estimate | Sliced:
     """Train a model while recording what it says of every example; resumes if it was interrupted.
 
     Returns the run; with several `seeds`, mean and standard deviation of their test accuracy; with
@@ -107,12 +128,16 @@ def train(
         Choose epochs and width of the net so that it takes about this long.
     dry_run
         Only say what it would take: minutes, memory, disk.
+    part
+        3/8: do the third of eight shares of --seeds, for an array of jobs; the same command without
+        it then puts together what is there and does what is missing.
     out
         Folder under which the run's own folder is made.
     test
         The test set, where `data` is a Dataset; by default a part of `data` is held out.
     """
     from datablame.base import files
+    from datablame.base.parts import Part, Sliced
     from datablame.network.classifier import ready
     from datablame.training import auto
     from datablame.training.plan import Plan, announced, estimate, within
@@ -124,24 +149,27 @@ def train(
         reading = dataclasses.replace(reading, test=test)
     planting = {"noise": noise, "amount": amount} if noise else {}
     options = named(data, reading, **planting, **subset.named())
-    runs = []
-    for seed in range(recipe.seed, recipe.seed + seeds):
+    runs, share = [], Part.read(part) if part else None
+    every = range(recipe.seed, recipe.seed + seeds)
+    for seed in share.mine(every) if share else every:
         train_set, test_set = splits(data, reading, noise, amount, seed)
-        part = chosen(train_set, subset, seed, str(data))
-        settled = auto.settle(recipe.but(seed=seed), part, test_set is not None)
+        images = chosen(train_set, subset, seed, str(data))
+        settled = auto.settle(recipe.but(seed=seed), images, test_set is not None)
 
         def planned(
-            settled: Recipe, rows: int = len(part), tests: int = len(test_set or ())
+            settled: Recipe, rows: int = len(images), tests: int = len(test_set or ())
         ) -> Plan:
             return Plan(settled, rows, tests, times=seeds)
 
         if minutes is not None:
             asked = recipe.but(seed=seed, folds=settled.folds)
-            settled = within(minutes, asked, part, Path(out), planned)
+            settled = within(minutes, asked, images, Path(out), planned)
         if dry_run:
-            return estimate(planned(settled), part)
-        with announced(dataclasses.replace(planned(settled), times=1), part):
-            runs.append(made(settled, part, test_set, out, Experiment(settled, "train", options)))
+            return estimate(planned(settled), images)
+        with announced(dataclasses.replace(planned(settled), times=1), images):
+            runs.append(made(settled, images, test_set, out, Experiment(settled, "train", options)))
+    if share is not None:
+        return Sliced(share, "trainings", [str(run.path) for run in runs], seeds)
     if seeds == 1:
         return runs[0]
     from datablame.analyses.memory import MemoryTest
