@@ -373,5 +373,8 @@ def _together(arguments: list[str]) -> Any:
         processes.alike("the version", _versions().partition(", Python ")[2])
         processes.alike("the command", shlex.join(arguments))
         yield
+    except BaseException:
+        processes.speaks()  # before the others notice that this one ends
+        raise
     finally:
         processes.stop()

@@ -43,8 +43,10 @@ class _Group:
     """What is known of the processes beside this one."""
 
     store: Any = None
+    voice: bool | None = None
     left = threading.Event()
-    watcher: threading.Thread | None = None
+    heard = 0.0
+    threads: tuple[threading.Thread, ...] = ()
 
 
 def start() -> None:
@@ -57,47 +59,52 @@ def start() -> None:
         patience = datetime.timedelta(hours=24)  # rank 0 may be decoding a large set
         dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=patience)
         logging.getLogger("datablame").disabled = dist.get_rank() != 0
-        _Group.store = _store()
-        watcher = threading.Thread(target=_watch, args=(os.getppid(), _store()), daemon=True)
+        mark = agree(os.urandom(8).hex())  # those who were started before may have left something
+        _Group.store, theirs, _Group.heard = _store(mark), _store(mark), time.monotonic()
+        _Group.threads = (
+            threading.Thread(target=_watch, args=(os.getppid(),), daemon=True),
+            threading.Thread(target=_beat, args=(theirs,), daemon=True),
+        )
         _Group.left.clear()
-        _Group.watcher = watcher
-        watcher.start()
+        for thread in _Group.threads:
+            thread.start()
         atexit.register(stop)  # no thread may be at work when the program ends
 
 
-def _store() -> Any:
-    """A connection of its own to where the processes found each other."""
+def _store(mark: str) -> Any:
+    """A connection of its own to where the processes found each other, for those of a mark."""
     where = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     wait = datetime.timedelta(seconds=LOST)
     plain = TCPStore(*where, is_master=False, wait_for_workers=False, timeout=wait)
-    names = ("TORCHELASTIC_RUN_ID", "TORCHELASTIC_RESTART_COUNT")
-    return PrefixStore("/".join(["datablame", *(os.environ.get(n, "") for n in names)]), plain)
+    return PrefixStore(f"datablame/{mark}", plain)
 
 
-def _watch(launcher: int, store: Any) -> None:
+def _watch(launcher: int) -> None:
     """End this process once the program that started it has ended, or the next rank gives no sign
-    of life: its machine may be gone without a word. Each watches one, so that the last one standing
-    knows of all.
+    of life: its machine may be gone without a word.
     """
-    mine, other = str(rank()), str((rank() + 1) % size())
-    seen, since, beat, turn = b"", time.monotonic(), 0.0, 0
     while not _Group.left.wait(0.5):
         if os.getppid() != launcher:
             _end(LAUNCHER)
-        now = time.monotonic()
-        if now - beat >= BEAT:
-            turn, beat = turn + 1, now
-            try:
-                store.set(mine, str(turn))
-                said = store.get(other) if store.check([other]) else b""
-            except RuntimeError:
-                said = seen  # nobody to ask: as silent as the other
+        if time.monotonic() - _Group.heard > LOST:
+            _end(PEER)
+
+
+def _beat(store: Any) -> None:
+    """Give signs of life, and hear those of the next rank: each listens to one, so that the last
+    one standing knows of all. Where nobody answers, this waits for ever, and hears nothing.
+    """
+    mine, other, seen, turn = str(rank()), str((rank() + 1) % size()), b"", 0
+    while True:
+        turn += 1
+        with contextlib.suppress(RuntimeError):
+            store.set(mine, ENDED if _Group.left.is_set() else str(turn))
+            said = store.get(other) if store.check([other]) else b""
             if said != seen or said == ENDED.encode():
-                seen, since = said, now
-            if now - since > LOST:
-                _end(PEER)
-    with contextlib.suppress(RuntimeError):
-        store.set(mine, ENDED)
+                seen, _Group.heard = said, time.monotonic()
+        if _Group.left.is_set():
+            return
+        _Group.left.wait(BEAT)
 
 
 def _end(why: str) -> None:
@@ -109,14 +116,22 @@ def _end(why: str) -> None:
 
 def speaks() -> bool:
     """Whether this process may say why all end: the first of them that asks, so that an error is
-    said once.
+    said once; where nobody answers, the first of its machine.
     """
-    if _Group.store is None:
-        return True
-    try:
-        return _Group.store.add("spoken", 1) == 1
-    except RuntimeError:  # nobody to ask
-        return True
+    answers: list[bool] = []
+
+    def ask() -> None:
+        with contextlib.suppress(RuntimeError):
+            answers.append(_Group.store.add("spoken", 1) == 1)
+
+    if _Group.voice is None and _Group.store is not None:
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(BEAT)
+    if _Group.voice is None:
+        alone = os.environ.get("LOCAL_RANK", "0") == "0"  # of this machine
+        _Group.voice = answers[0] if answers else alone
+    return _Group.voice
 
 
 def lost(error: BaseException) -> bool:
@@ -127,10 +142,10 @@ def lost(error: BaseException) -> bool:
 
 def stop() -> None:
     """Leave the other processes."""
-    if _Group.watcher is not None:
-        _Group.left.set()
-        _Group.watcher.join(LOST)
-        _Group.watcher = None
+    _Group.left.set()
+    for thread in _Group.threads:
+        thread.join(BEAT)
+    _Group.threads = ()
     if dist.is_initialized():
         dist.destroy_process_group()
 
