@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import results
@@ -66,19 +67,18 @@ class Sent:
 
     def __enter__(self) -> Sent:
         self.bytes = self.calls = 0
-        self.plain = {name: getattr(dist, name) for name in ("all_reduce",)}
-        for name, plain in self.plain.items():
-            setattr(dist, name, lambda tensor, *a, _=plain, **k: self.count(_, tensor, *a, **k))
+        self.plain = dist.all_reduce
+
+        def counted(tensor: torch.Tensor, *rest: Any, **more: Any) -> Any:
+            self.bytes += tensor.nbytes
+            self.calls += 1
+            return self.plain(tensor, *rest, **more)
+
+        dist.all_reduce = counted
         return self
 
-    def count(self, plain: Callable, tensor: torch.Tensor, *rest: object, **more: object) -> object:
-        self.bytes += tensor.nbytes
-        self.calls += 1
-        return plain(tensor, *rest, **more)
-
     def __exit__(self, *_: object) -> None:
-        for name, plain in self.plain.items():
-            setattr(dist, name, plain)
+        dist.all_reduce = self.plain
 
 
 def step(data: Dataset) -> dict[str, float]:
@@ -103,6 +103,31 @@ def step(data: Dataset) -> dict[str, float]:
     return {"sent": sent.bytes, "calls": sent.calls, "least": least}
 
 
+def bare(data: Dataset, recipe: Recipe) -> float:
+    """Seconds of an epoch of a plain loop, nothing recorded; several processes by torch's own
+    DistributedDataParallel, BatchNorm of each one's part.
+    """
+    from datablame.network.classifier import build
+
+    model: torch.nn.Module = build(recipe.but(batch_norm="apart"), data).train()
+    rule = torch.optim.SGD(model.parameters(), 0.01, 0.9, nesterov=True, fused=True)
+    if processes.size() > 1:
+        model = torch.nn.parallel.DistributedDataParallel(model)
+    times = []
+    for epoch in range(3):
+        processes.wait()
+        began = time.perf_counter()
+        for rows in torch.randperm(len(data), generator=torch.manual_seed(epoch)).split(128):
+            images, labels = data.batch(processes.shard(rows))
+            loss = torch.nn.functional.cross_entropy(model(images), labels)
+            rule.zero_grad()
+            loss.backward()
+            rule.step()
+        processes.wait()
+        times.append(time.perf_counter() - began)
+    return float(np.mean(times[1:]))
+
+
 def inner(home: Path, out: Path, few: bool) -> None:
     """Everything once, in this process and those beside it."""
     from datablame.analyses.attribute import attributed
@@ -115,15 +140,16 @@ def inner(home: Path, out: Path, few: bool) -> None:
     processes.start()
     home = home / str(processes.size())
     os.environ["DATABLAME_CACHE"] = str(home / "cache")
-    rows = 1_000 if few else 4_000
+    rows = 500 if few else 2_000
     found: dict[str, float] = {}
     data = db.load(str(results.SHARED / "train.parquet"), limit=rows)
     if processes.size() > 1:
         found |= step(data)
     recipe = Recipe(**NET, epochs=3)
-    run = db.train(data, recipe=recipe, out=home / "runs")
-    seconds = [line["seconds"] for line in run.log[1:]]
-    found["train"] = float(np.mean(seconds))
+    found["a bare loop (under torch's DDP)"] = bare(data, recipe)
+    for name, more in (("train, BatchNorm apart", {"batch_norm": "apart"}), ("train", {})):
+        run = db.train(data, recipe=recipe.but(**more), out=home / "runs")
+        found[name] = float(np.mean([line["seconds"] for line in run.log[1:]]))
 
     _ = run.model
     timed(found, "features", lambda: features(run))
@@ -135,7 +161,7 @@ def inner(home: Path, out: Path, few: bool) -> None:
     timed(found, "explain, 64 queries", lambda: attributed(run, queries, how))
     timed(found, "index", lambda: Index(Factors(run, factors).fit(), 16).codes)
 
-    space = np.random.default_rng(0).normal(size=(rows * 5, 384)).astype("float32")
+    space = np.random.default_rng(0).normal(size=(rows * 10, 384)).astype("float32")
     timed(found, "neighbours", lambda: neighbours.nearest(space, 50))
     labels = np.random.default_rng(1).integers(0, 10, len(space))
     space += np.eye(384, dtype="float32")[labels] * 4
@@ -146,7 +172,7 @@ def inner(home: Path, out: Path, few: bool) -> None:
         found, "linear probe", lambda: head.append(db.train(given, recipe=probe, out=home / "runs"))
     )
     timed(found, "memorization of a head", lambda: db.score(head[0], "memorization"))
-    folder = photographs(home, rows // 4)
+    folder = photographs(home, rows // 2)
     timed(found, "decode photographs", lambda: db.load(folder))
     if processes.rank() == 0:
         out.write_text(json.dumps(found))

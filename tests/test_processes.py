@@ -14,7 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
+import datablame as db
 from datablame import Run
 from datablame.base import hashing, processes
 
@@ -27,6 +29,8 @@ TORCHRUN = [
     "2",
     "--no-python",
 ]
+
+SMALL = ["--epochs", "3", "--folds", "0", "--limit", "300"]
 
 pytestmark = pytest.mark.slow
 
@@ -119,46 +123,69 @@ def test_a_shard_is_the_whole_batch_alone():
     assert processes.size() == 1
 
 
-def _ended(code, folder):
-    """The ranks of two processes that ran this code, which ends by writing a file of that name."""
-    (folder / "check.py").write_text(code)
+def test_two_processes_work_together(tmp_path, monkeypatch):
+    """The checks of collectives.py; and photographs that two decode are those that one does."""
+    noise = np.random.default_rng(0)
+    for row in range(300):
+        path = tmp_path / "photographs" / f"class{row % 3}" / f"{row:03d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = noise.integers(0, 255, (20, 120 + row % 5, 3), dtype="uint8")
+        Image.fromarray(pixels).save(path)
+    path.write_bytes(b"no picture")
+    script = Path(__file__).with_name("collectives.py")
     done = subprocess.run(
-        [*TORCHRUN, sys.executable, folder / "check.py"],
+        [*TORCHRUN, sys.executable, script, tmp_path],
         capture_output=True,
         text=True,
         check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "DATABLAME_CACHE": str(tmp_path / "two")},
     )
     assert done.returncode == 0, done.stderr
-    return sorted(path.name for path in folder.glob("[01]"))
+    assert sorted(path.name for path in tmp_path.glob("[01]")) == ["0", "1"]
+    monkeypatch.setenv("DATABLAME_CACHE", str(tmp_path / "one"))
+    one = db.load(tmp_path / "photographs")
+    assert len(one) == 299
+    assert np.array_equal(one.pixels.array, np.load(tmp_path / "two.npy"))
+    assert (tmp_path / "two.txt").read_text() == f"{one.fingerprint} {one.mean} {one.aside}"
 
 
-def test_united_batchnorm_is_batchnorm(tmp_path):
-    """Over two processes its output, gradients and running statistics are those of BatchNorm
-    over the whole batch.
-    """
-    code = f"""
-import torch
-from datablame.base import processes
-from datablame.layers.united import UnitedBatchNorm
-processes.start()
-torch.manual_seed(0)
-x, weight = torch.randn(7, 3, 4, 4), torch.randn(7, 3, 4, 4)
-plain, united = torch.nn.BatchNorm2d(3), UnitedBatchNorm(3)
-whole = x.clone().requires_grad_()
-(plain(whole) * weight).sum().backward()
-part, w = x.tensor_split(2)[processes.rank()].clone().requires_grad_(), weight.tensor_split(2)[processes.rank()]
-gradients = processes.Gradients(united)
-(united(part) * w).sum().backward()
-gradients.sum()
-close = lambda a, b: torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-close(part.grad, whole.grad.tensor_split(2)[processes.rank()])
-close(united.weight.grad, plain.weight.grad)
-close(united.running_var, plain.running_var)
-close(united.running_mean, plain.running_mean)
-open({str(tmp_path)!r} + f"/{{processes.rank()}}", "w").write("same")
-processes.stop()
+def refused(folder, code):
+    """What two processes say that run this code before the command line, and end by."""
+    (folder / "program.py").write_text(
+        f"import os, sys\nrank = int(os.environ['RANK'])\nwords = {SMALL!r}\n{code}\n"
+        "from datablame.cli import main\nsys.exit(main(['train', 'digits', *words]))\n"
+    )
+    done = subprocess.run(
+        [*TORCHRUN, sys.executable, folder / "program.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        cwd=folder,
+    )
+    assert done.returncode != 0
+    return [line for line in done.stderr.splitlines() if line.startswith("datablame: ")]
+
+
+def test_processes_that_do_not_do_the_same_are_told_once(tmp_path):
+    (said,) = refused(tmp_path, "words += ['--seed', str(rank)]")
+    assert "--seed 0 at rank 0, and" in said
+    assert "--seed 1 at rank 1" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_full_disk_of_one_process_ends_all_in_one_sentence(tmp_path):
+    code = """
+from datablame.base import files
+plain = os.replace
+def full(old, new):
+    if rank == 0 and str(new).endswith("log.jsonl"):
+        raise OSError(28, "No space left on device")
+    plain(old, new)
+os.replace = full
 """
-    assert _ended(code, tmp_path) == ["0", "1"]
+    (said,) = refused(tmp_path, code)
+    assert said.startswith("datablame: the disk is full: could not write ")
 
 
 def test_influence_of_two_processes_equals_one(tmp_path):
@@ -195,9 +222,6 @@ def test_influence_of_two_processes_equals_one(tmp_path):
         products.append(np.einsum("nlk,mlk->lnm", layers, layers))
     # half a step of an example's 254 may be rounded to either side
     assert np.allclose(*products, rtol=0.01, atol=0.01 * np.abs(products[0]).max())
-
-
-SMALL = ["--epochs", "3", "--folds", "0", "--limit", "300"]
 
 
 def pair(out, *words, then=()):
@@ -325,18 +349,3 @@ def test_when_the_launcher_dies_its_workers_end(tmp_path):
     _, said = launcher.communicate(timeout=60)
     assert "Traceback" not in said
     assert processes.LAUNCHER in said or processes.PEER in said
-
-
-def test_messages_between_ranks_are_no_pickles(tmp_path):
-    code = f"""
-import torch.distributed as dist
-from datablame.base import processes
-processes.start()
-dist.broadcast_object_list = None
-mine = processes.rank() == 0
-for value in (True, None, 2.5, "text ü", [1, 2, 3], [], 10**12):
-    assert processes.agree(value if mine else "other") == value, value
-open({str(tmp_path)!r} + f"/{{processes.rank()}}", "w").write("same")
-processes.stop()
-"""
-    assert _ended(code, tmp_path) == ["0", "1"]

@@ -14,7 +14,7 @@ from conftest import TINY, blobs
 from safetensors.torch import load_file
 
 from datablame import InputError, Recipe, Run, RunError, verbs
-from datablame.base import devices, files, progress
+from datablame.base import devices, files, processes, progress
 from datablame.inference import predictions, sweep
 from datablame.inference.sweep import ahead
 from datablame.label_quality.out_of_sample import heldout
@@ -657,3 +657,64 @@ def test_a_run_whose_cache_was_cleaned_gets_its_images_again(tmp_path, monkeypat
         _ = Run(run.path).data
     again = verbs.train(blobs(seed=5), recipe=TINY, out=tmp_path / "runs", test=blobs(30, 1, ()))
     assert len(Run(again.path).data.batch(torch.arange(3))[0]) == 3
+
+
+@pytest.mark.parametrize("trainer", ["plain", "data_parameters"])
+def test_a_batch_in_parts_makes_the_same_step(tmp_path, trainer):
+    """Without BatchNorm: losses, gradients, temperatures and the trace are those of the whole."""
+    recipe = TINY.but(
+        model="test_training.plain_net", folds=0, epochs=3, trainer=trainer, precision="fp32"
+    )
+    whole, parts = (
+        Run.create(blobs(), recipe.but(accumulate=count), None, tmp_path) for count in (1, 3)
+    )
+    for each in (whole, parts):
+        fit(each)
+    assert whole.path != parts.path
+    for channel in whole.trace:
+        assert np.allclose(whole.trace[channel], parts.trace[channel], rtol=0.01, atol=2e-3), (
+            channel
+        )
+
+
+def test_parts_of_a_batch_are_refused_where_they_mean_nothing():
+    with pytest.raises(InputError, match="a batch of 16 in 9 parts leaves one image to a part"):
+        TINY.but(accumulate=9)
+    with pytest.raises(InputError, match=r"dividemix has no use for accumulate \(2\)"):
+        auto.settle(TINY.but(trainer="dividemix", accumulate=2), blobs())
+    with pytest.raises(InputError, match="batch_norm"):
+        TINY.but(batch_norm="mine")
+
+
+@pytest.mark.parametrize(("count", "batch", "times"), [(1, 64, 1), (4, 64, 1), (8, 128, 2)])
+def test_many_processes_share_a_larger_batch(monkeypatch, count, batch, times):
+    """Two train what one would; beyond, each has its 16, at a rate that grows as the batch does."""
+    monkeypatch.setattr(processes, "size", lambda: count)
+    monkeypatch.setattr(auto, "try_out", lambda *_: None)
+    data = blobs(3_000)
+    found, one = auto.settle(Recipe(), data), auto.settle(Recipe(batch_size=64), data)
+    assert (found.batch_size, found.lr) == (batch, pytest.approx(one.lr * times))
+    assert found.warmup == (0.05 if times > 1 else 0.0)
+    assert auto.settle(Recipe(batch_size=32), data).batch_size == 32
+    assert auto.settle(Recipe(), blobs(300)).batch_size == 64, "a small set keeps its steps"
+
+
+def plain_net(shape):
+    net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 16), torch.nn.ReLU())
+    net.dim = 16
+    return net
+
+
+def test_the_name_of_a_run_is_older_than_these_fields():
+    """Runs that were made before there were these fields are found again."""
+    assert TINY.hash("x") == TINY.but(accumulate=1, batch_norm="united").hash("x")
+    assert (
+        len(
+            {
+                TINY.but(**more).hash("x")
+                for more in ({}, {"accumulate": 2}, {"batch_norm": "apart"})
+            }
+        )
+        == 3
+    )
+    assert Recipe(epochs=3).hash("x") == "59938b17"

@@ -106,7 +106,7 @@ class Share:
     part: Part
     folder: Path
     attributor: Attributor
-    turns: list[tuple[Int[Tensor, " q"], Int[Tensor, " b"]]]
+    turns: list[tuple[Tensor, Tensor]]
 
     @classmethod
     def of(cls, run: Run, queries: Dataset, method: str, part: Part) -> Share:
@@ -145,7 +145,7 @@ class Share:
 
 def _turns(
     queries: int, rows: int, group: int
-) -> list[tuple[Int[Tensor, " q"], Int[Tensor, " b"]]]:
+) -> list[tuple[Tensor, Tensor]]:
     """Groups of queries, as many as memory holds, each with all blocks of training rows."""
     every = torch.arange(queries).split(group), batches(torch.arange(rows), BLOCK)
     return list(itertools.product(*every))
