@@ -143,9 +143,7 @@ class Share:
         return Sliced(self.part, "blocks of training images", paths, len(self.turns))
 
 
-def _turns(
-    queries: int, rows: int, group: int
-) -> list[tuple[Tensor, Tensor]]:
+def _turns(queries: int, rows: int, group: int) -> list[tuple[Tensor, Tensor]]:
     """Groups of queries, as many as memory holds, each with all blocks of training rows."""
     every = torch.arange(queries).split(group), batches(torch.arange(rows), BLOCK)
     return list(itertools.product(*every))
