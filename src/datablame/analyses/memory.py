@@ -346,11 +346,11 @@ def _plainly(run: Run) -> float:
     that.
     """
     assert run.test is not None
-    right = 0
-    for index in torch.arange(len(run.test)).split(BATCH):
+    right = torch.zeros(1, dtype=torch.int64, device=devices.device())
+    for index in processes.shard(torch.arange(len(run.test))).split(BATCH):
         images, labels = run.test.batch(index)
-        right += int((run.model(images).argmax(1) == labels).sum())
-    return round(right / len(run.test), 5)
+        right += (run.model(images).argmax(1) == labels).sum()
+    return round(int(processes.total(right)) / len(run.test), 5)
 
 
 def _measured(run: Run, memories: int) -> dict[str, float]:
@@ -359,10 +359,10 @@ def _measured(run: Run, memories: int) -> dict[str, float]:
     size, count = held.head.how.size, len(run.data)
     assert run.test is not None
     features, labels = torch.from_numpy(np.array(test_features(run), "float32")), run.test.labels
-    tallies = torch.zeros(memories, 4, dtype=torch.float64)  # right, same, right and same, of all
-    parts = torch.arange(len(labels)).split(BATCH)
+    tallies = torch.zeros(memories, 4, dtype=torch.int64)  # right, same, right and same, of all
+    parts = list(enumerate(torch.arange(len(labels)).split(BATCH)))
     for turn in range(memories):
-        for number, index in enumerate(parts):
+        for number, index in parts[processes.rank() :: processes.size()]:
             rows, other = (
                 hashing.some(count, size, name, run.recipe.seed, turn, number)
                 for name in ("memory", "other")
@@ -374,7 +374,8 @@ def _measured(run: Run, memories: int) -> dict[str, float]:
             tallies[turn] += torch.stack(
                 [right.sum(), same.sum(), (right & same).sum(), torch.tensor(len(index))]
             )
-    right, same, both, every = tallies.T
+    tallies = processes.total(tallies.to(devices.device())).cpu()
+    right, same, both, every = tallies.double().T
     shares = {
         "accuracy": right / every,
         "explanation_accuracy": same / every,
@@ -398,16 +399,21 @@ def _whole_set(
     """Accuracy with the whole training set as the memory; None where its features do not fit into
     memory.
     """
+    right, space, why = 0, None, ""
     try:
-        right, space = 0, held.everything()
+        space = held.everything()
     except InputError as error:
-        progress.say(f"{error}: answers by the whole set are left out")
+        why = str(error)
+    if processes.which(space is None) or space is None:
+        progress.say(f"{why or 'memory is short'}: answers by the whole set are left out")
         return None
-    for index in torch.arange(len(labels)).split(max(1, memory.BLOCK // len(space))):
+    mine = processes.shard(torch.arange(len(labels)))
+    for index in mine.split(max(1, memory.BLOCK // len(space))):
         with torch.inference_mode():
             answer = held.head(features[index].to(space.device), space).argmax(1).cpu()
         right += int((answer == labels[index]).sum())
-    return round(right / len(labels), 5)
+    whole = processes.total(torch.tensor([right], device=devices.device()))
+    return round(int(whole) / len(labels), 5)
 
 
 def replaced(run: Run, choose: str | None, count: int, names: Sequence[str] = ()) -> Run:

@@ -211,14 +211,15 @@ class _Together(torch.autograd.Function):
         parts = _parts(count)
         ctx.low = sum(parts[: rank()])
         ctx.rows = len(part)
-        mine = _padded(part.detach(), parts[0])
+        mine = _padded(part.detach().to(device()), parts[0])
         every = [torch.empty_like(mine) for _ in parts]
         dist.all_gather(every, mine)
-        return torch.cat([one[:rows] for one, rows in zip(every, parts, strict=True)])
+        whole = torch.cat([one[:rows] for one, rows in zip(every, parts, strict=True)])
+        return whole.to(part.device)
 
     @staticmethod
     def backward(ctx: Any, slope: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        whole = total(slope.contiguous().clone())
+        whole = total(slope.to(device(), copy=True).contiguous()).to(slope.device)
         return whole[ctx.low : ctx.low + ctx.rows], None
 
 

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import conv2d
 
+from datablame.base import processes
 from datablame.base.images import Packed
 from datablame.base.shapes import Bool, Float, Int
 from datablame.dataset import Dataset
@@ -50,11 +51,13 @@ class Quality:
 
     @classmethod
     def of(cls, data: Dataset) -> Quality:
-        """Of every image of a set that has pixels, by the array that they are packed in."""
-        parts = [
-            _looked(data.pixels, data.rows[rows]) for rows in torch.arange(len(data)).split(BLOCK)
-        ]
-        found = torch.cat(parts or [torch.zeros(0, 6)]).T.numpy()
+        """Of every image of a set that has pixels, by the array that they are packed in; each
+        process looks at its part.
+        """
+        mine = processes.shard(torch.arange(len(data)))
+        parts = [_looked(data.pixels, data.rows[rows]) for rows in mine.split(BLOCK) if len(rows)]
+        seen = torch.cat([torch.zeros(0, 6), *parts])
+        found = processes.together(seen, len(data)).T.numpy()
         sizes = data.pixels.sizes
         extent = np.zeros((2, len(data)), "int32") if sizes is None else sizes[data.rows.numpy()].T
         return cls(*found, *extent)

@@ -133,13 +133,14 @@ def _joined(first: Int[Tensor, " N"], pairs: Int[Tensor, "n 2"]) -> Int[Tensor, 
 
 def _pairs(read: Callable[[Int[Tensor, " b"]], np.ndarray], count: int) -> Int[Tensor, "n 2"]:
     """Pairs of images that are copies of each other."""
-    blocks = torch.arange(count).split(BLOCK)
+    blocks = processes.shard(torch.arange(count)).split(BLOCK)
     near, turned = [], []
     for rows in progress.track(blocks, len(blocks), "copies", "blocks"):
         images = torch.from_numpy(read(rows)).float()
         near.append(descriptor(images))
         turned.append(descriptor(images.flip(-1)))
-    space = torch.cat([*near, *turned]).numpy()
+    both = [processes.together(torch.cat(part), count) for part in (near, turned)]
+    space = torch.cat(both).numpy()
     cosine, index = nearest(space, NEAR, count)
     row = torch.arange(count)[:, None].expand_as(index)
     other, mirrored = index % count, index >= count

@@ -43,7 +43,7 @@ class Factors:
         method = methods.find("curvature", fisher.method)
         self.curvature: dict[Layer, Any] = {layer: method(layer) for layer in self.layers.every}
         self.passes: tuple[str, ...] = next(iter(self.curvature.values())).passes
-        self.room = room(self.layers, run.data)
+        self.room = processes.agree(room(self.layers, run.data))
         mention(self.layers)
 
     @property
