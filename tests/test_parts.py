@@ -65,15 +65,49 @@ def test_a_part_that_was_done_is_not_done_again(mine, monkeypatch):
     assert verbs.explain(mine, queries=5, part="1/1").to_json() == first.to_json()
 
 
-def test_parts_that_were_made_in_another_way_are_left_aside(mine):
-    exact = np.array(verbs.explain(mine, queries=5).values)
-    shutil.rmtree(mine.path / "attributions")
-    verbs.explain(mine, queries=5, part="1/2")
-    about = next(mine.path.glob("attributions/*/blocks.json"))
-    files.write_json(about, {"made": "otherwise", "group": 5})
-    with pytest.raises(InputError, match="made in another way"):
-        verbs.explain(mine, queries=5, part="2/2")
-    assert np.array_equal(verbs.explain(mine, queries=5).values, exact)
+def test_parts_that_were_made_in_another_way_are_left_aside(mine, caplog):
+    """An array on a device with bf16, put together on one without: nothing of it is lost."""
+    bf16 = f"influence,{','.join(f'{each}=bf16' for each in ('factors', 'gradients', 'scores'))}"
+    with caplog.at_level("INFO", "datablame"):
+        verbs.explain(mine, queries=5, method=bf16, part="1/1")
+        (folder,) = mine.path.glob("attributions/*parts*")
+        folder.rename(folder.with_name(folder.name.replace(bf16, "influence")))
+        exact = verbs.explain(mine, queries=5)
+    assert "was made in another way (precision), so it is left aside" in caplog.text
+    (left,) = mine.path.glob("attributions/*parts*")
+    assert list(left.glob("*.npy"))
+    shutil.rmtree(exact.path)
+    shutil.rmtree(left)
+    assert np.array_equal(verbs.explain(mine, queries=5).values, exact.values)
+
+
+def test_a_part_has_nothing_to_do_where_the_whole_is_there(mine):
+    verbs.explain(mine, queries=5)
+    assert verbs.explain(mine, queries=5, part="1/2")["of"] == 0
+    assert not list(mine.path.glob("attributions/*parts*"))
+
+
+def test_jobs_leave_each_others_files_alone(tmp_path):
+    """Whoever holds a folder deletes what was left by a program that is no more, and that alone."""
+    here = files._part(tmp_path / "x.npy").name
+    mine = here.replace(str(os.getpid()), str(os.getppid()))  # of another job that is at work
+    dead = here.replace(str(os.getpid()), "999999999")
+    away = ".y.npy.0badcafe-17.part"
+    for name in (mine, dead, away, f"old{away}"):
+        (tmp_path / name).touch()
+    (tmp_path / f"old{away}").rename(tmp_path / f".old{away}")
+    os.utime(tmp_path / f".old{away}", (0, 0))
+    with files.alone(tmp_path):
+        assert {path.name for path in tmp_path.glob("*.part")} == {mine, away}
+
+
+@pytest.mark.parametrize("verb", ["retrain", "train"])
+def test_a_part_of_so_many_minutes_is_refused(mine, verb):
+    verbs.score(mine, "aum")
+    verbs.judge(mine, "aum")
+    given = {"recipe": TINY} if verb == "train" else {}
+    with pytest.raises(InputError, match="each job would"):
+        getattr(verbs, verb)(blobs() if given else mine, minutes=5, part="1/2", **given)
 
 
 def test_a_block_of_another_size_is_damaged(mine):

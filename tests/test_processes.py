@@ -126,7 +126,7 @@ def test_a_shard_is_the_whole_batch_alone():
 def test_two_processes_work_together(tmp_path, monkeypatch):
     """The checks of collectives.py; and photographs that two decode are those that one does."""
     noise = np.random.default_rng(0)
-    for row in range(300):
+    for row in range(257):  # one of 128 and 129
         path = tmp_path / "photographs" / f"class{row % 3}" / f"{row:03d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         pixels = noise.integers(0, 255, (20, 120 + row % 5, 3), dtype="uint8")
@@ -144,7 +144,7 @@ def test_two_processes_work_together(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.glob("[01]")) == ["0", "1"]
     monkeypatch.setenv("DATABLAME_CACHE", str(tmp_path / "one"))
     one = db.load(tmp_path / "photographs")
-    assert len(one) == 299
+    assert len(one) == 256
     assert np.array_equal(one.pixels.array, np.load(tmp_path / "two.npy"))
     assert (tmp_path / "two.txt").read_text() == f"{one.fingerprint} {one.mean} {one.aside}"
 

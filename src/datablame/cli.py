@@ -374,7 +374,7 @@ def _together(arguments: list[str]) -> Any:
         processes.alike("the command", shlex.join(arguments))
         yield
     except BaseException:
-        processes.speaks()  # before the others notice that this one ends
+        processes.fail()
         raise
     finally:
         processes.stop()

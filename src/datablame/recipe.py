@@ -132,9 +132,9 @@ class Recipe:
             raise InputError(
                 "a batch of one image cannot be normalised; use --batch-size 2 or more"
             )
-        if 0 < self.batch_size < 2 * self.accumulate:
-            raise InputError(
-                f"a batch of {self.batch_size} in {self.accumulate} parts leaves one image to a "
+        if self.accumulate > 1 and 0 < self.batch_size < 4 * self.accumulate:
+            raise InputError(  # the last batch may be half as large
+                f"a batch of {self.batch_size} in {self.accumulate} parts may leave one image to a "
                 "part, which cannot be normalised; use fewer: --accumulate"
             )
         if self.folds == 1:

@@ -138,7 +138,8 @@ class Recorder:
         for name, file in self.files.items():
             held = processes.collected(self.held[name][here])
             if processes.rank() == 0:
-                whole = torch.zeros_like(self.held[name]).index_add_(0, rows, held)
+                nothing = torch.full_like(self.held[name], -0.0)  # to which -0.0 can be added
+                whole = nothing.index_add_(0, rows, held)
                 self._put(file, epoch, whole, times)
         self.seen.zero_()
 

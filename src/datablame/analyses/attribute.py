@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datablame.attribution import Attribution, Attributor
-from datablame.base import devices, files, methods, processes, progress, readers
+from datablame.base import devices, files, hashing, methods, processes, progress, readers
 from datablame.base.errors import InputError, at_least
 from datablame.base.hashing import batches
 from datablame.base.parts import Part, Sliced
@@ -75,7 +75,10 @@ def attributed(
     folder = _folder(run, method, f",keep={keep}" if keep else "", queries)
     if not processes.agree((folder / "attribution.json").exists()):
         attributor = make(run, queries)
-        blocks = _blocks(run, method, queries)
+        blocks = _blocks(run, method, queries, attributor)
+        others = _folder(run, method, f"{files.PARTS}*", queries)
+        if aside := [path for path in others.parent.glob(others.name) if path != blocks]:
+            progress.say(f"{aside[0]} was made in another way (precision), so it is left aside")
         sweep = Sweep(folder, attributor, len(queries), len(run.data), keep, blocks)
         sweep.work()
         files.remove_folder(blocks)
@@ -92,9 +95,10 @@ def _folder(run: Run, method: str, more: str, queries: Dataset) -> Path:
     return run.path / "attributions" / f"{method}{more}-{queries.fingerprint[:8]}"
 
 
-def _blocks(run: Run, method: str, queries: Dataset) -> Path:
-    """Where parts of a sweep keep their blocks."""
-    return _folder(run, method, ",parts", queries)
+def _blocks(run: Run, method: str, queries: Dataset, attributor: Attributor) -> Path:
+    """Where parts of a sweep keep their blocks, if they make them in the same way."""
+    mark = hashing.seed_of(_made(attributor)) % 2**32
+    return _folder(run, method, f"{files.PARTS}{mark:08x}", queries)
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,19 +117,16 @@ class Share:
         """Made while the run is held: what all parts share is fitted by the first of them."""
         queries = _suited(queries, run.data)
         attributor = methods.find("attributors", method)(run, queries)
-        folder = _blocks(run, method, queries)
-        about = folder / "blocks.json"
-        made, group = _made(attributor), _group(attributor, len(queries))
+        folder = _blocks(run, method, queries, attributor)
+        whole = _folder(run, method, "", queries) / "attribution.json"
+        if processes.agree(whole.exists()):
+            progress.say(f"{whole.parent} is there: nothing is left to do")
+            return cls(part, folder, attributor, [])
+        about, group = folder / "blocks.json", _group(attributor, len(queries))
         if not processes.agree(about.exists()):
-            files.write_json(about, {"made": made, "group": group})
-        known = readers.read_json(about, made=str, group=int)
-        if known["made"] != made:
-            raise InputError(
-                f"{folder} holds parts that were made in another way (precision, or an older "
-                "version); delete it, or explain by the same"
-            )
-        turns = _turns(len(queries), len(run.data), known["group"])
-        return cls(part, folder, attributor, turns)
+            files.write_json(about, {"group": group})
+        group = readers.read_json(about, group=int)["group"]
+        return cls(part, folder, attributor, _turns(len(queries), len(run.data), group))
 
     def work(self) -> Sliced:
         """Every block of this part that is not there yet."""
@@ -303,11 +304,7 @@ class Sweep:
             progress.say(f"{self.folder} was begun in another way (precision), so it begins anew")
         about = self.parts and self.parts / "blocks.json"
         if about and processes.agree(about.exists()):
-            known = readers.read_json(about, made=str, group=int)
-            if known["made"] == self._made:
-                return known["group"], 0, {}
-            progress.say(f"{self.parts} was made in another way (precision), so it is left aside")
-            self.parts = None
+            return readers.read_json(about, group=int)["group"], 0, {}
         return _group(self.attributor, queries), 0, {}
 
     @property
@@ -327,7 +324,7 @@ class Sweep:
                     continue
                 scores = self.there(queries, rows)
                 if scores is None:
-                    held = held or self.attributor.prepare(queries)
+                    held = self.attributor.prepare(queries) if held is None else held
                     scores = _scores(self.attributor, held, len(queries), rows)
                 self.put(queries, rows, scores)
                 self.done = turn + 1

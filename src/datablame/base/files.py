@@ -18,6 +18,7 @@ import shutil
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -32,10 +33,42 @@ T = TypeVar("T")
 
 MARK = "datablame"
 """Key among the metadata of what is written here."""
+PARTS = ",parts-"
+"""In the name of a folder of blocks that several programs write at once."""
 HELD: set[Path] = set()
 """Folders that this process holds for writing."""
+HOUR = 3600.0
 SEEN = 30.0
 """Seconds in which a file that one machine writes must be seen by the others."""
+
+
+def _part(path: Path, more: str = "") -> Path:
+    """Where a file is until it is whole: beside its place, by a name that says whose it is."""
+    return path.with_name(f".{path.name}.{more}{_HERE}-{os.getpid()}.part")
+
+
+_HERE = f"{zlib.crc32(processes.machine().encode()):08x}"
+"""This machine, in the names of files that are not whole."""
+
+
+def _left(part: Path) -> bool:
+    """Whether a file that is not whole was left by a program that was killed: one of this machine
+    that is no more, or one that nobody has written to for an hour.
+    """
+    where, _, process = part.name.split(".")[-2].partition("-")
+    if where == _HERE and process.isdigit():
+        return int(process) == os.getpid() or not _runs(int(process))
+    with contextlib.suppress(OSError):
+        return time.time() - part.stat().st_mtime > HOUR
+    return False
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except OSError as error:
+        return error.errno == errno.EPERM  # somebody else's
+    return True
 
 
 def write(path: Path, save: Callable[[Path], object]) -> Path:
@@ -43,7 +76,7 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
     it into place.
     """
     if processes.rank() == 0:
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        part = _part(path)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             save(part)
@@ -115,7 +148,7 @@ def write_alone(path: Path, blocks: Iterable[bytes]) -> Path:
     """A file, block after block, by one thread of one process: no other is waited for, and several
     that write the same each do it whole.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.part")
+    part = _part(path, f"{threading.get_ident()}.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
@@ -179,6 +212,8 @@ def listed(path: Path, there: bool = True) -> None:
     `datablame doctor RUN`; or forget them before it is replaced, so that a program killed between
     leaves no false ones. What a person may edit, and what every command writes, is left out.
     """
+    if PARTS in path.parent.name:  # several programs write there at once
+        return
     if path.suffix not in (".npy", ".npz", ".safetensors", ".parquet", ".json"):
         return
     home = next((f for f in list(path.absolute().parents)[:4] if (f / "run.json").exists()), None)
@@ -190,7 +225,7 @@ def listed(path: Path, there: bool = True) -> None:
     if there:
         known[name] = (path.stat().st_size, digest_of(path))
         known = {name: facts for name, facts in known.items() if (home / name).exists()}
-    part = home / f".{MANIFEST}.{os.getpid()}.part"
+    part = _part(home / MANIFEST)
     try:
         part.write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n")
         os.replace(part, home / MANIFEST)
@@ -429,9 +464,10 @@ def pour(file: Path, tables: Iterable[Any]) -> None:
 
 def renamed(old: Path, new: Path) -> Path:
     """A file of ours under another name."""
+    processes.wait()  # another machine may still look for it
     if processes.rank() == 0:
         os.replace(old, new)
-    processes.wait()
+    _await(new)
     return new
 
 
@@ -587,8 +623,9 @@ def _locked(folder: Path, patient: bool) -> Iterator[None]:
         file.truncate(0)
         file.write(str(os.getpid()))
         file.flush()
-        for part in folder.rglob(".*.part"):  # left by a program that was killed
-            drop(part)
+        for part in folder.rglob(".*.part"):
+            if _left(part):
+                drop(part)
         yield
 
 
@@ -619,7 +656,7 @@ def fill(path: Path, shape: tuple[int, ...], kind: str, blocks: Iterable[np.ndar
         else:
             for _ in blocks:  # the blocks are made together
                 pass
-            processes.wait()
+            _await(path)
     return read_array(path, shape, kind)
 
 
@@ -650,9 +687,10 @@ def remove_alone(path: Path) -> None:
 
 
 def remove_folder(path: Path) -> None:
-    """Delete a folder of ours, if it is there."""
-    if processes.rank() == 0:
-        drop(path)
+    """Delete a folder of ours, if it is there, though somebody may still write into it."""
+    if processes.rank() == 0 and path.exists():
+        os.replace(path, gone := _part(path))
+        shutil.rmtree(gone, ignore_errors=True)
     processes.wait()
 
 

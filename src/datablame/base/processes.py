@@ -24,7 +24,7 @@ from torch import Tensor, nn
 from torch.distributed import PrefixStore, TCPStore  # type: ignore[attr-defined]  # it has both
 
 from datablame.base.devices import beside, device
-from datablame.base.errors import InputError
+from datablame.base.errors import InputError, RunError
 from datablame.base.shapes import Int, Shaped
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class _Group:
 
     store: Any = None
     voice: bool | None = None
-    left = threading.Event()
+    left, failed = threading.Event(), False
     heard = 0.0
     threads: tuple[threading.Thread, ...] = ()
 
@@ -97,6 +97,8 @@ def _beat(store: Any) -> None:
     mine, other, seen, turn = str(rank()), str((rank() + 1) % size()), b"", 0
     while True:
         turn += 1
+        if _Group.left.is_set() and _Group.failed:
+            return
         with contextlib.suppress(RuntimeError):
             store.set(mine, ENDED if _Group.left.is_set() else str(turn))
             said = store.get(other) if store.check([other]) else b""
@@ -138,6 +140,12 @@ def lost(error: BaseException) -> bool:
     """Whether an error means that another process has ended."""
     words = ("gloo", "NCCL", "Connection closed", "Connection reset")
     return any(word in str(error) for word in words)
+
+
+def fail() -> None:
+    """Say, before the others notice it, that this process ends without having done its work."""
+    _Group.failed = True
+    speaks()
 
 
 def stop() -> None:
@@ -322,6 +330,10 @@ class Gradients:
 
     def _arrived(self, bucket: int) -> None:
         """One more gradient of a bucket is there; buckets are sent in one order by all."""
+        if bucket < len(self.sent):
+            raise RunError(
+                f"a step has more backward passes than the {self.passes} of its recipe (accumulate)"
+            )
         self.there[bucket] += 1
         while (n := len(self.sent)) < len(self.buckets):
             if self.there[n] < self.passes * len(self.buckets[n]):

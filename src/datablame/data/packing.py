@@ -99,16 +99,18 @@ def pack(
     """
     decode.endings()  # what reads them is set up
     channels, extent, native = processes.agree(_common(originals, count, size, photo))
-    packed = disk.open_array(path, (count, channels, *extent[::-1]), "uint8")
+    shape = count, channels, *extent[::-1]
+    packed = disk.open_array(path, shape if processes.rank() == 0 else (0,), "uint8")
     sizes, broken = np.zeros((count, 2), "int32"), []
     digest, hashed = hashlib.blake2b(digest_size=16), 0
     mine = processes.shard(torch.arange(count))
-    chunks = [range(int(some[0]), int(some[-1]) + 1) for some in mine.split(CHUNK)]
+    chunks = [range(int(x[0]), int(x[-1]) + 1) for x in mine.split(CHUNK) if len(x)]
     rounds = -(-count // processes.size() // CHUNK)  # as many as rank 0 has
     made = _decoded([*chunks, *[range(0)] * (rounds - len(chunks))], originals, channels, extent)
     for found in progress.track(made, rounds, "decoding", f"x {CHUNK * processes.size():,} images"):
         rows, pixels, facts = (processes.collected(part).numpy() for part in found)
-        packed[rows], sizes[rows] = pixels, facts[:, :2]
+        if len(rows):  # at rank 0
+            packed[rows], sizes[rows] = pixels, facts[:, :2]
         broken += rows[facts[:, 2] > 0].tolist()
         if len(rows) and rows[0] == hashed:  # in order: rank 0's own come first
             hashed += len(found[0])
@@ -143,7 +145,11 @@ def _decoded(
                 facts[place, 2] = 1
             else:
                 pixels[place], facts[place, :2] = found
-        return torch.as_tensor(rows), torch.from_numpy(pixels), torch.from_numpy(facts)
+        return (
+            torch.arange(rows.start, rows.stop),
+            torch.from_numpy(pixels),
+            torch.from_numpy(facts),
+        )
 
     cores = max(1, (os.cpu_count() or 1) // devices.beside())
     with ThreadPoolExecutor(cores) as pool:

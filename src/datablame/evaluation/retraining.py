@@ -87,7 +87,8 @@ class Training:
         if self.same:
             return self.run
         data, recipe = self.data, self.recipe
-        batch = max(2, round(recipe.batch_size * len(data) / len(self.run.data)))
+        least = 4 * recipe.accumulate if recipe.accumulate > 1 else 2
+        batch = max(least, round(recipe.batch_size * len(data) / len(self.run.data)))
         how = recipe.but(folds=0, batch_size=batch)
         other = Run.create(data, how, self.run.test, self.out)
         with files.alone(other.path):

@@ -52,7 +52,7 @@ class UnitedBatchNorm(nn.modules.batchnorm._BatchNorm):
             rate = self.momentum or 0.0
             for kept, seen in (
                 (self.running_mean, mean),
-                (self.running_var, variance * (count / (count - 1))),
+                (self.running_var, variance * (count / (count - 1).clamp_min(1))),
             ):
                 if kept is not None:
                     kept.lerp_(seen, rate)

@@ -41,13 +41,14 @@ def step_cost(recipe: Recipe, data: Dataset, looked: float = LOOKED) -> tuple[fl
         start = time.perf_counter()
         batch = hashing.permutation(len(data), "calibration", step)[: recipe.batch_size]
         index = processes.shard(batch)
-        images, labels = data.batch(index)
-        with devices.autocast(recipe.precision):
-            logits = model(augment(images, index, recipe.augment, "calibration"), memory)
         descent.zero_grad()
-        cross_entropy(logits.float(), labels).backward()
+        for part in index.tensor_split(recipe.accumulate):
+            images, labels = data.batch(part)
+            with devices.autocast(recipe.precision):
+                logits = model(augment(images, part, recipe.augment, "calibration"), memory)
+            cross_entropy(logits.float(), labels).backward()
+            observe(logits, labels)
         descent.step()
-        observe(logits, labels)
         devices.synchronise()
         times.append((time.perf_counter() - start) / len(batch))
         if step > 2 and not together and time.perf_counter() - began > looked:

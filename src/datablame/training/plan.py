@@ -131,7 +131,7 @@ def estimate(plan: Plan, data: Dataset) -> Estimate:
     data = data.looked_at(view_of(recipe.model))
     with devices.threads(best_threads(recipe, data)):
         seconds, model_bytes = step_cost(recipe, data)
-    activations = 60 * prod(data.shape) * 4 * recipe.batch_size
+    activations = 60 * prod(data.shape) * 4 * recipe.batch_size // recipe.accumulate
     disk = int(
         plan.passes * (model_bytes + recipe.epochs * len(data) * (10 + 4 * recipe.top_k))
         + len(data) * (1024 + 8 * len(data.classes))

@@ -122,6 +122,8 @@ def explain(
             found = attribute.answered(run, asked, method, keep, index, rerank, bool(images))
             attribution.sheet(found)
             return found
+        if images and index != "never" and attribute.index_of(run, method)[0] is not None:
+            raise InputError("the index answers for pictures, in no time; add --index never")
         work = attribute.Share.of(run, asked, method, share)
     return work.work()
 

@@ -77,6 +77,8 @@ def retrain(
     if isinstance(recipe, (str, Path)):
         recipe = Recipe.read(Path(recipe))
     share = Part.read(part) if part else None
+    if share is not None and minutes is not None:
+        raise InputError("each job would fit another number of seeds into --minutes: say --seeds")
     with held(run, patient=share is not None) as run:
         other = settle(recipe.but(folds=0), run.data) if recipe is not None else None
 

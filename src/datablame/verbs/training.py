@@ -150,6 +150,8 @@ def train(
     planting = {"noise": noise, "amount": amount} if noise else {}
     options = named(data, reading, **planting, **subset.named())
     runs, share = [], Part.read(part) if part else None
+    if share is not None and minutes is not None:
+        raise InputError("each job would choose another net by --minutes: say --epochs and --model")
     every = range(recipe.seed, recipe.seed + seeds)
     for seed in share.mine(every) if share else every:
         train_set, test_set = splits(data, reading, noise, amount, seed)

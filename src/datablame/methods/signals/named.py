@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from datablame.base import processes
 from datablame.base.shapes import Float
 from datablame.inference.features import spoken
 from datablame.network.encoders import FOUND
@@ -24,5 +25,9 @@ def named(run: Run, model: str = "ViT-B-32", weights: str | None = FOUND) -> Flo
     """
     run.data.need_pictures("'named'")
     clip, view = zero_shot(run.data, model, weights)
-    p = torch.from_numpy(np.concatenate(list(spoken(clip, run.data.looked_at(view)))))
-    return 1 - p.gather(1, run.data.labels[:, None])[:, 0]
+    parts = list(spoken(clip, run.data.looked_at(view)))  # all of them at rank 0, which says them
+    p = torch.from_numpy(np.concatenate(parts))
+    whole = torch.zeros(len(run.data), len(run.data.classes))
+    if len(p):
+        whole.copy_(p)
+    return 1 - processes.same(whole).gather(1, run.data.labels[:, None])[:, 0]
