@@ -245,13 +245,13 @@ def test_decisions_stand_in_the_proof_on_folds(judged, monkeypatch):
         kept.add(Decision(row, "drop", by="anna"))
     kept.close()
     sizes = []
-    real = retraining.trained
+    real = retraining.Training.made
 
-    def watched(run, kind, data, seed, out):
-        sizes.append((kind, set(data.names.to_pylist())))
-        return real(run, kind, data, seed, out)
+    def watched(training):
+        sizes.append((training.kind, set(training.data.names.to_pylist())))
+        return real(training)
 
-    monkeypatch.setattr(retraining, "trained", watched)
+    monkeypatch.setattr(retraining.Training, "made", watched)
     verbs.retrain(judged)
     names = {judged.data.name(row) for row in rows}
     for kind, there in sizes:
