@@ -29,6 +29,8 @@ from datablame.layers.taps import Tap, Weigh, folded
 
 BLOCK = 4096
 """Rows of the index read at a time."""
+TOGETHER = 16
+"""Batches of each process whose rows are sent together: at each message all wait for the last."""
 SAMPLE = (32, 1024)
 """Queries and training rows on which the index is compared with the exact scores."""
 
@@ -90,10 +92,11 @@ class Index(Result):
     def _coded(self) -> Iterator[np.ndarray]:
         """Rows of the index, a block of training examples after the other, for rank 0."""
         nothing = torch.zeros(0, self.width, dtype=torch.int8, device=devices.device())
-        steps = batches(torch.arange(len(self.run.data)), self.batch * processes.size())
+        together = self.batch * processes.size() * (TOGETHER if processes.size() > 1 else 1)
+        steps = batches(torch.arange(len(self.run.data)), together)
         for index in progress.track(steps, len(steps), "indexing", "blocks"):
-            mine = processes.shard(index)
-            part = self.rows(mine) if len(mine) else nothing
+            mine = batches(processes.shard(index), self.batch)
+            part = torch.cat([nothing, *map(self.rows, mine)])
             yield processes.collected(part, len(index)).cpu().numpy()
 
     def rows(self, index: Int[Tensor, " B"]) -> Int8[Tensor, "B m"]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from datablame.base import devices, progress
+from datablame.base import devices, processes, progress
 from datablame.base.hashing import batches
 from datablame.base.shapes import Float, Int
 from datablame.dataset import Dataset
@@ -44,25 +44,26 @@ class GradientProducts:
         }
 
     def prepare(self, queries: Int[Tensor, " q"]) -> Held:
-        """The queries' gradients times the inverse curvature, filled in block by block."""
+        """The queries' gradients times the inverse curvature, filled in block by block; each
+        process solves its part, and all get the others'.
+        """
         held: Held = []
+        mine = processes.shard(queries)
         with torch.no_grad(), progress.stage("queries"):
             for _, factors in self.terms:
                 kind = devices.KINDS[factors.fisher.scores]
-                whole = [
-                    torch.zeros(len(queries), width, dtype=kind, device=devices.device())
+                solved = [
+                    torch.zeros(len(mine), width, dtype=kind, device=devices.device())
                     for width in factors.widths
                 ]
-                for index in batches(torch.arange(len(queries)), factors.batch):
-                    images, labels = self.queries.batch(queries[index])
-                    out = [each[int(index[0]) : int(index[-1]) + 1] for each in whole]
+                for index in batches(torch.arange(len(mine)), factors.batch):
+                    images, labels = self.queries.batch(mine[index])
+                    out = [each[int(index[0]) : int(index[-1]) + 1] for each in solved]
                     factors.solve(images, weigher(self.of, labels), out)
                     finite(
-                        torch.stack([part.float().sum(1) for part in out]),
-                        queries[index],
-                        "queries",
+                        torch.stack([part.float().sum(1) for part in out]), mine[index], "queries"
                     )
-                held.append(whole)
+                held.append([processes.together(part, len(queries)) for part in solved])
         return held
 
     def score(self, held: Held, rows: Int[Tensor, " b"]) -> Float[Tensor, "q b"]:
