@@ -119,7 +119,12 @@ def test_the_run_folder_is_what_its_page_says(audited):
     missing = {
         pattern for pattern in patterns if not any(re.fullmatch(pattern, path) for path in there)
     }
-    unfinished = {"progress\\.safetensors", "attributions/.+\\-.+/progress\\.safetensors"}
+    unfinished = {
+        "progress\\.safetensors",
+        "attributions/.+\\-.+/progress\\.safetensors",
+        "attributions/.+,parts\\-.+/blocks\\.json",
+        "attributions/.+,parts\\-.+/.+\\.npy",
+    }
     asked = {
         "annotators\\.csv",
         "annotators\\.json",
