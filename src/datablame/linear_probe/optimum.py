@@ -23,8 +23,6 @@ BLOCK = 4096
 """Rows of features that are looked at together."""
 HELD = 2 << 30
 """Bytes of features that are held at most, so that each pass need not read them again."""
-SHARED = 1 << 31
-"""Operations of a look at all rows from which on the processes share it: tens of milliseconds."""
 WEAK = 1e-6
 """Decay where a recipe has none."""
 ENOUGH = 1e-5
@@ -90,24 +88,10 @@ class Problem:
             return torch.full((1,), float(len(self.labels)), device=devices.device())
         return self.keep.sum(1).float().to(devices.device())
 
-    @property
-    def shared(self) -> bool:
-        """Whether the processes share a look at all rows: where it takes longer than a message."""
-        dim = self.features.shape[1] + 1
-        return 2 * len(self.labels) * dim * self.classes * self.sets > SHARED
-
-    def total(self, tensor: Tensor) -> Tensor:
-        """What a look at all rows gave, where each process took its part of them."""
-        return processes.total(tensor) if self.shared else tensor
-
-    def blocks(
-        self, shared: bool = True
-    ) -> Iterator[tuple[Int[Tensor, " b"], Float[Tensor, "b d"]]]:
-        """(rows, their features with a one), in single precision on the device: of this process, or
-        all where they are not shared.
-        """
+    def blocks(self) -> Iterator[tuple[Int[Tensor, " b"], Float[Tensor, "b d"]]]:
+        """(rows, their features with a one) of this process, in single precision on the device."""
         for index in torch.arange(len(self.labels)).split(self.block):
-            rows = processes.shard(index) if shared else index
+            rows = processes.shard(index)
             if self.held is None or not len(rows):
                 yield rows, self.at(rows)
             else:  # rows follow each other: a view
@@ -136,7 +120,7 @@ class Problem:
     ) -> tuple[Float[Tensor, " R"], Float[Tensor, "R K d"]]:
         """(objective, gradient) of every set."""
         loss, slope = theta.new_zeros(self.sets), theta.new_zeros(theta.shape)
-        for rows, x in self.blocks(self.shared):
+        for rows, x in self.blocks():
             logits, labels, share = (
                 through(x, theta),
                 self.labels[rows].to(x.device),
@@ -146,7 +130,7 @@ class Problem:
             logs = logits.log_softmax(2)
             loss -= (share[:, :, 0] * logs.gather(2, chosen)[:, :, 0]).sum(0)
             slope += _back(x, share * (logs.exp().scatter_add_(2, chosen, -torch.ones_like(share))))
-        loss, slope = self.total(loss), self.total(slope)
+        loss, slope = processes.total(loss), processes.total(slope)
         return loss + 0.5 * (theta * self.pull(theta)).sum((1, 2)), slope + self.pull(theta)
 
     def bend(
@@ -154,10 +138,10 @@ class Problem:
     ) -> Float[Tensor, "R K d"]:
         """The Hessian at theta times a direction."""
         bent = torch.zeros_like(theta)
-        for rows, x in self.blocks(self.shared):
+        for rows, x in self.blocks():
             p, t = through(x, theta).softmax(2), through(x, way)
             bent += _back(x, self.weights(rows) * p * (t - (p * t).sum(2, keepdim=True)))
-        return self.total(bent) + self.pull(way)
+        return processes.total(bent) + self.pull(way)
 
 
 def with_one(x: Float[Tensor, "b D"]) -> Float[Tensor, "b d"]:
@@ -204,12 +188,12 @@ class Preconditioner:
 
     def __init__(self, problem: Problem, basis: Basis, theta: Float[Tensor, "R K d"]):
         mean = theta.new_zeros(problem.sets, problem.classes, problem.classes)
-        for rows, x in problem.blocks(problem.shared):
+        for rows, x in problem.blocks():
             p, share = through(x, theta).softmax(2), problem.weights(rows)
             mean += torch.diag_embed((share * p).sum(0)) - torch.einsum(
                 "brk,brl->rkl", share * p, p
             )
-        size, self.side = torch.linalg.eigh(problem.total(mean))
+        size, self.side = torch.linalg.eigh(processes.total(mean))
         self.turn = basis.turn
         flat = size.clamp_min(0)[:, :, None] * basis.size
         self.size = flat + problem.weight_decay + 1e-6 * flat.amax((1, 2), keepdim=True)
@@ -294,7 +278,7 @@ def optimum(
         if left <= ENOUGH:
             break
     ticker.close()
-    return processes.same(theta)
+    return theta
 
 
 def fitted(run: Run) -> tuple[Problem, Basis, Float[Tensor, "1 K d"]]:

@@ -72,11 +72,12 @@ def _in_parts(work: Pass, run: Run, state: TrainingState) -> Pass:
         count: int, labels: Tensor, by: Tensor | None, images: Tensor, *memory: Tensor
     ) -> tuple[Tensor, Tensor]:
         state.zero()
-        found = []
-        for part in torch.arange(len(labels)).tensor_split(run.recipe.accumulate):
-            at = slice(int(part[0]), int(part[-1]) + 1) if len(part) else slice(0)
-            cooled = None if by is None else by[at]
-            found.append(work(count, labels[at], cooled, images[at], *memory))
+        found, parts = [], run.recipe.accumulate
+        cooled = [None] * parts if by is None else by.tensor_split(parts)
+        for some in zip(
+            labels.tensor_split(parts), cooled, images.tensor_split(parts), strict=True
+        ):
+            found.append(work(count, *some, *memory))
         logits, losses = zip(*found, strict=True)
         return torch.cat(logits), torch.stack(losses).sum()
 
