@@ -44,8 +44,8 @@ def fitted(run: db.Run, fisher: Fisher, basis: dict[str, dict[str, Tensor]]) -> 
         curvature.cut(basis[layer.name])
     with torch.no_grad():
         factors.gather("eigenvalues")
+    factors.finish()
     for curvature in factors.curvature.values():
-        curvature.finish()
         curvature.damp(fisher.damping_of(curvature.mean))
     return factors
 
@@ -54,8 +54,7 @@ def basis_of(run: db.Run, rows: int) -> dict[str, dict[str, Tensor]]:
     factors = Factors(run, Fisher(kind="kfac", basis=rows))
     with torch.no_grad():
         factors.gather("basis")
-    for curvature in factors.curvature.values():
-        curvature.finish()
+    factors.finish()
     return {layer.name: curvature.kept for layer, curvature in factors.curvature.items()}
 
 

@@ -200,8 +200,7 @@ class Ours:
             self.factors.gather(what)
 
     def finish(self) -> None:
-        for curvature in self.factors.curvature.values():
-            curvature.finish()
+        self.factors.finish()
 
     def damp(self) -> None:
         for curvature in self.factors.curvature.values():

@@ -1,6 +1,11 @@
 """What two processes must find when they work together; run by test_processes under torchrun."""
 
+import functools
+import http.server
+import io
 import sys
+import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +15,7 @@ import torch.distributed as dist
 from torch import nn
 
 import datablame as db
-from datablame.base import processes
+from datablame.base import archives, files, processes, remote
 from datablame.base.errors import InputError
 from datablame.layers.united import UnitedBatchNorm, average
 
@@ -105,6 +110,18 @@ def gradients():
                 close(weight.grad, wanted[name], rtol=1e-4, atol=1e-4)
 
 
+def owned():
+    """A sum comes to its owner alone, and what it makes of it to all that have it not."""
+    assert processes.owners([1, 8, 4, 3]) == [1, 0, 1, 1]
+    here = processes.added(torch.full((2, 2), 1.0 + RANK), 1)
+    assert here.tolist() == ([[3, 3], [3, 3]] if RANK == 1 else [])
+    mine = {"old": torch.ones(2) * RANK} | ({"new": here.T[:, :1], "none": here[:0]} if RANK else {})
+    found = processes.spread(mine, 1)
+    assert found["new"].tolist() == [[3], [3]]
+    assert found["none"].shape == (0, 2)
+    assert found["old"].tolist() == [RANK, RANK], "what all have is not sent"
+
+
 def photographs(folder):
     """Each decodes its part; the array is the one that one process makes."""
     data = db.load(folder)
@@ -113,8 +130,51 @@ def photographs(folder):
         (folder.parent / "two.txt").write_text(f"{data.fingerprint} {data.mean} {data.aside}")
 
 
-for check in (messages, parts, normalised, apart, gradients):
+def shards(folder):
+    """Compressed shards are unpacked, and files fetched, a share by each process."""
+    unpacked = []
+    inflate = archives._inflated
+    archives._inflated = lambda path: unpacked.append(path.name) or inflate(path)
+    if RANK == 0:
+        for shard in range(4):
+            with tarfile.open(folder / f"some-{shard}.tar.gz", "w:gz") as packed:
+                for row in range(3):
+                    packed.add(next((folder.parent / "photographs").rglob("000.jpg")), f"{row}.jpg")
+                    about = tarfile.TarInfo(f"{row}.cls")
+                    about.size = 1
+                    packed.addfile(about, io.BytesIO(b"%d" % (row % 2)))
+    processes.wait()
+    archives.unpack(names := sorted(folder.glob("*.tar.gz")))
+    assert unpacked == [f"some-{shard}.tar.gz" for shard in (RANK, RANK + 2)]
+    data = db.load(folder)
+    assert len(data) == 12
+    assert not data.aside
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            """Nothing is said of a request."""
+
+    fetched, port = [], 0
+    write = files.write_alone
+    files.write_alone = lambda path, blocks: fetched.append(path.name) or write(path, blocks)
+    if RANK == 0:
+        served = functools.partial(Quiet, directory=str(folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), served)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+    root = f"http://127.0.0.1:{processes.agree(port)}"
+    home, places = remote.images(root, [name.name for name in names])
+    assert sorted(fetched) == [f"some-{shard}.tar.gz" for shard in (RANK, RANK + 2)]
+    for name, place in zip(names, places, strict=True):
+        assert (home / place).read_bytes() == name.read_bytes()
+    assert remote.local(f"{root}/{names[3].name}") == home / places[3]
+    processes.wait()  # for the server
+
+
+for check in (messages, parts, normalised, apart, gradients, owned):
     check()
 photographs(Path(sys.argv[1]) / "photographs")
+(Path(sys.argv[1]) / "shards").mkdir(exist_ok=True)
+shards(Path(sys.argv[1]) / "shards")
 (Path(sys.argv[1]) / str(RANK)).write_text("done")
 processes.stop()

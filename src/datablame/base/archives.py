@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from datablame.base import decode, files
+from datablame.base import decode, files, processes
 from datablame.base.decode import LARGEST
 from datablame.base.errors import InputError
 
@@ -68,7 +68,7 @@ class Members:
     @functools.cached_property
     def tar(self) -> Path:
         """The tar file, or a copy of it in the cache that is not compressed."""
-        return self.path if self.path.name.lower().endswith(".tar") else _inflated(self.path)
+        return _inflated(self.path) if _compressed(self.path) else self.path
 
     def read(self, row: int) -> bytes:
         try:
@@ -180,6 +180,20 @@ def _honest(name: str, size: int, held: int, plain: bool, path: Path) -> str:
     if size > LARGEST or size > RATIO * held + (1 << 20):
         raise InputError(f"'{name}' in {path} would unpack to {size:,} bytes, from {held:,}")
     return name
+
+
+def _compressed(path: Path) -> bool:
+    return not path.name.lower().endswith((".tar", ".zip"))
+
+
+def unpack(paths: Sequence[Path]) -> None:
+    """Bring compressed tar files into the cache without their compression: of several processes
+    each does some.
+    """
+    packed = [path for path in paths if _compressed(path)]
+    for path in packed[processes.rank() :: processes.size()]:
+        _inflated(path)
+    processes.wait()
 
 
 def _inflated(path: Path) -> Path:

@@ -16,6 +16,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import torch
@@ -192,6 +193,43 @@ def total(tensor: Tensor) -> Tensor:
     return tensor
 
 
+def added(tensor: Tensor, owner: int) -> Tensor:
+    """The sum over the processes, at one of them; at the others an empty tensor, so that their part
+    need not be held.
+    """
+    if size() == 1:
+        return tensor
+    whole = tensor.contiguous()
+    dist.reduce(whole, owner)
+    return whole if rank() == owner else whole.new_zeros(0)
+
+
+def owners(work: Sequence[float]) -> list[int]:
+    """Which process does each piece of work: the longest first, each by who has least to do."""
+    load, found = [0.0] * size(), [0] * len(work)
+    for piece in sorted(range(len(work)), key=lambda piece: -work[piece]):
+        found[piece] = load.index(min(load))
+        load[found[piece]] += work[piece]
+    return found
+
+
+def spread(tensors: dict[str, Tensor], owner: int) -> dict[str, Tensor]:
+    """Tensors by name of one process, at all; those of a name that they have are not sent."""
+    if size() == 1:
+        return tensors
+    facts = [[name, list(each.shape), str(each.dtype)[6:]] for name, each in tensors.items()]
+    whole: dict[str, Tensor] = {}
+    had = agree(list(tensors), (owner + 1) % size())
+    for name, shape, kind in agree(facts, owner):
+        if rank() == owner or name in had:
+            whole[name] = tensors[name].contiguous()
+        else:
+            whole[name] = torch.empty(shape, dtype=getattr(torch, kind), device=device())
+        if name not in had and whole[name].numel():
+            dist.broadcast(whole[name], owner)
+    return whole
+
+
 def _parts(count: int) -> list[int]:
     """How many of `count` rows each process has, as `shard` splits them."""
     return [count // size() + (rank < count % size()) for rank in range(size())]
@@ -256,13 +294,13 @@ def agree(value: T, source: int = 0) -> T:
     """What rank 0, or another, says: text, numbers, and lists of them, sent as JSON."""
     if size() == 1:
         return value
-    text = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8, device=device())
+    text = torch.frombuffer(bytearray(json.dumps(value).encode()), dtype=torch.uint8).to(device())
     length = torch.tensor([len(text)], device=device())
     dist.broadcast(length, src=source)
     if rank() != source:
         text = text.new_empty(int(length))
     dist.broadcast(text, src=source)
-    return json.loads(bytes(text.tolist()))
+    return json.loads(text.cpu().numpy().tobytes())
 
 
 def which(mine: bool) -> list[int]:

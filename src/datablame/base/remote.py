@@ -115,9 +115,17 @@ def local(where: str | Path) -> Path:
             f"{shown(where)} was not fetched before, and --offline (HF_HUB_OFFLINE) forbids the "
             "network"
         )
-    if processes.rank() == 0 and time.monotonic() - SEEN.get(where, -FRESH) > FRESH:
-        _mirror(where, home)
-        files.write_alone(whole, [])
+    if processes.agree(time.monotonic() - SEEN.get(where, -FRESH) > FRESH):
+        with progress.stage("fetch"):
+            missing = processes.agree(_missing(where, home) if processes.rank() == 0 else [])
+
+            def bring(each: Sequence[Any]) -> None:
+                _bring(_system(where)[0], Thing(*each[1:]), Path(each[0]), where)
+
+            _shared(bring, missing, "files")
+            processes.wait()
+        if processes.rank() == 0:
+            files.write_alone(whole, [])
         SEEN[where] = time.monotonic()
     processes.wait()
     return home
@@ -132,27 +140,26 @@ def images(root: str | None, cells: Sequence[str | None]) -> tuple[Path, list[st
     home = files.cache() / "remote" if listed else place(str(root))
     asked = [_joined(root, cell) for cell in cells]
     places = [None if each is None else place(each) for each in asked]
-    if processes.rank() == 0:
-        lost = [
-            (each, there)
-            for each, there in zip(asked, places, strict=True)
-            if each is not None and there is not None and not there.is_file()
-        ]
-        if lost and files.offline():
-            raise InputError(
-                f"{len(lost):,} images were not fetched before, such as {shown(lost[0][0])}, and "
-                "--offline (HF_HUB_OFFLINE) forbids the network"
-            )
+    lost = processes.agree([
+        (each, str(there))
+        for each, there in zip(asked, places, strict=True)
+        if each is not None and there is not None and not there.is_file()
+    ])
+    if lost and files.offline():
+        raise InputError(
+            f"{len(lost):,} images were not fetched before, such as {shown(lost[0][0])}, and "
+            "--offline (HF_HUB_OFFLINE) forbids the network"
+        )
 
-        def bring(pair: tuple[str, Path]) -> None:
-            fs, path = _system(pair[0])
-            try:
-                content = _patiently(pair[0], lambda: fs.cat_file(path))
-            except FileNotFoundError:
-                return  # said by who decodes it
-            files.write_alone(pair[1], [content])
+    def bring(pair: Sequence[str]) -> None:
+        fs, path = _system(pair[0])
+        try:
+            content = _patiently(pair[0], lambda: fs.cat_file(path))
+        except FileNotFoundError:
+            return  # said by who decodes it
+        files.write_alone(Path(pair[1]), [content])
 
-        _each(bring, lost, "fetching", "images")
+    _shared(bring, lost, "images")
     processes.wait()
     return home, [None if each is None else str(each.relative_to(home)) for each in places]
 
@@ -166,48 +173,46 @@ def _joined(root: str | None, cell: str | None) -> str | None:
     return f"{root.rstrip('/')}/{cell}"
 
 
-def _mirror(where: str, home: Path) -> None:
-    """Make what is kept what is there."""
+def _missing(where: str, home: Path) -> list[list[Any]]:
+    """Of each file that is not kept as it is there: its place, its path, size and version. What is
+    no longer there is deleted.
+    """
     fs, path = _system(where)
-    with progress.stage("fetch"):
-        try:
-            things = _patiently(where, lambda: _listed(fs, path))
-        except FileNotFoundError:
-            raise InputError(f"there is nothing at {shown(where)}") from None
-        lone = len(things) == 1 and things[0].path.rstrip("/") == path.rstrip("/")
-        top = path.rstrip("/") + "/"
-        homes = {
-            thing.path: home if lone else _below(home, thing.path.removeprefix(top), where)
-            for thing in things
-        }
-        missing = [thing for thing in things if not _same(homes[thing.path], thing)]
-        gone = [] if lone else _strange(home, set(homes.values()))
-        if not missing and not gone:
-            return
-        total = sum(max(thing.size, 0) - _come(homes[thing.path], thing) for thing in missing)
-        free = shutil.disk_usage(files.nearest(home)).free
-        if total > free:
-            raise InputError(
-                f"{shown(where)} holds {files.human(total)}, and {files.human(free)} are free for "
-                f"{files.cache()}; name another place with DATABLAME_CACHE"
-            )
-        count = f"{len(missing):,} file{'s' if len(missing) > 1 else ''}"
-        progress.say(f"{shown(where)}: {count} to fetch ({files.human(total)})")
-        for old in gone:
-            files.remove_alone(old)
-
-        def bring(thing: Thing) -> None:
-            _bring(fs, thing, homes[thing.path], where)
-
-        _each(bring, missing, "fetching", "files")
+    try:
+        things = _patiently(where, lambda: _listed(fs, path))
+    except FileNotFoundError:
+        raise InputError(f"there is nothing at {shown(where)}") from None
+    lone = len(things) == 1 and things[0].path.rstrip("/") == path.rstrip("/")
+    top = path.rstrip("/") + "/"
+    homes = {
+        thing.path: home if lone else _below(home, thing.path.removeprefix(top), where)
+        for thing in things
+    }
+    missing = [thing for thing in things if not _same(homes[thing.path], thing)]
+    gone = [] if lone else _strange(home, set(homes.values()))
+    if not missing and not gone:
+        return []
+    total = sum(max(thing.size, 0) - _come(homes[thing.path], thing) for thing in missing)
+    free = shutil.disk_usage(files.nearest(home)).free
+    if total > free:
+        raise InputError(
+            f"{shown(where)} holds {files.human(total)}, and {files.human(free)} are free for "
+            f"{files.cache()}; name another place with DATABLAME_CACHE"
+        )
+    count = f"{len(missing):,} file{'s' if len(missing) > 1 else ''}"
+    progress.say(f"{shown(where)}: {count} to fetch ({files.human(total)})")
+    for old in gone:
+        files.remove_alone(old)
+    return [[str(homes[each.path]), each.path, each.size, each.version] for each in missing]
 
 
-def _each(do: Callable[[Any], None], things: Sequence[Any], what: str, unit: str) -> None:
-    """Done for all by many threads; the first error ends it."""
+def _shared(do: Callable[[Any], None], things: Sequence[Any], unit: str) -> None:
+    """Done for all by many threads, of which each process has some; the first error ends it."""
+    mine = things[processes.rank() :: processes.size()]
     with ThreadPoolExecutor(THREADS) as threads:
-        waiting = [threads.submit(do, thing) for thing in things]
+        waiting = [threads.submit(do, thing) for thing in mine]
         try:
-            for done in progress.track(waiting, len(waiting), what, unit):
+            for done in progress.track(waiting, len(waiting), "fetching", unit):
                 done.result()
         except BaseException:
             threads.shutdown(cancel_futures=True)

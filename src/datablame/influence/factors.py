@@ -99,8 +99,7 @@ class Factors:
             with progress.stage(f"fit {what}"), torch.inference_mode(False), torch.no_grad():
                 self.gather(what)
             with progress.stage("eigenvectors" if what == "basis" else "save factors"):
-                for curvature in self.curvature.values():
-                    curvature.finish()
+                self.finish()
                 self.save(number + 1)
         for curvature in self.curvature.values():
             curvature.damp(self.fisher.damping_of(curvature.mean))
@@ -120,6 +119,19 @@ class Factors:
                 fisher.factors,
                 lambda tap: self.curvature[tap.layer].update(tap),
             )
+
+    def finish(self) -> None:
+        """Make of what was summed what is kept: of each layer by one process, then sent to all."""
+        every = list(self.curvature.values())
+        work = [layer.inputs**3 + layer.outputs**3 for layer in self.curvature]
+        owners = processes.owners(work)
+        for curvature, owner in zip(every, owners, strict=True):
+            curvature.meet(owner)
+        for curvature, owner in zip(every, owners, strict=True):
+            if owner == processes.rank():
+                curvature.finish()
+        for curvature, owner in zip(every, owners, strict=True):
+            curvature.kept = processes.spread(curvature.kept, owner)
 
     def drawn(self, rows: Int[Tensor, " B"], given: Int[Tensor, " B"]) -> Weigh:
         """The losses whose gradients make the Fisher: of the given labels, of sampled ones, or of

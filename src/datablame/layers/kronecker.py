@@ -23,11 +23,13 @@ class Basis:
     """
 
     def __init__(self, layer: Layer):
-        self.moment = Moment(layer)
+        self.layer, self.moment = layer, Moment(layer)
         self.returned: Tensor | None = None
-        self.count = self.positions = 0
+        self.counts = [0, 0]
+        """Examples and positions."""
         self.each = 1.0
         """Positions an example has."""
+        self.met: dict[str, Tensor] = {}
 
     def update(self, tap: Tap) -> None:
         g = tap.g.flatten(1, 2)
@@ -36,18 +38,23 @@ class Basis:
         add(self.returned, g.mT, g)
         if tap.first:
             self.moment.update(tap)
-            self.count += len(tap)
-            self.positions += len(tap) * tap.g.shape[2]
+            self.counts[0] += len(tap)
+            self.counts[1] += len(tap) * tap.g.shape[2]
+
+    def meet(self, owner: int) -> None:
+        """Bring the sums of all processes to one of them."""
+        assert self.returned is not None
+        counts = self.returned.new_tensor(self.counts, dtype=torch.float32)
+        sums = {"count": counts, "inputs": self.moment.finish(), "outputs": self.returned}
+        self.met = {name: processes.added(each, owner) for name, each in sums.items()}
+        self.moment, self.returned = Moment(self.layer), None
 
     def finish(self) -> dict[str, Tensor]:
         """`left [G,O,O]`, `right [G,I,I]` with ascending `left_values`, `right_values`."""
-        assert self.returned is not None
-        count, positions = processes.total(
-            self.returned.new_tensor([self.count, self.positions], dtype=torch.float32)
-        )
+        count, positions = self.met["count"]
         self.each = float(positions / count)
-        right_values, right = torch.linalg.eigh(processes.total(self.moment.finish()) / count)
-        left_values, left = torch.linalg.eigh(processes.total(self.returned) / positions)
+        right_values, right = torch.linalg.eigh(self.met.pop("inputs") / count)
+        left_values, left = torch.linalg.eigh(self.met.pop("outputs") / positions)
         return {
             # contiguous, as they come back from a file: a resumed run multiplies alike
             "left": left.contiguous(),

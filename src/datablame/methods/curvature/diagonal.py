@@ -31,10 +31,12 @@ class diagonal:
                 self.sum += part.gradient().square_().sum(1, dtype=torch.float32)
         self.count += len(tap) * tap.first
 
+    def meet(self, owner: int) -> None:
+        count = self.sum.new_tensor(self.count)
+        self.sum, self.total = processes.added(self.sum, owner), processes.added(count, owner)
+
     def finish(self) -> None:
-        self.kept = {
-            "values": processes.total(self.sum) / processes.total(self.sum.new_tensor(self.count))
-        }
+        self.kept = {"values": self.sum / self.total}
 
     @property
     def mean(self) -> float:

@@ -52,15 +52,21 @@ class ekfac:
                 self.whole += whole.sum(1, dtype=torch.float32)
         self.count += len(tap) * tap.first
 
+    def meet(self, owner: int) -> None:
+        if not self.kept:
+            self.basis.meet(owner)
+            return
+        count = self.top.new_tensor(self.count)
+        self.top, self.whole, self.total = (
+            processes.added(each, owner) for each in (self.top, self.whole, count)
+        )
+
     def finish(self) -> None:
         if not self.kept:
             self.cut(self.basis.finish())
             return
-        count = processes.total(self.top.new_tensor(self.count))
-        self.kept["values"] = processes.total(self.top) / count
-        self.kept["rest"] = (
-            processes.total(self.whole) / count - self.kept["values"].sum(2)
-        ).clamp_min(0)
+        self.kept["values"] = self.top / self.total
+        self.kept["rest"] = (self.whole / self.total - self.kept["values"].sum(2)).clamp_min(0)
 
     def cut(self, basis: dict[str, Tensor]) -> None:
         """Keep the leading directions of a basis."""

@@ -31,6 +31,9 @@ class kfac:
     def update(self, tap: Tap) -> None:
         self.basis.update(tap)
 
+    def meet(self, owner: int) -> None:
+        self.basis.meet(owner)
+
     def finish(self) -> None:
         self.kept = self.basis.finish()
         if self.scale == "kronfluence":

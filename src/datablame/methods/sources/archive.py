@@ -8,7 +8,7 @@ import dataclasses
 from collections import Counter
 from pathlib import Path, PurePosixPath
 
-from datablame.base import decode, progress
+from datablame.base import archives, decode, progress
 from datablame.base.archives import Members
 from datablame.base.errors import InputError
 from datablame.data.packing import packed
@@ -28,6 +28,7 @@ def archive(
     more than they are.
     """
     path = Path(where)
+    archives.unpack([path])
     names = list(Members(path).entries)
     top = _top(names)
     inside = {name: name.removeprefix(top) for name in names}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from datablame.base import decode, progress, readers
+from datablame.base import archives, decode, progress, readers
 from datablame.base.archives import DAMAGED, Shards
 from datablame.base.errors import InputError
 from datablame.data.annotators import labelled
@@ -59,6 +59,7 @@ def webdataset(
     held = Shards(home)
     rows, aside = [], []
     with progress.stage("read shards"):
+        archives.unpack([home / shard.name for shard in wanted])
         for shard in progress.track(wanted, len(wanted), "reading", "shards"):
             for name, parts in _examples(held, shard.name):
                 found = _example(held, name, parts, image)
