@@ -115,7 +115,9 @@ def owned():
     assert processes.owners([1, 8, 4, 3]) == [1, 0, 1, 1]
     here = processes.added(torch.full((2, 2), 1.0 + RANK), 1)
     assert here.tolist() == ([[3, 3], [3, 3]] if RANK == 1 else [])
-    mine = {"old": torch.ones(2) * RANK} | ({"new": here.T[:, :1], "none": here[:0]} if RANK else {})
+    mine = {"old": torch.ones(2) * RANK} | (
+        {"new": here.T[:, :1], "none": here[:0]} if RANK else {}
+    )
     found = processes.spread(mine, 1)
     assert found["new"].tolist() == [[3], [3]]
     assert found["none"].shape == (0, 2)

@@ -140,11 +140,13 @@ def images(root: str | None, cells: Sequence[str | None]) -> tuple[Path, list[st
     home = files.cache() / "remote" if listed else place(str(root))
     asked = [_joined(root, cell) for cell in cells]
     places = [None if each is None else place(each) for each in asked]
-    lost = processes.agree([
-        (each, str(there))
-        for each, there in zip(asked, places, strict=True)
-        if each is not None and there is not None and not there.is_file()
-    ])
+    lost = processes.agree(
+        [
+            (each, str(there))
+            for each, there in zip(asked, places, strict=True)
+            if each is not None and there is not None and not there.is_file()
+        ]
+    )
     if lost and files.offline():
         raise InputError(
             f"{len(lost):,} images were not fetched before, such as {shown(lost[0][0])}, and "
