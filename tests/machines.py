@@ -41,9 +41,16 @@ def cable() -> Iterator[bool]:
         _undo()
 
 
-def launched(number: int, script: Path, *words: str, restarts: int = 0, hidden: Path | None = None):
+def launched(
+    number: int,
+    script: Path,
+    *words: str,
+    restarts: int = 0,
+    hidden: Path | None = None,
+    room: str = "50%",
+):
     """A launcher of two processes on one of the machines; `hidden`: a folder that it does not
-    share.
+    share, on a disk of its own with so much room.
     """
     torchrun = [
         sys.executable, "-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "2",
@@ -54,7 +61,7 @@ def launched(number: int, script: Path, *words: str, restarts: int = 0, hidden: 
     ]  # fmt: skip
     within = ["ip", "netns", "exec", NAMES[number]]
     if hidden is not None:
-        within += ["sh", "-c", f'mount -t tmpfs none "{hidden}" && exec "$@"', "sh"]
+        within += ["sh", "-c", f'mount -t tmpfs -o size={room} none "{hidden}" && exec "$@"', "sh"]
     return subprocess.Popen(
         [*within, *torchrun],
         stderr=subprocess.PIPE,

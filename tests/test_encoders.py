@@ -20,6 +20,7 @@ from datablame import InputError, Recipe, Run, verbs
 from datablame.base import decode, images
 from datablame.base.decode import View
 from datablame.cli import main
+from datablame.inference import features as featuring
 from datablame.inference.features import features
 from datablame.network import encoders
 from datablame.network.classifier import encoder_of, view_of
@@ -343,6 +344,53 @@ def test_an_encoder_that_gives_no_numbers_is_a_sentence(photos, tmp_path, weight
     safetensors.torch.save_file(state, path)
     with pytest.raises(InputError, match="that are not finite"):
         verbs.train(photos, recipe=PROBE.but(model=f"frozen:{VIT},weights={path}"), out=tmp_path)
+
+
+def test_features_are_made_in_parts(photos, tmp_path, monkeypatch):
+    """What jobs have made is not made again, and is the same; what one has not done is."""
+    monkeypatch.setenv("DATABLAME_CACHE", str(tmp_path / "cache"))
+    whole = verbs.train(photos, recipe=PROBE, out=tmp_path / "one")
+    monkeypatch.setenv("DATABLAME_CACHE", str(tmp_path / "other"))
+    monkeypatch.setattr(featuring, "BLOCK", 5)
+    found = [
+        verbs.train(photos, recipe=PROBE, out=tmp_path, part=f"{number}/3") for number in (1, 3)
+    ]
+    assert [(each["done"], each["of"]) for each in found] == [(2, 5), (1, 5)]
+    paths = [path for each in found for path in each["written"]]
+    made = sum(len(safetensors.torch.load_file(path)["rows"]) for path in paths)
+    assert not (tmp_path / "runs").exists()
+    swept = []
+    sweep = featuring.sweep
+    monkeypatch.setattr(
+        featuring,
+        "sweep",
+        lambda model, data, *more: swept.append(len(data)) or sweep(model, data, *more),
+    )
+    again = verbs.train(photos, recipe=PROBE, out=tmp_path)
+    assert sum(swept) == 24 - made > 0
+    assert torch.equal(torch.tensor(features(again)), torch.tensor(features(whole)))
+    assert not list((tmp_path / "other").rglob("parts"))
+    done = verbs.train(photos, recipe=PROBE, out=tmp_path, part="1/3")
+    assert done["done"] == 0, "nothing is left"
+
+
+def test_a_damaged_part_of_features_is_told(photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("DATABLAME_CACHE", str(tmp_path / "cache"))
+    path, _ = verbs.train(photos, recipe=PROBE, out=tmp_path, part="1/1")["written"]
+    for name, value in (("rows", torch.tensor([99])), ("features", torch.zeros(1, 2))):
+        block = safetensors.torch.load_file(path)
+        safetensors.torch.save_file(
+            {"rows": torch.arange(1), "features": block["features"][:1], name: value}, path
+        )
+        with pytest.raises(InputError, match="is damaged"):
+            verbs.train(photos, recipe=PROBE, out=tmp_path)
+
+
+def test_a_part_of_a_net_that_trains_is_refused(photos, tmp_path):
+    for recipe in (TINY, PROBE.but(trainer="plain", augment="flip")):
+        with pytest.raises(InputError, match=r"has nothing to share; say --seeds"):
+            verbs.train(photos, recipe=recipe, out=tmp_path, part="1/2")
+    assert not list(tmp_path.iterdir())
 
 
 def test_names_of_encoders(capsys):

@@ -1,9 +1,11 @@
 """Two machines, as network namespaces with two processes each."""
 
 import contextlib
+import io
 import os
 import signal
 import sys
+import tarfile
 import time
 from pathlib import Path
 
@@ -92,6 +94,28 @@ def test_a_machine_without_the_folder_is_told_before_anything_is_computed(script
     assert not others
     assert sentence.endswith("after 2 seconds; do all machines share this folder?")
     assert not list(tmp_path.glob("*/trace"))
+
+
+def test_a_full_disk_of_one_machine_ends_all_with_a_sentence(script, tmp_path, monkeypatch):
+    """Of the other machine, whose processes unpack the third shard and the fourth."""
+    noise = np.random.default_rng(0)
+    for number in range(4):
+        with tarfile.open(tmp_path / f"some-{number}.tar.gz", "w:gz") as packed:
+            for name, content in (("0.png", noise.bytes(200_000)), ("0.cls", b"1")):
+                about = tarfile.TarInfo(name)
+                about.size = len(content)
+                packed.addfile(about, io.BytesIO(content))
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    monkeypatch.setenv("DATABLAME_CACHE", str(cache))
+    words = ["train", str(tmp_path), "--model", "mlp", "--out", str(tmp_path.parent / "runs")]
+    first = launched(0, script, *words)
+    found = ended([first, launched(1, script, *words, hidden=cache, room="100k")])
+    assert [code for code, _ in found] == [1, 1]
+    (sentence,) = sentences(found)
+    assert "the disk is full: could not write" in sentence
+    assert "some" not in "".join(path.name for path in cache.rglob("*"))
+    assert not list(cache.rglob("*.part"))
 
 
 def test_two_machines_train_what_one_process_does_though_a_rank_was_killed(script, tmp_path):

@@ -373,8 +373,8 @@ def _together(arguments: list[str]) -> Any:
         processes.alike("the version", _versions().partition(", Python ")[2])
         processes.alike("the command", shlex.join(arguments))
         yield
-    except BaseException:
-        processes.fail()
+    except BaseException as error:
+        processes.fail(error)
         raise
     finally:
         processes.stop()

@@ -117,22 +117,25 @@ def _end(why: str) -> None:
     os._exit(1)
 
 
-def speaks() -> bool:
+def speaks(own: bool = False) -> bool:
     """Whether this process may say why all end: the first of them that asks, so that an error is
-    said once; where nobody answers, the first of its machine.
+    said once. Where nobody answers, the first of its machine; but a reason of its `own` is not the
+    first one where who would answer has ended already.
     """
     answers: list[bool] = []
+    alone = os.environ.get("LOCAL_RANK", "0") == "0"  # of this machine
 
     def ask() -> None:
-        with contextlib.suppress(RuntimeError):
+        try:
             answers.append(_Group.store.add("spoken", 1) == 1)
+        except RuntimeError:
+            answers.append(alone and not own)
 
     if _Group.voice is None and _Group.store is not None:
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         asking.join(BEAT)
     if _Group.voice is None:
-        alone = os.environ.get("LOCAL_RANK", "0") == "0"  # of this machine
         _Group.voice = answers[0] if answers else alone
     return _Group.voice
 
@@ -143,10 +146,10 @@ def lost(error: BaseException) -> bool:
     return any(word in str(error) for word in words)
 
 
-def fail() -> None:
+def fail(error: BaseException) -> None:
     """Say, before the others notice it, that this process ends without having done its work."""
     _Group.failed = True
-    speaks()
+    speaks(own=not lost(error))
 
 
 def stop() -> None:

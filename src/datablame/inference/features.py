@@ -4,8 +4,9 @@ by rows.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeGuard
 
 import numpy as np
@@ -14,8 +15,9 @@ from torch import Tensor
 
 from datablame.base import devices, files, processes, progress
 from datablame.base.errors import InputError
-from datablame.base.images import Vectors
-from datablame.base.readers import read_array
+from datablame.base.images import Packed, Vectors
+from datablame.base.parts import Part, Sliced
+from datablame.base.readers import Damaged, read_array, read_tensors
 from datablame.base.shapes import Float, Int
 from datablame.dataset import Dataset
 from datablame.inference.sweep import sweep
@@ -27,6 +29,8 @@ BLOCK = 4096
 """Rows of kept features that are looked at together."""
 LAYOUT = 2
 """Of the features in the cache, and of how they are made."""
+PARTS = "parts"
+"""Folder of the blocks that parts have made."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,32 +133,88 @@ def encoded(model: Classifier, data: Dataset) -> Encoded:
     images = data.pixels
     if isinstance(images, Vectors):
         return Encoded(images.array[:, :, 0, 0], data.rows.numpy())
+    folder, count = _folder(model, images), len(images.array)
+    with files.alone(folder, patient=True):
+        done = files.open_array(folder / "done.npy", (count,), "uint8")
+        if len(missing := _missing(data, done)):
+            kept = files.open_array(folder / "features.npy", (count, model.dim), "float16")
+            for path in sorted((folder / PARTS).glob("*.safetensors")):
+                rows, halves = _block(path, kept.shape)
+                kept[rows], done[rows] = halves, 1
+            missing = _missing(data, done)
+            with progress.stage("features"):
+                for rows, halves in _swept(model, data, missing):
+                    kept[rows], done[rows] = halves, 1
+            for file in (kept, done):  # features first: what is marked as done is there
+                file.flush() if isinstance(file, np.memmap) else None
+            files.remove_folder(folder / PARTS)
+        processes.wait()
+    return Encoded(read_array(folder / "features.npy", (count, None), "f"), data.rows.numpy())
+
+
+def share(model: Classifier, sets: Sequence[Dataset], part: Part) -> Sliced:
+    """Of the features of sets what a part makes: every N-th block of images, a file each, which
+    `encoded` puts into their place.
+    """
+    blocks = [
+        (data, block)
+        for data in sets
+        for block in torch.from_numpy(np.unique(data.rows.numpy())).split(BLOCK)
+    ]
+    mine, written = part.mine(blocks), []
+    with progress.stage("features"):
+        for data, rows in mine:
+            folder = _folder(model, data.pixels)
+            path = folder / PARTS / f"{files.digest(rows.numpy())}.safetensors"
+            done = np.zeros(len(data.pixels.array), "uint8")
+            if processes.agree((folder / "done.npy").exists()):
+                done = read_array(folder / "done.npy", done.shape, "u")
+            missing = np.intersect1d(rows.numpy(), _missing(data, done))
+            if not len(missing):
+                continue
+            written.append(str(path))
+            if not processes.agree(path.exists()):
+                found = [halves for _, halves in _swept(model, data, missing)]
+                made = {"rows": missing, "features": np.concatenate(found)}
+                files.write_tensors(path, {name: torch.from_numpy(x) for name, x in made.items()})
+    return Sliced(part, "blocks of images, their features", written, len(blocks))
+
+
+def _block(path: Path, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """(images, their features) of a part. Raises Damaged where they are not of this shape."""
+    block, _ = read_tensors(path)
+    rows, halves = (block.get(name, torch.zeros(0)).numpy() for name in ("rows", "features"))
+    if halves.shape != (len(rows), shape[1]) or rows.dtype != "int64":
+        raise Damaged(path, f"features {halves.shape} of {len(rows)} images")
+    if not 0 <= rows.min() <= rows.max() < shape[0]:
+        raise Damaged(path, "images that the set has not")
+    return rows, halves
+
+
+def _folder(model: Classifier, images: Packed) -> Path:
+    """Where the features of these images by this encoder are kept."""
     assert isinstance(model.encoder, Frozen)
     how = f"{LAYOUT} {model.encoder.size}".encode()
     weights = [model.mean, model.std, *model.encoder.state_dict().values()]
-    folder = (
-        files.cache()
-        / "features"
-        / f"{images.seen}-{files.digest(how, *(w.cpu().numpy() for w in weights))}"
-    )
-    count = len(images.array)
-    with files.alone(folder, patient=True):
-        done = files.open_array(folder / "done.npy", (count,), "uint8")
-        missing = np.setdiff1d(data.rows.numpy(), np.flatnonzero(done))
-        missing = np.array(processes.agree(missing.tolist()), "int64")
-        if len(missing):
-            kept = files.open_array(folder / "features.npy", (count, model.dim), "float16")
-            place = torch.from_numpy(np.unique(data.rows.numpy(), return_index=True)[1])
-            new = place[torch.isin(data.rows[place], torch.from_numpy(missing))]
-            with progress.stage("features"):
-                for block in sweep(model, data.take(new), model.features, "features"):
-                    rows, missing = missing[: len(block)], missing[len(block) :]
-                    kept[rows] = _halves(block, data)
-                    done[rows] = 1
-            for file in (kept, done):  # features first: what is marked as done is there
-                file.flush() if isinstance(file, np.memmap) else None
-        processes.wait()
-    return Encoded(read_array(folder / "features.npy", (count, None), "f"), data.rows.numpy())
+    mark = files.digest(how, *(each.cpu().numpy() for each in weights))
+    return files.cache() / "features" / f"{images.seen}-{mark}"
+
+
+def _missing(data: Dataset, done: np.ndarray) -> Int[np.ndarray, " m"]:
+    """The images of a set that are not done, in ascending order, as rank 0 knows them."""
+    missing = np.setdiff1d(data.rows.numpy(), np.flatnonzero(done))
+    return np.array(processes.agree(missing.tolist()), "int64")
+
+
+def _swept(
+    model: Classifier, data: Dataset, images: Int[np.ndarray, " m"]
+) -> Iterator[tuple[Int[np.ndarray, " b"], np.ndarray]]:
+    """(images, their features in half precision) of some images of a set, in blocks."""
+    place = torch.from_numpy(np.unique(data.rows.numpy(), return_index=True)[1])
+    chosen = place[torch.isin(data.rows[place], torch.from_numpy(images))]
+    for block in sweep(model, data.take(chosen), model.features, "features"):
+        rows, images = images[: len(block)], images[len(block) :]
+        yield rows, _halves(block, data)
 
 
 def _halves(block: np.ndarray, data: Dataset) -> np.ndarray:

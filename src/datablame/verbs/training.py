@@ -17,12 +17,12 @@ from datablame.verbs.reading import AMOUNT, Reading, named, read, splits
 
 if TYPE_CHECKING:
     from datablame.analyses.memory import MemoryTest
-    from datablame.base.parts import Sliced
+    from datablame.base.parts import Part, Sliced
     from datablame.dataset import Dataset
     from datablame.run import Run
     from datablame.training.plan import Estimate
 else:
-    Dataset = Estimate = MemoryTest = Run = Sliced = Any
+    Dataset = Estimate = MemoryTest = Part = Run = Sliced = Any
 
 
 @overload
@@ -129,8 +129,9 @@ def train(
     dry_run
         Only say what it would take: minutes, memory, disk.
     part
-        3/8: do the third of eight shares of --seeds, for an array of jobs; the same command without
-        it then puts together what is there and does what is missing.
+        3/8: do the third of eight shares of --seeds or, of one seed, of the features of an encoder
+        that does not train, for an array of jobs; the same command without it then puts together
+        what is there and does what is missing.
     out
         Folder under which the run's own folder is made.
     test
@@ -152,6 +153,11 @@ def train(
     runs, share = [], Part.read(part) if part else None
     if share is not None and minutes is not None:
         raise InputError("each job would choose another net by --minutes: say --epochs and --model")
+    if share is not None and seeds == 1 and not dry_run:
+        train_set, test_set = splits(data, reading, noise, amount, recipe.seed)
+        return shared_features(
+            recipe, chosen(train_set, subset, recipe.seed, str(data)), test_set, share
+        )
     every = range(recipe.seed, recipe.seed + seeds)
     for seed in share.mine(every) if share else every:
         train_set, test_set = splits(data, reading, noise, amount, seed)
@@ -177,6 +183,28 @@ def train(
     from datablame.analyses.memory import MemoryTest
 
     return MemoryTest.of(runs, 5)
+
+
+def shared_features(recipe: Recipe, data: Dataset, test: Dataset | None, part: Part) -> Sliced:
+    """A part of the features that the training would begin with.
+
+    Raises InputError for a training that begins with none.
+    """
+    from datablame.inference.features import is_frozen, share
+    from datablame.network.classifier import build, view_of
+    from datablame.training import auto
+
+    settled = auto.settle(recipe, data, test is not None)
+    view = view_of(settled.model)
+    sets = [each.looked_at(view) for each in (data, test) if each is not None]
+    model = build(settled, sets[0])
+    if not is_frozen(model) or settled.augment != "none" or not data.drawn:
+        raise InputError(
+            f"--part shares several --seeds, or the features of an encoder that does not train: "
+            f"{settled.model} with augment {settled.augment} has nothing to share; say --seeds 40, "
+            "or --model frozen:NAME"
+        )
+    return share(model, sets, part)
 
 
 def chosen(data: Dataset, subset: Subset, seed: int, source: str) -> Dataset:
