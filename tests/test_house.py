@@ -213,6 +213,29 @@ def test_only_one_file_writes_to_disk():
     assert found - MEMORY == set()
 
 
+def test_text_is_utf_8_on_every_system():
+    found = []
+    for path in files():
+        for call in [x for x in ast.walk(ast.parse(path.read_text())) if isinstance(x, ast.Call)]:
+            name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+            owner = getattr(getattr(call.func, "value", None), "id", "")
+            words = [x.value for x in call.args if isinstance(x, ast.Constant)]
+            binary = any(isinstance(word, str) and "b" in word for word in words)
+            said = any(word.arg == "encoding" for word in call.keywords)
+            text = isinstance(call.func, ast.Attribute) and name in ("read_text", "write_text")
+            text = text and owner not in ("files", "readers", "disk")
+            if not said and (text or (name == "open" and not owner and not binary)):
+                found.append(f"{path.name}:{call.lineno}")
+    assert found == []
+
+
+def test_what_some_systems_lack_is_known_in_one_place():
+    """Locks of Unix; eigenvectors, which Apple's GPU has not; memory by sysconf."""
+    known = (("fcntl", []), ("linalg.eigh(", []), ("os.sysconf", ["devices.py"]))
+    for words, where in known:
+        assert [p.name for p in files() if words in p.read_text()] == where, words
+
+
 READERS = {
     "load": ("np", "numpy", "torch", "pickle", "yaml", "json"),
     "loads": ("json", "pickle"),

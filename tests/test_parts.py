@@ -13,7 +13,7 @@ from conftest import TINY, blobs
 
 from datablame import Run, verbs
 from datablame.analyses import attribute
-from datablame.base import files
+from datablame.base import files, folders
 from datablame.base.errors import InputError
 from datablame.base.parts import Part
 from datablame.influence.products import GradientProducts
@@ -96,7 +96,7 @@ def test_jobs_leave_each_others_files_alone(tmp_path):
         (tmp_path / name).touch()
     (tmp_path / f"old{away}").rename(tmp_path / f".old{away}")
     os.utime(tmp_path / f".old{away}", (0, 0))
-    with files.alone(tmp_path):
+    with folders.alone(tmp_path):
         assert {path.name for path in tmp_path.glob("*.part")} == {mine, away}
 
 

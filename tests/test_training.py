@@ -14,7 +14,7 @@ from conftest import TINY, blobs
 from safetensors.torch import load_file
 
 from datablame import InputError, Recipe, Run, RunError, verbs
-from datablame.base import devices, files, processes, progress
+from datablame.base import devices, files, folders, processes, progress
 from datablame.inference import predictions, sweep
 from datablame.inference.sweep import ahead
 from datablame.label_quality.out_of_sample import heldout
@@ -238,13 +238,13 @@ def test_two_programs_cannot_write_one_run(tmp_path):
     import subprocess
     import sys
 
-    with files.alone(tmp_path / "run"):
-        code = f"from datablame.base import files\nfrom pathlib import Path\nwith files.alone(Path({str(tmp_path / 'run')!r})): pass"
+    with folders.alone(tmp_path / "run"):
+        code = f"from datablame.base import folders\nfrom pathlib import Path\nwith folders.alone(Path({str(tmp_path / 'run')!r})): pass"
         other = subprocess.run(
             [sys.executable, "-c", code], capture_output=True, text=True, check=False
         )
         assert "is being written by another datablame (process" in other.stderr
-    with files.alone(tmp_path / "run"):
+    with folders.alone(tmp_path / "run"):
         assert (tmp_path / "run" / ".lock").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import logging
 import os
@@ -271,6 +272,9 @@ def main(arguments: list[str] | None = None) -> int:
     --fail-over, 130 interrupted.
     """
     arguments = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what it cannot show is shown as it can be
+            stream.reconfigure(errors="backslashreplace")
     try:
         return _answered(arguments)
     except Exception as error:

@@ -29,7 +29,7 @@ class Trust:
 def shipped() -> dict[str, str]:
     """The recipes that come with the package: name, and what the first line of the file says."""
     return {
-        path.stem: path.read_text().partition("\n")[0].lstrip("# ")
+        path.stem: path.read_text(encoding="utf-8").partition("\n")[0].lstrip("# ")
         for path in sorted(SHIPPED.glob("*.yaml"))
     }
 
@@ -252,7 +252,7 @@ class Experiment:
         if not path.exists() and str(path) in shipped():
             path = SHIPPED / f"{path}.yaml"
         try:
-            fields = yaml.safe_load(path.read_text()) or {}
+            fields = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
             raise InputError(
                 f"cannot read the recipe {path}: {str(error)[:200]}; recipes that come with the "

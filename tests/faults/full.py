@@ -51,7 +51,7 @@ def bad_options(base: Base, part: int = 1) -> Count:
             for path in left:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     changed = {name for name, digest in digests(base.run).items() if there.get(name) != digest}
-    if changed - {".lock", "profile.txt"}:
+    if changed - {".lock", ".holder", "profile.txt"}:
         count.faults.append(f"changed: {changed}")
     return count
 

@@ -227,7 +227,7 @@ class Base:
 
     def files(self) -> list[tuple[Path, str]]:
         """Every file of the runs that something reads: the run, and its name there."""
-        left = re.compile(r"\.lock|report\.html|figures/.*|profile\.txt|card\.txt|said-.*")
+        left = re.compile(r"\.lock|\.holder|report\.html|figures/.*|profile\.txt|card\.txt|said-.*")
         return [
             (run, name)
             for run in self.runs

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from datablame.attention.head import attentive
-from datablame.base import devices, files, hashing, methods, processes, progress, readers
+from datablame.base import devices, files, folders, hashing, methods, processes, progress, readers
 from datablame.base.errors import InputError, at_least, unknown
 from datablame.base.results import Result, table
 from datablame.base.shapes import Float, Int
@@ -447,7 +447,7 @@ def replaced(run: Run, choose: str | None, count: int, names: Sequence[str] = ()
     new = Run.create(
         run.data, recipe, run.test, run.path.parent, f"{run.path.name}-{mark}-{options['keep']}"
     )
-    with files.alone(new.path):
+    with folders.alone(new.path):
         if new.finished:
             return new
         for part in ("trace", "log.jsonl", "features.npy", "test_features.npy", "heldout.npy"):

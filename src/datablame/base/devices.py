@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from datablame.base.errors import InputError
+from datablame.base.shapes import Float
 
 T = TypeVar("T")
 
@@ -38,13 +39,21 @@ def free() -> int:
     if device().type == "cuda":
         return torch.cuda.mem_get_info()[0]
     try:
-        with open("/proc/meminfo") as file:
+        with open("/proc/meminfo", encoding="utf-8") as file:
             known = dict(line.split(":", 1) for line in file)
         if "MemAvailable" in known:  # free pages leave out what the page cache would give back
             return int(known["MemAvailable"].split()[0]) * 1024 // beside()
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // beside()
-    except (OSError, ValueError):  # not Linux
+    except (OSError, ValueError, AttributeError):  # not Linux
         return 4 << 30
+
+
+def installed() -> int | None:
+    """Bytes of memory that this machine has; None where it does not say."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (OSError, ValueError, AttributeError):  # Windows
+        return None
 
 
 def repeatable() -> None:
@@ -130,6 +139,29 @@ def records() -> bool:
     """Whether this process's current device can record work and replay it."""
     here = device()
     return here.type == "cuda" and here.index in (None, torch.cuda.current_device())
+
+
+LACKING = ("mps",)
+"""Devices without double precision, eigenvectors and Cholesky factors."""
+
+
+def eigenvectors(square: Float[Tensor, "*n d d"]) -> tuple[Tensor, Tensor]:
+    """(ascending eigenvalues, eigenvectors) of symmetric matrices; by the CPU for a device that
+    cannot find them.
+    """
+    return capable(torch.linalg.eigh, square)
+
+
+def capable(work: Callable[[Tensor], Any], tensor: Tensor) -> Any:
+    """What some work makes of a tensor, a tensor or several; on the CPU for a device that lacks
+    what it needs.
+    """
+    if tensor.device.type not in LACKING:
+        return work(tensor)
+    made = work(tensor.cpu())
+    if isinstance(made, Tensor):
+        return made.to(tensor.device)
+    return tuple(each.to(tensor.device) for each in made)
 
 
 def synchronise() -> None:

@@ -53,7 +53,7 @@ def doctor() -> dict[str, Any]:
         + (f" ({torch.cuda.get_device_name()})" if torch.cuda.is_available() else ""),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "memory": files.human(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")),
+        "memory": files.human(known) if (known := devices.installed()) else "unknown",
         "disk free here": files.human(free),
         "cache": f"{files.cache()}",
         "problems": problems or "none",

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import io
 import itertools
 import json
@@ -35,8 +34,6 @@ MARK = "datablame"
 """Key among the metadata of what is written here."""
 PARTS = ",parts-"
 """In the name of a folder of blocks that several programs write at once."""
-HELD: set[Path] = set()
-"""Folders that this process holds for writing."""
 HOUR = 3600.0
 SEEN = 30.0
 """Seconds in which a file that one machine writes must be seen by the others."""
@@ -51,12 +48,12 @@ _HERE = f"{zlib.crc32(processes.machine().encode()):08x}"
 """This machine, in the names of files that are not whole."""
 
 
-def _left(part: Path) -> bool:
+def left(part: Path) -> bool:
     """Whether a file that is not whole was left by a program that was killed: one of this machine
     that is no more, or one that nobody has written to for an hour.
     """
     where, _, process = part.name.split(".")[-2].partition("-")
-    if where == _HERE and process.isdigit():
+    if where == _HERE and process.isdigit() and sys.platform != "win32":  # which would end it
         return int(process) == os.getpid() or not _runs(int(process))
     with contextlib.suppress(OSError):
         return time.time() - part.stat().st_mtime > HOUR
@@ -87,7 +84,7 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
             _synced(path.parent)
             listed(path)
         except OSError as error:
-            raise _failed(path, error) from None
+            raise failed(path, error) from None
         finally:
             drop(part)
     _await(path)
@@ -123,14 +120,14 @@ def _await(path: Path) -> None:
         _Waiting.files.append(path)
         return
     processes.wait()
-    if not _visible(path):
+    if not visible(path):
         raise InputError(
             f"{processes.machine()} does not see {path}, which rank 0 has written, after "
             f"{SEEN:.0f} seconds; do all machines share this folder?"
         )
 
 
-def _visible(path: Path) -> bool:
+def visible(path: Path) -> bool:
     """Whether this process sees a file that another machine may have written: the folders that they
     share may lag.
     """
@@ -156,7 +153,7 @@ def write_alone(path: Path, blocks: Iterable[bytes]) -> Path:
                 file.write(block)
         os.replace(part, path)
     except OSError as error:
-        raise _failed(path, error) from None
+        raise failed(path, error) from None
     finally:
         drop(part)
     return path
@@ -167,22 +164,17 @@ def write_resumed(
 ) -> Path:
     """A file of `size` bytes (negative where nobody knows) whose `blocks`, from a byte on, come
     from elsewhere and may break off: what came is kept, and gone on from. `mark` tells its versions
-    apart; without one it is begun anew each time. A second program waits for the first.
+    apart; without one it is begun anew each time. No second program may write it meanwhile.
 
     Raises OSError where it ends early or does not end.
     """
     part = resumed(path, mark)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = part.open("ab")
+        file = part.open("ab" if mark else "wb")
     except OSError as error:
-        raise _failed(path, error) from None
+        raise failed(path, error) from None
     with file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        if not part.exists() or not os.path.samestat(part.stat(), os.fstat(file.fileno())):
-            return path  # another program has just put it into place
-        if not mark:
-            file.truncate(0)
         try:
             for block in blocks(file.tell()):
                 file.write(block)
@@ -192,13 +184,13 @@ def write_resumed(
                 file.write(block)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise _failed(path, error) from None
+                raise failed(path, error) from None
             raise
         got = file.tell()
-        if size >= 0 and got != size:
-            drop(part) if got > size else None
-            raise OSError(f"{got:,} of {size:,} bytes came")
-        os.replace(part, path)
+    if size >= 0 and got != size:
+        drop(part) if got > size else None
+        raise OSError(f"{got:,} of {size:,} bytes came")
+    os.replace(part, path)
     return path
 
 
@@ -227,7 +219,8 @@ def listed(path: Path, there: bool = True) -> None:
         known = {name: facts for name, facts in known.items() if (home / name).exists()}
     part = _part(home / MANIFEST)
     try:
-        part.write_text(json.dumps(dict(sorted(known.items())), indent=2) + "\n")
+        text = json.dumps(dict(sorted(known.items())), indent=2) + "\n"
+        part.write_text(text, encoding="utf-8")
         os.replace(part, home / MANIFEST)
         forget(home)
     finally:
@@ -327,7 +320,7 @@ def drop(part: Path) -> None:
             part.unlink()
 
 
-def _failed(path: Path, error: OSError) -> Exception:
+def failed(path: Path, error: OSError) -> Exception:
     """A sentence for a file that could not be written."""
     again = "and run the same command again to resume"
     if error.errno == errno.ENOSPC or (error.errno is None and "requested and" in str(error)):
@@ -405,6 +398,14 @@ def write_folder(path: Path, files: Iterable[tuple[str, bytes | Callable[[Path],
                 content(part / name)
 
     return write(path, save)
+
+
+def make_folder(path: Path) -> None:
+    """A folder, if it is not there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise failed(path, error) from None
 
 
 def write_csv(path: Path, columns: dict[str, Any]) -> Path:
@@ -507,7 +508,7 @@ def open_array(path: Path, shape: tuple[int, ...], kind: str) -> np.memmap:
                 os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise _failed(path, error) from None
+        raise failed(path, error) from None
     return array
 
 
@@ -559,74 +560,6 @@ def keep(
     if not sound(path, read):
         write_array(path, make())
     return read(path)
-
-
-@contextlib.contextmanager
-def alone(folder: Path, patient: bool = False) -> Iterator[None]:
-    """Hold a folder for writing; a second program gets an InputError, or waits if it is
-    patient.
-    """
-    if folder.absolute() in HELD:
-        yield
-        return
-    with _locked(folder, patient) if processes.rank() == 0 else contextlib.nullcontext(""):
-        _seen_by_all(folder)
-        HELD.add(folder.absolute())
-        try:
-            yield
-        finally:
-            HELD.discard(folder.absolute())
-
-
-def _seen_by_all(folder: Path) -> None:
-    """Several machines must share a folder: rank 0 writes a mark into it, and the others look for
-    it for SEEN seconds, as such folders may lag.
-
-    Raises InputError where one does not see it.
-    """
-    if processes.machines() == 1:
-        return
-    path = folder / f".seen-{processes.agree(os.urandom(8).hex())}.part"
-    if processes.rank() == 0:
-        path.touch()
-    processes.wait()
-    blind = processes.which(not _visible(path))
-    if processes.rank() == 0:
-        path.unlink()
-    if blind:
-        where = processes.agree(processes.machine(), blind[0])
-        raise InputError(
-            f"rank {blind[0]} on {where} does not see {folder}, which rank 0 on "
-            f"{processes.agree(processes.machine())} has written to, after {SEEN:.0f} seconds: "
-            "several machines need folders that all of them share; name one with --out, and one "
-            "for DATABLAME_CACHE"
-        )
-
-
-@contextlib.contextmanager
-def _locked(folder: Path, patient: bool) -> Iterator[None]:
-    """`alone`, of rank 0."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = open(folder / ".lock", "a+")  # noqa: SIM115 - closed below, once it is known to have opened
-    except OSError as error:
-        raise _failed(folder, error) from None
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if patient else fcntl.LOCK_NB))
-        except OSError:
-            file.seek(0)
-            raise InputError(
-                f"{folder} is being written by another datablame (process "
-                f"{file.read().strip() or 'unknown'}); wait for it, or use another --out"
-            ) from None
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        for part in folder.rglob(".*.part"):
-            if _left(part):
-                drop(part)
-        yield
 
 
 def offline() -> bool:

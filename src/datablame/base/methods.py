@@ -57,7 +57,7 @@ def first_line(room: str, name: str) -> str:
     """The first docstring line of a method, and the rest of its sentence, read without importing
     what it needs.
     """
-    tree = ast.parse((ROOT / room / f"{name}.py").read_text())
+    tree = ast.parse((ROOT / room / f"{name}.py").read_text(encoding="utf-8"))
     for node in tree.body:
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and node.name == name:
             text = (ast.get_docstring(node) or "").partition("\n\n")[0]

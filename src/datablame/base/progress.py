@@ -73,10 +73,12 @@ def peak() -> int:
     """Bytes that this program has held at most so far; with a GPU, those of its tensors there where
     they are more.
     """
-    import resource
+    held = 0
+    with contextlib.suppress(ImportError):  # Windows does not say
+        import resource
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        unit = 1 if sys.platform == "darwin" else 1024
+        held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         held = max(held, torch.cuda.max_memory_allocated())

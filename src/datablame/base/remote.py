@@ -4,6 +4,7 @@ same names, and read there.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import functools
 import hashlib
@@ -17,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from datablame.base import decode, files, processes, progress
+from datablame.base import decode, files, folders, processes, progress
 from datablame.base.errors import InputError
 
 T = TypeVar("T")
@@ -116,8 +117,15 @@ def local(where: str | Path) -> Path:
             "network"
         )
     if processes.agree(time.monotonic() - SEEN.get(where, -FRESH) > FRESH):
-        with progress.stage("fetch"):
-            missing = processes.agree(_missing(where, home) if processes.rank() == 0 else [])
+        bucket = (
+            files.cache() / "remote" / Path(*home.relative_to(files.cache() / "remote").parts[:2])
+        )
+        first = processes.rank() == 0  # a second program waits for this one
+        with (
+            progress.stage("fetch"),
+            folders.locked(bucket, True) if first else contextlib.nullcontext(),
+        ):
+            missing = processes.agree(_missing(where, home) if first else [])
 
             def bring(each: Sequence[Any]) -> None:
                 _bring(_system(where)[0], Thing(*each[1:]), Path(each[0]), where)

@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from datablame.base import decode, devices, processes, progress, readers
+from datablame.base import decode, devices, folders, processes, progress, readers
 from datablame.base import files as disk
 from datablame.base.errors import InputError
 from datablame.base.images import Packed, statistics
@@ -60,7 +60,7 @@ def packed(
         return processes.agree(about.exists() and (folder / "images.npy").exists())
 
     if not there():
-        with progress.stage("decode images"), disk.alone(folder, patient=True):
+        with progress.stage("decode images"), folders.alone(folder, patient=True):
             if not there():  # another program may have made it in the meantime
                 made = pack(folder / "images.npy", originals, len(labels), size, photo)
                 _unchanged(paths, before, decode.facts(paths))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from datablame.analyses import scoring
-from datablame.base import files, hashing, methods, progress
+from datablame.base import files, folders, hashing, methods, progress
 from datablame.base.errors import InputError, at_least
 from datablame.base.parts import Part, Sliced
 from datablame.base.shapes import Bool
@@ -91,7 +91,7 @@ class Training:
         batch = max(least, round(recipe.batch_size * len(data) / len(self.run.data)))
         how = recipe.but(folds=0, batch_size=batch)
         other = Run.create(data, how, self.run.test, self.out)
-        with files.alone(other.path):
+        with folders.alone(other.path):
             if not other.finished:
                 what = f"seed {recipe.seed}: {self.kind} ({len(data):,} images)"
                 progress.say(f"retraining, {what}")

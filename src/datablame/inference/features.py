@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import devices, files, processes, progress
+from datablame.base import devices, files, folders, processes, progress
 from datablame.base.errors import InputError
 from datablame.base.images import Packed, Vectors
 from datablame.base.parts import Part, Sliced
@@ -134,7 +134,7 @@ def encoded(model: Classifier, data: Dataset) -> Encoded:
     if isinstance(images, Vectors):
         return Encoded(images.array[:, :, 0, 0], data.rows.numpy())
     folder, count = _folder(model, images), len(images.array)
-    with files.alone(folder, patient=True):
+    with folders.alone(folder, patient=True):
         done = files.open_array(folder / "done.npy", (count,), "uint8")
         if len(missing := _missing(data, done)):
             kept = files.open_array(folder / "features.npy", (count, model.dim), "float16")

@@ -7,7 +7,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from datablame.base import processes
+from datablame.base import devices, processes
 from datablame.base.shapes import Float, Shaped
 from datablame.layers.moments import Moment, add
 from datablame.layers.taps import Layer, Tap, folded
@@ -53,8 +53,8 @@ class Basis:
         """`left [G,O,O]`, `right [G,I,I]` with ascending `left_values`, `right_values`."""
         count, positions = self.met["count"]
         self.each = float(positions / count)
-        right_values, right = torch.linalg.eigh(self.met.pop("inputs") / count)
-        left_values, left = torch.linalg.eigh(self.met.pop("outputs") / positions)
+        right_values, right = devices.eigenvectors(self.met.pop("inputs") / count)
+        left_values, left = devices.eigenvectors(self.met.pop("outputs") / positions)
         return {
             # contiguous, as they come back from a file: a resumed run multiplies alike
             "left": left.contiguous(),

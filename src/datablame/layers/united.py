@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datablame.base import processes
+from datablame.base import devices, processes
 
 
 def unite(model: nn.Module) -> nn.Module:
@@ -65,7 +65,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     that the variance is no difference of like numbers.
     """
     channels, count = x.shape[1], x.numel() // x.shape[1]
-    sums = x.new_zeros(2 * channels + 1, dtype=WIDE[x.device.type == "mps"])
+    sums = x.new_zeros(2 * channels + 1, dtype=WIDE[x.device.type in devices.LACKING])
     if count:
         wide = torch.zeros(2, channels, device=x.device)  # in single precision, whatever x is in
         mean, variance = torch.batch_norm_update_stats(x, wide[0], wide[1], 0.0)
@@ -77,7 +77,7 @@ def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 WIDE = (torch.float64, torch.float32)
-"""What sums are sent in; on Apple's GPU, which has no double precision."""
+"""What sums are sent in; by devices that have no double precision."""
 
 
 class _Normalise(torch.autograd.Function):

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import processes, progress
+from datablame.base import devices, processes, progress
 from datablame.base.errors import at_least
 from datablame.base.shapes import Float, Int
 from datablame.linear_probe.optimum import Basis, Problem, fitted, through
@@ -94,7 +94,7 @@ class Leverage:
             theta,
             side,
             turn,
-            inverted(block),
+            devices.capable(inverted, block),
             1 / rest.clamp_min(1e-12),
             float(size[:k].sum() / size.sum()),
         )
@@ -164,7 +164,7 @@ def across(problem: Problem, theta: Float[Tensor, "1 K d"]) -> Float[Tensor, "K 
     for _, x in problem.blocks():
         p = through(x, theta)[:, 0].softmax(1)
         total += p.sum(0).diag() - p.T @ p
-    return side @ torch.linalg.eigh(side.T @ processes.total(total) @ side)[1]
+    return side @ devices.eigenvectors(side.T @ processes.total(total) @ side)[1]
 
 
 def _curved(p: Float[Tensor, "b K"], side: Float[Tensor, "K c"]) -> Float[Tensor, "b c c"]:

@@ -177,7 +177,7 @@ class Basis:
         square = torch.zeros(dim, dim, device=devices.device())
         for _, x in problem.blocks():
             square.addmm_(x.T, x)
-        size, turn = torch.linalg.eigh(processes.total(square) / len(problem.labels))
+        size, turn = devices.eigenvectors(processes.total(square) / len(problem.labels))
         return cls(turn, size.clamp_min(0))
 
 
@@ -193,7 +193,7 @@ class Preconditioner:
             mean += torch.diag_embed((share * p).sum(0)) - torch.einsum(
                 "brk,brl->rkl", share * p, p
             )
-        size, self.side = torch.linalg.eigh(processes.total(mean))
+        size, self.side = devices.eigenvectors(processes.total(mean))
         self.turn = basis.turn
         flat = size.clamp_min(0)[:, :, None] * basis.size
         self.size = flat + problem.weight_decay + 1e-6 * flat.amax((1, 2), keepdim=True)

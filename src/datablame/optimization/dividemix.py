@@ -239,7 +239,7 @@ class Pair:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
-        for k, loss in enumerate(self.losses.mean(1).double().cpu()):
+        for k, loss in enumerate(self.losses.mean(1).cpu().double()):
             scaled = ((loss - loss.min()) / (loss.max() - loss.min()).clamp_min(1e-12))[
                 :, None
             ].numpy()

@@ -187,7 +187,7 @@ def _validation(model: Classifier, test: Dataset) -> dict[str, float]:
     sums = torch.zeros(
         3,
         dtype=torch.float64,
-        device=devices.device() if devices.device().type != "mps" else "cpu",
+        device="cpu" if devices.device().type in devices.LACKING else devices.device(),
     )
     said = answers(model, test)
     for index in batches(torch.arange(len(test)), 512):

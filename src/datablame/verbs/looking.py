@@ -46,7 +46,7 @@ def look(
 
     from datablame.analyses.duplicates import between
     from datablame.analyses.look import distances, look_at, space_of, twins
-    from datablame.base import files, progress
+    from datablame.base import files, folders, progress
     from datablame.network import encoders
     from datablame.network.classifier import FROZEN
     from datablame.pages import look as page
@@ -72,7 +72,7 @@ def look(
             closeness=closeness if data.drawn else None,
             encoder=name,
         )
-    with files.alone(folder):
+    with folders.alone(folder):
         found.save()
         page.draw(found)
     return found

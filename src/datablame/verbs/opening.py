@@ -57,10 +57,10 @@ def held(run: RunLike, patient: bool = False) -> Iterator[Run]:
     At the end, profile.txt says where the time went: of this run alone, with what came before it
     was opened (decoding its images, say).
     """
-    from datablame.base import files, progress, readers
+    from datablame.base import files, folders, progress, readers
 
     run = opened(run)
-    with files.alone(run.path, patient):
+    with folders.alone(run.path, patient):
         if not HOLDING:
             progress.profile_of(run.path)
         HOLDING.append(run.path)

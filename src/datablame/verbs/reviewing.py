@@ -137,14 +137,14 @@ def decided(run: RunLike, *, out: Path | None = None, read: Path | None = None) 
 @contextlib.contextmanager
 def _alone(run: Run) -> Iterator[None]:
     """Hold the decisions of a run. Raises InputError where it is reviewed already."""
-    from datablame.base import files
+    from datablame.base import folders
 
     place = run.path / "review"
-    if place.absolute() in files.HELD:
+    if place.absolute() in folders.HELD:
         raise InputError(f"{run.path} is reviewed already, by this program")
     with contextlib.ExitStack() as lock:
         try:
-            lock.enter_context(files.alone(place))
+            lock.enter_context(folders.alone(place))
         except InputError:
             raise InputError(f"{run.path} is reviewed already, by another program") from None
         yield

@@ -96,7 +96,7 @@ def presets() -> dict[str, Any]:
     """Everything in presets.yaml, by name."""
     import yaml
 
-    return yaml.safe_load((ROOT / "sources" / "presets.yaml").read_text())
+    return yaml.safe_load((ROOT / "sources" / "presets.yaml").read_text(encoding="utf-8"))
 
 
 def home() -> Path:
