@@ -4,6 +4,7 @@ says.
 
 import json
 import re
+import runpy
 import shlex
 import tomllib
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
+import yaml
 
 from datablame import verbs
 from datablame.cli import main
@@ -172,12 +174,33 @@ def test_the_package_says_what_it_is():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     import datablame
 
-    assert project["version"] == datablame.__version__
+    assert "version" in project["dynamic"]
+    newest = re.search(r"^## \[(\d.*?)\] - (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert newest[1] == datablame.__version__
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (cited["version"], str(cited["date-released"])) == newest.groups()
+    assert {each["year"] for each in cited["references"]} == {2019, 2021, 2022, 2023, 2025}
     assert project["license"] == "Apache-2.0"
     assert "Apache License" in (ROOT / "LICENSE").read_text()
     for target in ("install:", "test:", "demo:"):
         assert target in (ROOT / "Makefile").read_text()
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_page_of_the_package_leads_somewhere(monkeypatch):
+    """A registry shows the README, without the files beside it."""
+    import setuptools
+
+    told = {}
+    monkeypatch.setattr(setuptools, "setup", lambda **words: told.update(words))
+    runpy.run_path(ROOT / "setup.py")
+    there = re.findall(r"\]\((.+?)\)", told["long_description"])
+    here = re.findall(r"\]\((.+?)\)", (ROOT / "README.md").read_text())
+    assert len(there) == len(here) > 10
+    for full, short in zip(there, here, strict=True):
+        assert full.startswith("https://")
+        assert full.endswith(short)
+        assert ("raw." in full) == short.endswith(".png")
 
 
 def test_each_promise_of_security_has_its_test():

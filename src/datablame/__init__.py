@@ -58,7 +58,7 @@ if TYPE_CHECKING:
     from datablame.verbs.reading import Reading
     from datablame.verdict import Act, Verdict
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "Act",
