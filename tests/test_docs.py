@@ -175,7 +175,9 @@ def test_the_package_says_what_it_is():
     import datablame
 
     assert "version" in project["dynamic"]
-    newest = re.search(r"^## \[(\d.*?)\] - (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    newest = re.search(
+        r"^## \[(\d.*?)\] - (.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE
+    )
     assert newest[1] == datablame.__version__
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert (cited["version"], str(cited["date-released"])) == newest.groups()
