@@ -3,11 +3,13 @@
 import html
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from conftest import TINY, blobs
@@ -154,6 +156,49 @@ def test_fail_over(audited, capsys, limit, code):
     done, _, err = call(capsys, "judge", audited.path, "--fail-over", limit)
     assert done == code
     assert ("more than 2.00%" in err) == (code == 3)
+
+
+def test_only_new_suspects_count_beside_a_baseline(tmp_path, capsys):
+    """Those that were suspects before, with the same label, do not fail the check."""
+    words = ["audit", "digits", "--limit", "300", "--epochs", "4", "--folds", "2", "--model", "mlp"]
+    words += ["--no-retrain", "--noise", "pair", "--amount", "0.2", "--out", tmp_path]
+    code, out, _ = call(capsys, *words, "--json", "--fail-over", "1%")
+    assert code == 3
+    facts = json.loads(out)
+    assert facts["suspects"] > 20
+    before = tmp_path / "before.parquet"
+    shutil.copy(facts["table"], before)
+    code, out, _ = call(capsys, *words, "--fail-over", "0%", "--baseline", before)
+    assert code == 0
+    assert "new        0 suspects that the baseline has not" in out
+    table = parquet.read_table(before)
+    kept, acts, given = table["name"].to_pylist(), table["act"].to_pylist(), table["given_name"]
+    suspects = [row for row, act in enumerate(acts) if act in ("fix", "drop")]
+    acts[suspects[0]] = "keep"
+    other = given.to_pylist()
+    other[suspects[1]] = "another"
+    table = table.set_column(table.column_names.index("act"), "act", pa.array(acts))
+    table = table.set_column(table.column_names.index("given_name"), "given_name", pa.array(other))
+    parquet.write_table(table, before)
+    code, out, err = call(capsys, *words, "--fail-over", "0.5%", "--baseline", before, "--json")
+    assert json.loads(out)["new_suspects"] == sorted(kept[row] for row in suspects[:2])
+    assert code == 3
+    assert "0.67% of the examples are suspect and new, more than 0.50%" in err
+    assert call(capsys, *words, "--fail-over", "0.7%", "--baseline", before)[0] == 0
+
+
+def test_a_baseline_that_is_none_is_told(tmp_path, capsys, audited):
+    for words, said in (
+        (["audit", "digits", "--baseline", tmp_path / "x.parquet"], "of an earlier audit"),
+        (["judge", audited.path, "--baseline", audited.path], "--baseline goes with audit"),
+    ):
+        code, _, err = call(capsys, *words)
+        assert code == 2
+        assert said in err
+    (tmp_path / "x.parquet").write_bytes(b"no table")
+    code, _, err = call(capsys, "audit", "digits", "--baseline", tmp_path / "x.parquet")
+    assert code == 2
+    assert "is damaged" in err
 
 
 def test_every_command_works_on_a_run(audited, capsys, tmp_path):

@@ -158,6 +158,7 @@ def fitted(kind, taps, damping=1e-3):
     for _ in curvature.passes:
         for tap in taps:
             curvature.update(tap)
+        curvature.meet(0)
         curvature.finish()
     curvature.damp(damping)
     return curvature
@@ -358,6 +359,7 @@ def test_the_basis_counts_the_inputs_of_enumerated_labels_once():
     basis = kronecker.Basis(first.layer)
     basis.update(first)
     basis.update(second)
+    basis.meet(0)
     found = basis.finish()
     inputs = found["right"][0] @ torch.diag(found["right_values"][0]) @ found["right"][0].T
     outputs = found["left"][0] @ torch.diag(found["left_values"][0]) @ found["left"][0].T

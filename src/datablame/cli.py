@@ -142,6 +142,7 @@ def _launch(
     *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     as_json: Annotated[bool, Parameter(name="--json", negative=())] = False,
     fail_over: str | None = None,
+    baseline: Path | None = None,
     recipe: Path | None = None,
     quiet: Annotated[bool, Parameter(negative=())] = False,
     trust: Annotated[bool, Parameter(negative=())] = False,
@@ -158,6 +159,9 @@ def _launch(
     fail_over
         Exit with 3 if more than this share of the examples (5% or 0.05) is suspect: for checks in
         CI.
+    baseline
+        examples.parquet of an earlier audit, or its run: of the suspects only those count for
+        --fail-over that were none there, or had another label.
     recipe
         YAML file of a recipe, such as a run's recipe.yaml, or a name that `datablame methods`
         lists; options on the command line override it.
@@ -177,11 +181,16 @@ def _launch(
     limit = share(fail_over) if fail_over else None
     if limit is not None and not {"audit", "judge"} & set(tokens[:1]):
         raise InputError("--fail-over goes with audit and judge: this command finds no suspects")
+    if baseline is not None and tokens[:1] != ("audit",):
+        raise InputError("--baseline goes with audit: it is compared with what an audit has found")
+    known = _before(baseline) if baseline is not None else None
     began = time.perf_counter()
     result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     if result is None or isinstance(result, int):  # help or version was printed
         return 0
     facts = _facts_of(result)
+    if known is not None and "table" in facts:
+        facts["new_suspects"] = _fresh(Path(facts["table"]), known)
     shown = (
         json.dumps(facts, ensure_ascii=False) if as_json else said(result, facts)
     )  # by all ranks
@@ -191,7 +200,30 @@ def _launch(
 
         if verbose and time.perf_counter() - began > 2 and progress.profile().seconds:
             print(f"\n{progress.profile()}", end="", file=sys.stderr)
+    if "new_suspects" in facts and not as_json and _main_process():
+        print(f"new        {_told(facts['new_suspects'])}")
     return _exit_code(facts, limit)
+
+
+def _before(baseline: Path) -> set[tuple[str, str]]:
+    """The suspects of an earlier audit, read before anything is trained."""
+    from datablame.analyses.baseline import suspects
+
+    return suspects(baseline)
+
+
+def _fresh(table: Path, known: set[tuple[str, str]]) -> list[str]:
+    """The suspects of an audit that the earlier one did not have."""
+    from datablame.analyses.baseline import fresh
+
+    return fresh(table, known)
+
+
+def _told(names: list[str], most: int = 5) -> str:
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{len(names):,} suspects that the baseline has not" + (
+        f": {', '.join(names[:most])}{more}" if names else ""
+    )
 
 
 def _of_recipe(recipe: Path, tokens: tuple[str, ...]) -> tuple[str, ...]:
@@ -225,11 +257,11 @@ def _exit_code(facts: dict[str, Any], limit: float | None) -> int:
     """0; 1 where a run is damaged, 3 where more is suspect than was allowed."""
     if facts.get("damaged", "none") != "none":
         return 1
-    if limit is not None and facts.get("suspect_share", 0) > limit:
-        print(
-            f"{facts['suspect_share']:.2%} of the examples are suspect, more than {limit:.2%}",
-            file=sys.stderr,
-        )
+    over, what = facts.get("suspect_share", 0), "suspect"
+    if (new := facts.get("new_suspects")) is not None:
+        over, what = len(new) / max(1, facts.get("examples", 0)), "suspect and new"
+    if limit is not None and over > limit:
+        print(f"{over:.2%} of the examples are {what}, more than {limit:.2%}", file=sys.stderr)
         return 3
     return 0
 
