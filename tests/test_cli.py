@@ -158,6 +158,24 @@ def test_fail_over(audited, capsys, limit, code):
     assert ("more than 2.00%" in err) == (code == 3)
 
 
+@pytest.mark.parametrize(("limit", "code"), [("40%", 0), ("30%", 3)])
+def test_a_look_fails_over_what_is_at_fault(tmp_path, capsys, png, limit, code):
+    """Of eight files one is no picture, and two are one picture with two labels."""
+    for row in range(6):
+        folder = tmp_path / "photos" / ("a", "b")[row % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{row}.png").write_bytes(png((40 * row, 255 - 40 * row, 9), (24, 24)))
+    (tmp_path / "photos" / "a" / "lost.png").write_bytes(b"no picture")
+    (tmp_path / "photos" / "b" / "copy.png").write_bytes(
+        (tmp_path / "photos" / "a" / "0.png").read_bytes()
+    )
+    words = ["look", tmp_path / "photos", "--out", tmp_path / "looks", "--fail-over"]
+    done, out, err = call(capsys, *words, limit, "--json")
+    assert json.loads(out)["faulty_share"] == 0.375
+    assert done == code
+    assert ("37.50% of the examples are at fault, more than 30.00%" in err) == (code == 3)
+
+
 def test_only_new_suspects_count_beside_a_baseline(tmp_path, capsys):
     """Those that were suspects before, with the same label, do not fail the check."""
     words = ["audit", "digits", "--limit", "300", "--epochs", "4", "--folds", "2", "--model", "mlp"]
@@ -262,7 +280,7 @@ def test_every_command_works_on_a_run(audited, capsys, tmp_path):
         (["audit"], "source"),
         (["adit", "digits"], "adit"),
         (["judge", "nowhere"], "is not a run"),
-        (["load", "digits", "--fail-over", "5%"], "--fail-over goes with audit and judge"),
+        (["load", "digits", "--fail-over", "5%"], "--fail-over goes with audit, judge and look"),
         (["load", "digits", "--fail-over", "lots"], "takes a share such as 5%"),
     ],
 )

@@ -157,8 +157,8 @@ def _launch(
     as_json
         Print one JSON object on standard output; everything else goes to standard error.
     fail_over
-        Exit with 3 if more than this share of the examples (5% or 0.05) is suspect: for checks in
-        CI.
+        Exit with 3 if more than this share of the examples (5% or 0.05) is suspect (with `look`:
+        not read, a copy with another label, or in the test set too): for checks in CI.
     baseline
         examples.parquet of an earlier audit, or its run: of the suspects only those count for
         --fail-over that were none there, or had another label.
@@ -179,8 +179,10 @@ def _launch(
     _settle(trust, offline, weights, quiet)
     tokens += _of_recipe(recipe, tokens) if recipe else ()
     limit = share(fail_over) if fail_over else None
-    if limit is not None and not {"audit", "judge"} & set(tokens[:1]):
-        raise InputError("--fail-over goes with audit and judge: this command finds no suspects")
+    if limit is not None and not {"audit", "judge", "look"} & set(tokens[:1]):
+        raise InputError(
+            "--fail-over goes with audit, judge and look: this command finds no suspects"
+        )
     if baseline is not None and tokens[:1] != ("audit",):
         raise InputError("--baseline goes with audit: it is compared with what an audit has found")
     known = _before(baseline) if baseline is not None else None
@@ -258,6 +260,8 @@ def _exit_code(facts: dict[str, Any], limit: float | None) -> int:
     if facts.get("damaged", "none") != "none":
         return 1
     over, what = facts.get("suspect_share", 0), "suspect"
+    if "faulty_share" in facts:
+        over, what = facts["faulty_share"], "at fault"
     if (new := facts.get("new_suspects")) is not None:
         over, what = len(new) / max(1, facts.get("examples", 0)), "suspect and new"
     if limit is not None and over > limit:

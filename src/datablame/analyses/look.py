@@ -114,7 +114,17 @@ class Look(Result):
             "small_classes": few,
             "unreadable": len(self.unreadable),
             "issues": {name: len(rows) for name, rows in self.issues.items()},
+            "faulty_share": round(self._faulty, 6),
         }
+
+    @property
+    def _faulty(self) -> float:
+        """The share of files that are at fault whatever the set is for: not read, copies with
+        different labels, test images that are training images.
+        """
+        certain = {row for name in (CONFLICT, LEAK) for row in self.issues.get(name, [])}
+        lost, seen = len(self.unreadable), len(self.data) + len(self.test or ())
+        return (lost + len(set(map(int, certain)))) / max(1, lost + seen)
 
     @property
     def sentence(self) -> str:

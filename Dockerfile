@@ -1,0 +1,13 @@
+# datablame with torch for the CPU: docker run --rm -v "$PWD:/work" datablame audit photos/
+FROM python:3.12-slim
+RUN pip install --no-cache-dir uv
+WORKDIR /src
+COPY pyproject.toml setup.py README.md LICENSE ./
+COPY src src
+RUN uv pip install --system --no-cache --torch-backend cpu ".[review,hub]" && rm -rf /src
+RUN useradd --create-home --uid 1000 somebody
+USER somebody
+WORKDIR /work
+ENV DATABLAME_CACHE=/home/somebody/.cache/datablame
+ENTRYPOINT ["datablame"]
+CMD ["--help"]
