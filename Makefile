@@ -4,7 +4,7 @@ BIN = $(VENV)/bin
 # A process on each core, with one thread: small nets gain more by that than by threads.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 8 --dist worksteal
 
-.PHONY: install test test-all test-oldest demo lint bench dist release-check
+.PHONY: install test test-all test-oldest demo lint bench site dist release-check
 
 # An installed environment is recognised by its stamp; a change of pyproject.toml makes it anew.
 install: $(VENV)/stamp
@@ -38,6 +38,10 @@ lint: install
 
 demo: install
 	$(BIN)/datablame audit digits --noise pair --amount 0.2
+
+# The site, in build/site; a warning is an error.
+site: install
+	$(BIN)/mkdocs build
 
 # What is published: a wheel and a source distribution, in dist/.
 dist: install

@@ -3,9 +3,12 @@ says.
 """
 
 import json
+import os
 import re
 import runpy
 import shlex
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -16,6 +19,7 @@ import pytest
 import yaml
 
 from datablame import verbs
+from datablame.base import methods
 from datablame.cli import main
 
 ROOT = Path(__file__).parents[1]
@@ -187,6 +191,28 @@ def test_the_package_says_what_it_is():
     for target in ("install:", "test:", "demo:"):
         assert target in (ROOT / "Makefile").read_text()
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+@pytest.mark.slow
+def test_the_site_is_made_without_network(tmp_path):
+    """With all pages, methods and names; a warning is an error."""
+    away = {f"{kind}_proxy": "http://127.0.0.1:9" for kind in ("http", "https")}
+    made = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | away | {"NO_MKDOCS_2_WARNING": "1"},
+    )
+    assert made.returncode == 0, made.stderr
+    signals = (tmp_path / "methods" / "signals.html").read_text()
+    assert all(f'id="{name}"' in signals for name in methods.names("signals"))
+    names = (tmp_path / "api.html").read_text()
+    assert "verbs.auditing.audit" in names
+    assert "RESULTS.md" not in (tmp_path / "influence.html").read_text(), (
+        "a link to a page of the site"
+    )
 
 
 def test_the_page_of_the_package_leads_somewhere(monkeypatch):

@@ -73,7 +73,9 @@ def _room(room: str, what: str) -> str:
         module = f"datablame.methods.{room}.{name}"
         text = Path(ROOT, "src", *module.split(".")).with_suffix(".py").read_text(encoding="utf-8")
         head = re.match(r'"""(.*?)"""', text, re.DOTALL)
-        parts.append(f"## {name}\n\n{head[1] if head else ''}\n\n::: {module}.{name}\n")
+        parts.append(
+            f"## {name}\n\n{head[1] if head else ''}\n\n::: {module}.{name}\n    options: {{show_root_heading: false}}\n"
+        )
     return "\n".join(parts)
 
 
