@@ -51,7 +51,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     if name == "index.md":
         markdown = (ROOT / "README.md").read_text(encoding="utf-8")
     here = Path(BESIDE.get(name, "README.md" if name == "index.md" else f"docs/{name}")).parent
-    return re.sub(r"(\]\()(?!\w+:|#)([^)#\s]+)", lambda found: _link(found, here), markdown)
+    relative = r"(\]\(|^\[[^]]+\]: )(?!\w+:|#)([^)#\s]+)"
+    return re.sub(relative, lambda found: _link(found, here), markdown, flags=re.MULTILINE)
 
 
 def _link(found: re.Match[str], here: Path) -> str:
