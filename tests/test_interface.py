@@ -214,6 +214,7 @@ def test_messages_go_through_logging(monkeypatch, capsys):
     handler = logging.StreamHandler(stream)
     log = logging.getLogger("datablame")
     monkeypatch.setattr(log, "handlers", [handler])
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # of some library
     progress.say("hello")
     assert stream.getvalue() == "hello\n"
     assert capsys.readouterr().err == ""
