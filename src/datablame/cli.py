@@ -183,16 +183,14 @@ def _launch(
         raise InputError(
             "--fail-over goes with audit, judge and look: this command finds no suspects"
         )
-    if baseline is not None and tokens[:1] != ("audit",):
-        raise InputError("--baseline goes with audit: it is compared with what an audit has found")
-    known = _before(baseline) if baseline is not None else None
+    before = _before(baseline, tokens)
     began = time.perf_counter()
     result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
     if result is None or isinstance(result, int):  # help or version was printed
         return 0
     facts = _facts_of(result)
-    if known is not None and "table" in facts:
-        facts["new_suspects"] = _fresh(Path(facts["table"]), known)
+    if before is not None and "table" in facts:
+        facts["new_suspects"] = before.fresh(Path(facts["table"]))
     shown = (
         json.dumps(facts, ensure_ascii=False) if as_json else said(result, facts)
     )  # by all ranks
@@ -202,30 +200,18 @@ def _launch(
 
         if verbose and time.perf_counter() - began > 2 and progress.profile().seconds:
             print(f"\n{progress.profile()}", end="", file=sys.stderr)
-    if "new_suspects" in facts and not as_json and _main_process():
-        print(f"new        {_told(facts['new_suspects'])}")
     return _exit_code(facts, limit)
 
 
-def _before(baseline: Path) -> set[tuple[str, str]]:
+def _before(baseline: Path | None, tokens: tuple[str, ...]) -> Any:
     """The suspects of an earlier audit, read before anything is trained."""
-    from datablame.analyses.baseline import suspects
+    if baseline is None:
+        return None
+    if tokens[:1] != ("audit",):
+        raise InputError("--baseline goes with audit: it is compared with what an audit has found")
+    from datablame.analyses.baseline import Baseline
 
-    return suspects(baseline)
-
-
-def _fresh(table: Path, known: set[tuple[str, str]]) -> list[str]:
-    """The suspects of an audit that the earlier one did not have."""
-    from datablame.analyses.baseline import fresh
-
-    return fresh(table, known)
-
-
-def _told(names: list[str], most: int = 5) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return f"{len(names):,} suspects that the baseline has not" + (
-        f": {', '.join(names[:most])}{more}" if names else ""
-    )
+    return Baseline.read(baseline)
 
 
 def _of_recipe(recipe: Path, tokens: tuple[str, ...]) -> tuple[str, ...]:
@@ -283,7 +269,11 @@ def said(result: Any, facts: dict[str, Any]) -> str:
 
     if isinstance(result, dict):
         return text(facts)
-    return str(result)
+    if "new_suspects" not in facts:
+        return str(result)
+    from datablame.analyses.baseline import told
+
+    return f"{result}\n{told(facts['new_suspects'])}"
 
 
 def _main_process() -> bool:
