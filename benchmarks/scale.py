@@ -2,7 +2,7 @@
 its signals, of attribution and of the index; and, apart, the neighbours of rows of 384 numbers.
 
 Each stage is a process of its own, so that its memory is its own. About twelve minutes on two cores,
-`--neighbours` more than an hour on one (a quarter of the rows, `--rows 320000`, a quarter of that).
+`--neighbours` more than an hour; `--rows` takes fewer.
 """
 
 from __future__ import annotations
