@@ -69,7 +69,7 @@ def endings() -> frozenset[str]:
     is installed.
     """
     found = {".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm"}
-    if features.check("avif"):
+    if "avif" in features.modules and features.check("avif"):
         found.add(".avif")
     if importlib.util.find_spec("pillow_heif"):
         importlib.import_module("pillow_heif").register_heif_opener()
