@@ -209,7 +209,8 @@ def main() -> None:
     note = (
         f"The first {ROWS:,} rows of CIFAR-10, 10 % uniform noise; three convolutions and a linear layer, {EPOCHS} epochs, "
         f"{right:.0%} of {QUERIES} test images right; {asked.halves} random halves. Behind ± the half width of a 95 % interval "
-        "over the queries. quanda 0.5.0 computes both scores of what each explainer gave, by its own defaults but for the "
+        "over the queries. Seconds of the first column are with the fitting; the second row takes the first one's factors, and "
+        "self-influence those of its row. quanda 0.5.0 computes both scores of what each explainer gave, by its own defaults but for the "
         "settings named."
     )
     if asked.only or asked.halves != HALVES:

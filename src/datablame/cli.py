@@ -178,11 +178,7 @@ def _launch(
     """
     _settle(trust, offline, weights, quiet)
     tokens += _of_recipe(recipe, tokens) if recipe else ()
-    limit = share(fail_over) if fail_over else None
-    if limit is not None and not {"audit", "judge", "look"} & set(tokens[:1]):
-        raise InputError(
-            "--fail-over goes with audit, judge and look: this command finds no suspects"
-        )
+    limit = _limit(fail_over, tokens)
     before = _before(baseline, tokens)
     began = time.perf_counter()
     result = app(tokens, exit_on_error=False, print_error=False, result_action="return_value")
@@ -201,6 +197,16 @@ def _launch(
         if verbose and time.perf_counter() - began > 2 and progress.profile().seconds:
             print(f"\n{progress.profile()}", end="", file=sys.stderr)
     return _exit_code(facts, limit)
+
+
+def _limit(fail_over: str | None, tokens: tuple[str, ...]) -> float | None:
+    """The share above which a command that finds suspects ends with 3."""
+    limit = share(fail_over) if fail_over else None
+    if limit is not None and not {"audit", "judge", "look"} & set(tokens[:1]):
+        raise InputError(
+            "--fail-over goes with audit, judge and look: this command finds no suspects"
+        )
+    return limit
 
 
 def _before(baseline: Path | None, tokens: tuple[str, ...]) -> Any:

@@ -122,9 +122,9 @@ class Look(Result):
         """The share of files that are at fault whatever the set is for: not read, copies with
         different labels, test images that are training images.
         """
-        certain = {row for name in (CONFLICT, LEAK) for row in self.issues.get(name, [])}
+        certain = {int(row) for name in (CONFLICT, LEAK) for row in self.issues.get(name, [])}
         lost, seen = len(self.unreadable), len(self.data) + len(self.test or ())
-        return (lost + len(set(map(int, certain)))) / max(1, lost + seen)
+        return (lost + len(certain)) / max(1, lost + seen)
 
     @property
     def sentence(self) -> str:

@@ -117,9 +117,8 @@ def local(where: str | Path) -> Path:
             "network"
         )
     if processes.agree(time.monotonic() - SEEN.get(where, -FRESH) > FRESH):
-        bucket = (
-            files.cache() / "remote" / Path(*home.relative_to(files.cache() / "remote").parts[:2])
-        )
+        top = files.cache() / "remote"
+        bucket = top.joinpath(*home.relative_to(top).parts[:2])
         first = processes.rank() == 0  # a second program waits for this one
         with (
             progress.stage("fetch"),
@@ -148,13 +147,13 @@ def images(root: str | None, cells: Sequence[str | None]) -> tuple[Path, list[st
     home = files.cache() / "remote" if listed else place(str(root))
     asked = [_joined(root, cell) for cell in cells]
     places = [None if each is None else place(each) for each in asked]
-    lost = processes.agree(
-        [
-            (each, str(there))
-            for each, there in zip(asked, places, strict=True)
-            if each is not None and there is not None and not there.is_file()
-        ]
-    )
+    first = processes.rank() == 0  # the others need not look
+    lost = [
+        (each, str(there))
+        for each, there in zip(asked, places, strict=True)
+        if first and each is not None and there is not None and not there.is_file()
+    ]
+    lost = processes.agree(lost)
     if lost and files.offline():
         raise InputError(
             f"{len(lost):,} images were not fetched before, such as {shown(lost[0][0])}, and "
