@@ -482,7 +482,7 @@ def test_class_names_from_a_file(tmp_path, here, name, text):
         ("[1, 2]", "names no classes"),
         ("{}", "names no classes"),
         ('{"a": 0, "b": 5}', "names no classes"),
-        ("{", "is damaged"),
+        ("{", "cannot be read"),
     ],
 )
 def test_a_file_that_names_no_classes(tmp_path, here, text, message):

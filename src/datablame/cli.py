@@ -357,7 +357,7 @@ def _complain(sentence: str) -> None:
 
 def _unexpected(error: Exception, arguments: list[str]) -> str:
     """A sentence for an error that nobody expected; crash.txt in the cache gets its traceback."""
-    from datablame.base import files, processes
+    from datablame.base import environment, files, processes
 
     text = str(error).strip().partition("\n")[0][:200]
     if isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text:
@@ -369,7 +369,7 @@ def _unexpected(error: Exception, arguments: list[str]) -> str:
         return processes.PEER
     if isinstance(error, OSError) and error.strerror:
         return f"{str(error.filename or 'a file')[:200]}: {error.strerror}"
-    path = files.cache() / "crash.txt"
+    path = environment.cache() / "crash.txt"
     report = f"datablame {shlex.join(arguments)}\n\n{traceback.format_exc()}\n{_versions()}\n"
     if text.startswith(("CUDA error", "CUDA driver", "cuDNN error", "CUBLAS")):
         with contextlib.suppress(Exception):

@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from datablame.base import devices, files, processes, renames
+from datablame.base import devices, environment, files, processes, renames
 from datablame.base.decode import View
 from datablame.base.errors import InputError, unknown
 from datablame.base.hashing import parted, permutation
@@ -416,7 +416,7 @@ class Dataset(Result):
         """
         images = None
         if self.images:
-            path = self.images.path or files.cache() / "arrays" / f"{self.images.digest}.npy"
+            path = self.images.path or environment.cache() / "arrays" / f"{self.images.digest}.npy"
             if not processes.agree(path.exists()):
                 files.write_array(path, self.images.array)
             noise = self.images.noise and dataclasses.asdict(self.images.noise)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
+import tarfile
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +34,9 @@ OPTIONS = {
         REAL: ("--prior", "--lr"),
     },
     ("memory", "test", "RUN"): {WHOLE: ("--memories",)},
+    ("look", "digits"): {WHOLE: ("--limit", "--size"), REAL: ("--holdout",)},
+    ("certify", "RUN", "--out", "x.csv"): {WHOLE: ("--draw", "--seed")},
+    ("review", "RUN"): {WHOLE: ("--port",)},
 }  # fmt: skip
 WORDS = (
     "train digits --model nothing", "train digits --head nothing", "train digits --trainer nothing",
@@ -61,7 +68,7 @@ WORDS = (
     "export nowhere --to x.csv", "clean RUN --out x.zip", "clean nowhere --out x", "report nowhere",
     "report /etc", "measure nowhere", "measure", "compare RUN", "compare RUN nowhere", "agree RUN aum",
     "agree RUN aum nothing", "ablate RUN nothing", "ablate RUN aum --shares 2",
-    "ablate RUN aum --shares x", "retrain nowhere", "memorization RUN --top-k 0", "classes RUN",
+    "ablate RUN aum --shares x", "retrain nowhere", "memorization RUN nothing", "classes RUN",
     "memory show RUN", "memory replace RUN", "memory test nowhere", "detector teach nowhere",
     "detector teach RUN --start nowhere", "detector teach RUN --views nothing", "import nowhere",
     "import /etc", "doctor nowhere", "report RUN --fail-over 5%", "judge RUN --fail-over x",
@@ -72,6 +79,10 @@ WORDS = (
 """One line each; RUN is a run that has been judged."""
 
 
+MEANT = {("--folds", "-7"), ("--points", ""), ("--examples", "99999999999999999999")}
+"""Among them those that mean something: as many as there are, say."""
+
+
 def options() -> list[tuple[str, ...]]:
     """Every command with a number that means nothing."""
     return [
@@ -80,7 +91,7 @@ def options() -> list[tuple[str, ...]]:
         for values, names in kinds.items()
         for option in names
         for value in values
-        if (option, value) not in {("--folds", "-7"), ("--points", "")}
+        if (option, value) not in MEANT
     ] + [tuple(line.split()) for line in WORDS]
 
 
@@ -154,6 +165,7 @@ def sources(home: Path) -> list[Path]:
     parquet.write_table(table.slice(0, 0), home / "no-rows.parquet")
     made.append(home / "no-rows.parquet")
     whole = (home / "huge.parquet").read_bytes()
+    hostile(home, made, picture)
     for name, content in {
         "cut": whole[:-20],
         "zero": b"",
@@ -163,6 +175,94 @@ def sources(home: Path) -> list[Path]:
         (home / f"{name}.parquet").write_bytes(content)
         made.append(home / f"{name}.parquet")
     return made
+
+
+def hostile(home: Path, made: list[Path], picture: bytes) -> None:
+    """Archives, tables, boxes, arrays and shards that mean harm or nothing."""
+
+    def file(name: str, content: bytes | str) -> Path:
+        (home / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        made.append(home / name)
+        return home / name
+
+    def members(name: str, *infos: tuple[str, bytes, bytes]) -> None:
+        with tarfile.open(home / name, "w") as packed:
+            for path, kind, content in infos:
+                about = tarfile.TarInfo(path)
+                about.type, about.size, about.linkname = kind, len(content), "/etc/passwd"
+                packed.addfile(about, io.BytesIO(content))
+        made.append(home / name)
+
+    members("up.tar", *((f"../{name}/1.png", tarfile.REGTYPE, picture) for name in ("cat", "dog")))
+    members("root.tar", *((f"/{name}/1.png", tarfile.REGTYPE, picture) for name in ("cat", "dog")))
+    members("links.tar", *((f"{name}/1.png", tarfile.SYMTYPE, b"") for name in ("cat", "dog")))
+    members("devices.tar", *((f"{name}/1.png", tarfile.CHRTYPE, b"") for name in ("cat", "dog")))
+    members(
+        "classless.tar", ("0.png", tarfile.REGTYPE, picture), ("0.cls", tarfile.REGTYPE, b"x" * 99)
+    )
+    file("cut.tar", (home / "up.tar").read_bytes()[:700])
+    file("cut.tar.gz", gzip.compress((home / "root.tar").read_bytes())[:-30])
+    with zipfile.ZipFile(home / "huge.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for name in ("cat", "dog"):
+            packed.writestr(f"{name}/1.png", bytes(2**27))
+    made.append(home / "huge.zip")
+    file("cut.zip", (home / "huge.zip").read_bytes()[:-9])
+    file("none.zip", b"PK\5\6" + bytes(18))
+    for name, text in {
+        "away.csv": "path,label\n../../etc/passwd,a\n/etc/hostname,b\n",
+        "none.csv": "", "head.csv": "path,label\n", "other.csv": "a,b\n1,2\n3,4\n",
+        "nul.csv": "path,label\n\0,a\n\0,b\n", "ragged.csv": "path,label\na.png\nb,c,d,e\n",
+        "missing.csv": "path,label\nx.png,a\ny.png,b\n", "quote.csv": 'path,label\n"a,b\nc,d\n',
+        "none.jsonl": "{}\n", "list.jsonl": "[1,2]\n", "half.jsonl": '{"path": "a.png", "la',
+        "deep.jsonl": "[" * 100_000, "deep.json": '{"images": ' + "[" * 100_000,
+        "none.json": "{}", "other.json": '{"images": 1, "annotations": {}, "categories": "x"}',
+        "boxes.json": json.dumps({
+            "images": [{"id": 1, "file_name": "/etc/passwd", "width": 9e99, "height": -1}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1e308] * 4},
+                            {"id": 2, "image_id": 1, "category_id": 2, "bbox": "x"}],
+            "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}]}),
+    }.items():  # fmt: skip
+        file(name, text)
+    for name, text in {
+        "yolo-none": "", "yolo-away": "path: /etc\ntrain: .\nnames: [a, b]\n", "yolo-words": "train: 7",
+        "yolo-tags": "!!python/object/apply:os.system [touch mark]",
+    }.items():  # fmt: skip
+        (home / name).mkdir()
+        (home / name / "data.yaml").write_text(text)
+        made.append(home / name)
+    entities = "".join(f'<!ENTITY e{k + 1} "{f"&e{k};" * 10}">' for k in range(9))
+    for name, text in {
+        "voc-bomb": f'<!DOCTYPE x [<!ENTITY e0 "lol">{entities}]><annotation>&e9;</annotation>',
+        "voc-file": '<!DOCTYPE x [<!ENTITY e SYSTEM "file:///etc/passwd">]><annotation><object>'
+                    "<name>&e;</name></object></annotation>",
+        "voc-none": "<annotation/>", "voc-cut": "<annotation><object>",
+    }.items():  # fmt: skip
+        for folder in ("Annotations", "JPEGImages"):
+            (home / name / folder).mkdir(parents=True)
+        (home / name / "Annotations" / "1.xml").write_text(text)
+        (home / name / "JPEGImages" / "1.png").write_bytes(picture)
+        made.append(home / name)
+    rows = np.arange(60) % 3
+    for name, arrays in {
+        "pickled": {"features": np.array([{}] * 60), "labels": rows},
+        "short": {"features": np.zeros((9, 4), "f4"), "labels": rows},
+        "flat": {"features": np.zeros(60, "f4"), "labels": rows},
+        "words": {"features": np.array([["a"] * 3] * 60), "labels": rows},
+        "far": {"features": np.zeros((60, 4), "f4"), "labels": rows * 10**9},
+        "alone": {"labels": rows},
+        "guesses": {"pred_probs": np.full((60, 3), -7.0), "labels": rows},
+        "unsure": {"pred_probs": np.full((60, 3), np.nan), "labels": rows},
+        "wide": {"pred_probs": np.full((60, 2), 0.5), "labels": rows},
+    }.items():
+        np.savez(home / f"{name}.npz", **arrays)
+        made.append(home / f"{name}.npz")
+    file("none.arrow", b"")
+    file("cut.arrow", b"ARROW1\0\0" + bytes(40))
+    file("none.npz", b"PK")
+    file(
+        "none.npy",
+        b"\x93NUMPY\1\0\x76\0{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999,), }",
+    )
 
 
 RECIPES = (

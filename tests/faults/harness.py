@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import hashlib
 import os
 import re
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from faults.inputs import everything
 
 LIMIT = 60.0
 """Seconds after which a command counts as hanging."""
@@ -142,6 +145,10 @@ READERS = (
     ("clean", "RUN", "--out", "new.parquet"),
     ("measure", "RUN"),
     ("compare", "RUN", "RUN"),
+    ("decided", "RUN"),
+    ("certify", "RUN", "--draw", 12, "--out", "new.csv"),
+    ("export", "RUN", "--to", "new.parquet", "--form", "cleanlab"),
+    ("judge", "RUN", "--baseline", "RUN", "--fail-over", "90%"),
 )
 """What is asked of a run with a damaged file; each file meets those that read it among them."""
 WRAPPED = (
@@ -163,11 +170,25 @@ PROBED = (
 """The same of a linear probe over a frozen encoder."""
 
 
+EXPERIMENT = """model: mlp,hidden=8
+epochs: 1
+folds: 0
+train: {source: digits, limit: 150}
+steps:
+  - score {run} aum
+  - each: {noise: [uniform, pair]}
+    steps:
+      - train {source} --noise {noise} --amount 0.2
+  - report {first}
+"""
+
+
 class Base:
     """Runs that have everything, made once, and copies of them to damage."""
 
     def __init__(self, home: Path):
         self.home = home
+        self.inputs = everything(home / "inputs", np.random.default_rng(0))
         rows = ("digits", "--limit", 200, "--noise", "uniform")
         net = ("--model", "mlp,hidden=16", "--epochs", 3)
         more = ("--folds", 2, "--checkpoints", 2, "--top-k", 2)
@@ -191,6 +212,7 @@ class Base:
                 home / "own.safetensors",
             ),
         )
+        self._answered()
         levels = ("--trainer", "data_parameters,level=both", "--head", "memory_wrap", "--folds", 0)
         wrapped = self._kept("wrapped", "train", *rows, *net, *levels)
         self._made(*_of(wrapped, WRAPPED))
@@ -198,6 +220,28 @@ class Base:
         probed = self._kept("probed", "train", *rows, *encoder, "--trainer", "linear_probe")
         self._made(*_of(probed, PROBED))
         self.runs = {self.run: READERS, wrapped: WRAPPED, probed: PROBED}
+
+    def _answered(self) -> None:
+        """Decisions and a certificate of the run, their files, and an experiment's."""
+        decisions, sheet = self.home / "decisions.csv", self.home / "sheet.csv"
+        with (self.home / "table.csv").open(newline="") as file:
+            names = [row["name"] for row in csv.DictReader(file)][:12]
+        acts = (("wrong", ""), ("right", ""), ("", "3"), ("unsure", ""))
+        rows = [(name, *acts[k % 4], "me") for k, name in enumerate(names)]
+        with decisions.open("w", newline="") as file:
+            csv.writer(file).writerows([("name", "act", "label", "by"), *rows])
+        self._made(
+            ("certify", self.run, "--draw", 12, "--out", sheet),
+            ("decided", self.run, "--read", decisions),
+        )
+        with sheet.open(newline="") as file:
+            asked = list(csv.DictReader(file))
+        with sheet.open("w", newline="") as file:
+            writer = csv.DictWriter(file, asked[0].keys())
+            writer.writeheader()
+            writer.writerows(row | {"answer": "right"} for row in asked)
+        self._made(("certify", self.run, "--answers", sheet))
+        (self.home / "experiment.yaml").write_text(EXPERIMENT)
 
     def __call__(self, *words: object) -> Said:
         return command(*words, home=self.home)

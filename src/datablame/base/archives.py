@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
-from datablame.base import decode, files, processes
+from datablame.base import decode, environment, files, processes
 from datablame.base.decode import LARGEST
 from datablame.base.errors import InputError
 
@@ -203,7 +203,7 @@ def _inflated(path: Path) -> Path:
     """
     about = path.stat()
     mark = decode.key(str(path.absolute()), about.st_size, about.st_mtime_ns)
-    kept = files.cache() / "archives" / f"{mark}.tar"
+    kept = environment.cache() / "archives" / f"{mark}.tar"
     if kept.is_file():
         return kept
     kinds = {".bz2": bz2.open, ".xz": lzma.open}

@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
-from datablame.base import files, progress
+from datablame.base import environment, files, progress
 from datablame.base.readers import LOST, MANIFEST, REMEDY, manifest, read_json
 
 ROUNDS = 4
@@ -55,7 +55,7 @@ def doctor() -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "memory": files.human(known) if (known := devices.installed()) else "unknown",
         "disk free here": files.human(free),
-        "cache": f"{files.cache()}",
+        "cache": f"{environment.cache()}",
         "problems": problems or "none",
     }
 

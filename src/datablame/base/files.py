@@ -562,17 +562,6 @@ def keep(
     return read(path)
 
 
-def offline() -> bool:
-    """Whether HF_HUB_OFFLINE, or --offline, forbids the network."""
-    return os.environ.get("HF_HUB_OFFLINE", "0").upper() in ("1", "ON", "YES", "TRUE")
-
-
-def cache() -> Path:
-    """Where decoded images are kept: `DATABLAME_CACHE`, else the user's cache folder."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("DATABLAME_CACHE") or Path(home) / "datablame")
-
-
 def fill(path: Path, shape: tuple[int, ...], kind: str, blocks: Iterable[np.ndarray]) -> np.ndarray:
     """`keep` for an array that comes in blocks of rows and need not fit in memory."""
     if not sound(path, lambda path: read_array(path, shape, kind)):

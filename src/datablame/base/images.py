@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from datablame.base import decode, devices, files
+from datablame.base import decode, devices, environment, files
 from datablame.base.decode import View
 from datablame.base.errors import InputError
 from datablame.base.originals import Originals
@@ -71,7 +71,7 @@ class Packed:
                 f"the images of this set are no longer at {path}; load it again from its source"
             )
         array = read_array(path, (None,) * 4, cls.kind, mode="c")
-        cached = path.resolve().is_relative_to(files.cache().resolve())
+        cached = path.resolve().is_relative_to(environment.cache().resolve())
         if not cached and cls(array).digest != digest:  # it may be anybody's file
             raise InputError(f"{path} does not hold the images of this set; load it again")
         return cls(array, digest, path, noise)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from datablame.base import environment
 from datablame.base.errors import InputError
 
 MANIFEST = "manifest.json"
@@ -26,22 +27,35 @@ Kinds = type | tuple[type | None, ...]
 
 
 class Damaged(InputError):
-    """A file that cannot be what it should be; `path` is deleted to have it made again."""
+    """A file that cannot be what it should be, and why; one of ours is deleted to have it made
+    again, one of the user's nothing makes again.
+    """
 
     def __init__(self, path: Path, why: object, remedy: str = REMEDY):
-        first = str(why).strip().partition("\n")[0][:160]
-        super().__init__(f"{path} is damaged ({first}); {remedy}")
         self.path = path
+        self.why = str(why).strip().partition("\n")[0][:160]
+        if "allow_pickle" in self.why:  # numpy's advice
+            self.why = "an array of objects, which is never read"
+        ours = remedy == LOST or _run(path) or path.absolute().is_relative_to(environment.cache())
+        super().__init__(
+            f"{path} is damaged ({self.why}); {remedy}"
+            if ours
+            else f"{path} cannot be read ({self.why})"
+        )
+
+
+def _run(path: Path) -> Path | None:
+    """The folder of the run that a file lies in."""
+    above = list(path.absolute().parents)[:5]
+    return next((folder for folder in above if (folder / "run.json").exists()), None)
 
 
 def _whole(path: Path) -> None:
     """Raises Damaged where a file of a run has another size than the run's manifest says."""
-    for folder in list(path.absolute().parents)[:5]:
-        if (folder / "run.json").exists():
-            facts = manifest(folder).get(str(path.absolute().relative_to(folder)))
-            if facts and path.stat().st_size != facts[0]:
-                raise Damaged(path, f"{path.stat().st_size:,} bytes, written were {facts[0]:,}")
-            return
+    if run := _run(path):
+        facts = manifest(run).get(str(path.absolute().relative_to(run)))
+        if facts and path.stat().st_size != facts[0]:
+            raise Damaged(path, f"{path.stat().st_size:,} bytes, written were {facts[0]:,}")
 
 
 _KNOWN: dict[Path, tuple[tuple[int, ...], dict[str, tuple[int, str]]]] = {}
@@ -134,8 +148,7 @@ def read_array(
     try:
         array = np.load(path, mmap_mode=mode, allow_pickle=False)  # type: ignore[arg-type]
     except Exception as error:  # the parser of headers raises many kinds
-        why = "an array of objects, which is never read" if "allow_pickle" in str(error) else error
-        raise Damaged(path, why) from None
+        raise Damaged(path, error) from None
     if not isinstance(array, np.ndarray):
         raise Damaged(path, "several arrays")
     _fits(path, array, shape, kind)

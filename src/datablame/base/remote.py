@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from datablame.base import decode, files, folders, processes, progress
+from datablame.base import decode, environment, files, folders, processes, progress
 from datablame.base.errors import InputError
 
 T = TypeVar("T")
@@ -89,7 +89,7 @@ def place(where: str) -> Path:
         raise InputError(f"{shown(where)} leads out of its folder, or names none")
     if signed:
         below = below.parent / decode.key(signed) / below.name
-    return files.cache() / "remote" / scheme / host / below
+    return environment.cache() / "remote" / scheme / host / below
 
 
 def shown(where: str) -> str:
@@ -108,8 +108,8 @@ def local(where: str | Path) -> Path:
         return Path(where)
     where = str(where)
     home = place(where)
-    whole = files.cache() / "fetched" / decode.key(str(home))
-    if files.offline():
+    whole = environment.cache() / "fetched" / decode.key(str(home))
+    if environment.offline():
         if home.is_file() or (home.exists() and whole.exists()):
             return home
         raise InputError(
@@ -117,7 +117,7 @@ def local(where: str | Path) -> Path:
             "network"
         )
     if processes.agree(time.monotonic() - SEEN.get(where, -FRESH) > FRESH):
-        top = files.cache() / "remote"
+        top = environment.cache() / "remote"
         bucket = top.joinpath(*home.relative_to(top).parts[:2])
         first = processes.rank() == 0  # a second program waits for this one
         with (
@@ -144,7 +144,7 @@ def images(root: str | None, cells: Sequence[str | None]) -> tuple[Path, list[st
     not there are left out.
     """
     listed = root is None or any(map(known, cells))
-    home = files.cache() / "remote" if listed else place(str(root))
+    home = environment.cache() / "remote" if listed else place(str(root))
     asked = [_joined(root, cell) for cell in cells]
     places = [None if each is None else place(each) for each in asked]
     first = processes.rank() == 0  # the others need not look
@@ -154,7 +154,7 @@ def images(root: str | None, cells: Sequence[str | None]) -> tuple[Path, list[st
         if first and each is not None and there is not None and not there.is_file()
     ]
     lost = processes.agree(lost)
-    if lost and files.offline():
+    if lost and environment.offline():
         raise InputError(
             f"{len(lost):,} images were not fetched before, such as {shown(lost[0][0])}, and "
             "--offline (HF_HUB_OFFLINE) forbids the network"
@@ -206,7 +206,7 @@ def _missing(where: str, home: Path) -> list[list[Any]]:
     if total > free:
         raise InputError(
             f"{shown(where)} holds {files.human(total)}, and {files.human(free)} are free for "
-            f"{files.cache()}; name another place with DATABLAME_CACHE"
+            f"{environment.cache()}; name another place with DATABLAME_CACHE"
         )
     count = f"{len(missing):,} file{'s' if len(missing) > 1 else ''}"
     progress.say(f"{shown(where)}: {count} to fetch ({files.human(total)})")

@@ -18,7 +18,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from datablame.base import decode, devices, folders, processes, progress, readers
+from datablame.base import decode, devices, environment, folders, processes, progress, readers
 from datablame.base import files as disk
 from datablame.base.errors import InputError
 from datablame.base.images import Packed, statistics
@@ -52,7 +52,9 @@ def packed(
     paths = originals.watched()
     before = decode.facts(paths)
     stamp = decode.stamp(paths, before)
-    folder = disk.cache() / "packed" / decode.key(LAYOUT, mark, stamp, len(labels), size, photo)
+    folder = (
+        environment.cache() / "packed" / decode.key(LAYOUT, mark, stamp, len(labels), size, photo)
+    )
     about = folder / "about.json"
     processes.alike("what is known of the source's files", folder.name)
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, grid_sample, interpolate, normalize
 
-from datablame.base import devices, files, hashing, processes, progress
+from datablame.base import devices, environment, files, hashing, processes, progress
 from datablame.base.shapes import Bool, Float, Int
 from datablame.dataset import Dataset
 from datablame.inference import approximate
@@ -75,7 +75,7 @@ def cached(data: Dataset, test: Dataset | None) -> Path:
     parts = [each for each in (data, test) if each is not None]
     seen = [np.frombuffer(each.pixels.digest.encode(), "uint8") for each in parts]
     mark = files.digest(*seen, *(each.rows.numpy() for each in parts))
-    return files.cache() / "copies" / f"{data.pixels.digest[:16]}-{mark}.npy"
+    return environment.cache() / "copies" / f"{data.pixels.digest[:16]}-{mark}.npy"
 
 
 def _reader(parts: Sequence[Dataset]) -> Callable[[Int[Tensor, " b"]], np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import devices, files, folders, processes, progress
+from datablame.base import devices, environment, files, folders, processes, progress
 from datablame.base.errors import InputError
 from datablame.base.images import Packed, Vectors
 from datablame.base.parts import Part, Sliced
@@ -197,7 +197,7 @@ def _folder(model: Classifier, images: Packed) -> Path:
     how = f"{LAYOUT} {model.encoder.size}".encode()
     weights = [model.mean, model.std, *model.encoder.state_dict().values()]
     mark = files.digest(how, *(each.cpu().numpy() for each in weights))
-    return files.cache() / "features" / f"{images.seen}-{mark}"
+    return environment.cache() / "features" / f"{images.seen}-{mark}"
 
 
 def _missing(data: Dataset, done: np.ndarray) -> Int[np.ndarray, " m"]:

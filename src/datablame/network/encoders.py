@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from datablame.base import files
+from datablame.base import environment, files
 from datablame.base.decode import View
 from datablame.base.errors import InputError, Unfetched, unknown
 
@@ -97,7 +97,7 @@ def home() -> Path:
     """The folder of weights: `DATABLAME_WEIGHTS`, which --weights sets, else `weights` in the
     cache.
     """
-    return Path(os.environ.get("DATABLAME_WEIGHTS") or files.cache() / "weights")
+    return Path(os.environ.get("DATABLAME_WEIGHTS") or environment.cache() / "weights")
 
 
 def weights_of(name: str) -> Path | None:
@@ -213,7 +213,7 @@ def fetched(name: str, path: Path) -> Path:
     """
     from huggingface_hub import hf_hub_download
 
-    if files.offline():
+    if environment.offline():
         raise InputError(f"{name} is not on this machine, and --offline forbids the network")
     hub, file = NAMED_FROM
     if name != NAMED:

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from datablame.base import decode, devices, doctor, files, progress
+from datablame.base import decode, devices, doctor, environment, files, progress
 from datablame.dataset import Dataset
 from datablame.network.encoders import BEST, here
 from datablame.recipe import Recipe
@@ -103,7 +103,7 @@ def _trained() -> dict[tuple[str, int], float]:
 
 def _written() -> float:
     """Bytes a second to the disk of the cache, until they are safe there."""
-    path = files.cache() / f"bench-{os.getpid()}.npy"
+    path = environment.cache() / f"bench-{os.getpid()}.npy"
     block = np.random.default_rng(0).integers(0, 256, WRITTEN, dtype="uint8")
     began = time.perf_counter()
     try:

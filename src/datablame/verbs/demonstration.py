@@ -16,14 +16,14 @@ def demonstration() -> Run:
     """The run of Memory Wrap on digits, in the user's cache; made there from the package's weights
     and trace where it is not, without training.
     """
-    from datablame.base import files
+    from datablame.base import environment, files
     from datablame.recipe import Recipe
     from datablame.run import Run
     from datablame.verbs.reading import Reading, splits
 
     data, test = splits("digits", Reading())
     recipe = Recipe.read(HOME / "recipe.yaml")
-    run = Run.create(data, recipe, test, files.cache() / NAME, name="digits")
+    run = Run.create(data, recipe, test, environment.cache() / NAME, name="digits")
     if not run.finished:
         for source in sorted(HOME.rglob("*.*")):
             if source.suffix in (".npy", ".safetensors", ".jsonl"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from datablame.base import files, readers
+from datablame.base import environment, readers
 from datablame.base.errors import InputError, Unfetched, unknown
 from datablame.base.shapes import Float
 
@@ -84,7 +84,7 @@ def classifier(name: str, weights: str) -> nn.Module:
     from torchvision import models
 
     try:
-        if files.offline():
+        if environment.offline():
             url = getattr(models.get_model_weights(name)[weights], "url", "")
             there = Path(torch.hub.get_dir()) / "checkpoints" / Path(url).name
             if not there.exists():

@@ -93,11 +93,9 @@ def _columns(path: Path) -> dict[str, Any]:
         raise InputError(f"there is no file {path}")
     try:
         return _read(path)
-    except readers.Damaged as error:  # it is the user's: nothing makes it again
-        why = str(error).partition(" is damaged ")[2].partition("; ")[0]
-        raise InputError(
-            f"{path} cannot be read as features {why}; words are kept with .astype(str)"
-        ) from None
+    except readers.Damaged as error:
+        words = "; words are kept with .astype(str)" if "objects" in error.why else ""
+        raise InputError(f"{path} cannot be read as features ({error.why}){words}") from None
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import dataset, parquet
 
-from datablame.base import decode, files, processes, progress, readers
+from datablame.base import decode, environment, files, processes, progress, readers
 from datablame.base.errors import InputError, RunError
 from datablame.base.hashing import marks
 from datablame.base.originals import Cells, Files, Held, batches
@@ -59,7 +59,7 @@ def hub(
     path, more = Path(where), (where, split, image, label, truth, group, limit, size)
     if path.exists():
         return _of_files(_local(path, split), path.stem if path.is_file() else path.name, *more)
-    if limit is not None and (_kept(where, split, limit).is_file() or not files.offline()):
+    if limit is not None and (_kept(where, split, limit).is_file() or not environment.offline()):
         first = _first(where, split, limit)
         return _of_files([] if first is None else [first], _name(where)[0], *more)
     rows = _remote(where, split)
@@ -270,7 +270,7 @@ def _first(where: str, split: str, limit: int) -> Path | None:
 
 
 def _kept(where: str, split: str, limit: int) -> Path:
-    return files.cache() / "streams" / f"{decode.key(where, split, limit)}.parquet"
+    return environment.cache() / "streams" / f"{decode.key(where, split, limit)}.parquet"
 
 
 def spooled(
@@ -282,7 +282,7 @@ def spooled(
     from datasets.table import embed_table_storage
 
     name = processes.agree(f".{os.getpid()}.parquet")
-    part = path or files.cache() / "streams" / name
+    part = path or environment.cache() / "streams" / name
     rows = stream if limit is None else stream.take(limit)
     raw = rows.with_format("arrow").iter(BATCH)
     tables = (embed_table_storage(_own(each, where) if where else each) for each in raw)
@@ -322,7 +322,7 @@ def _remote(where: str, split: str, stream: bool = False) -> Any:
         raise InputError(
             f"'{where}' is a set of the hub, which is fetched by: pip install 'datablame[hub]'"
         ) from None
-    if files.offline():  # the libraries read the variable once, when they are first imported
+    if environment.offline():  # the libraries read the variable once, when they are first imported
         from datasets import config
         from huggingface_hub import constants
 
@@ -345,6 +345,6 @@ def _had(where: str, get: Callable[[], Any]) -> Any:
         raise
     except Exception as error:  # the library raises many kinds, all of which mean: not to be had
         why = f"{type(error).__name__}: {str(error)[:120]}"
-        if files.offline():
+        if environment.offline():
             why = "it was not fetched before, and --offline (HF_HUB_OFFLINE) forbids the network"
         raise InputError(f"'{where}' cannot be had from the Hugging Face hub: {why}") from None

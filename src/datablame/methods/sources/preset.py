@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from datablame.base import files, progress
+from datablame.base import environment, progress
 from datablame.base.errors import InputError, unknown
 from datablame.base.methods import ROOT, find
 from datablame.dataset import Dataset
@@ -101,4 +101,4 @@ def presets() -> dict[str, Any]:
 
 def home() -> Path:
     """Where sets that cannot be fetched are put: `DATABLAME_DATA`, else `sets` in the cache."""
-    return Path(os.environ.get("DATABLAME_DATA") or files.cache() / "sets")
+    return Path(os.environ.get("DATABLAME_DATA") or environment.cache() / "sets")
