@@ -21,7 +21,7 @@ import traces
 from sklearn.metrics import average_precision_score
 
 import datablame as db
-from datablame.base import files, hashing
+from datablame.base import arrays, hashing
 from datablame.dynamics.config import PAPER
 from datablame.dynamics.detector import Detector
 from datablame.evaluation.teaching import teach
@@ -116,7 +116,7 @@ def made_up(rows: int, epochs: int, out: Path) -> db.Run:
             if kind == "int16"
             else generator.random((epochs, rows))
         )
-        files.write_array(run.path / "trace" / f"{name}.npy", values.astype(kind))
+        arrays.write(run.path / "trace" / f"{name}.npy", values.astype(kind))
     return run if run.finished else run.finish()
 
 
@@ -173,7 +173,7 @@ def lengths(runs: list[db.Run], out: Path) -> str:
                 run.data, Recipe(model="own", epochs=len(epochs), folds=0), None, out / name
             )
             for channel in CHANNELS:
-                files.write_array(
+                arrays.write(
                     part.path / "trace" / f"{channel}.npy", np.array(run.trace[channel][epochs])
                 )
             part = part if part.finished else part.finish()

@@ -153,14 +153,14 @@ def listed(home: Path, answers: multiprocessing.Queue) -> None:
                 os.link(first, first.with_name(f"{row:05d}.png"))
             file.writelines(f"{folder:04d}/{row:05d}.png,{row % 2}\n" for row in range(EACH))
     import datablame as db
-    from datablame.base import decode, files
+    from datablame.base import arrays, decode
     from datablame.data import packing
 
     os.environ["DATABLAME_CACHE"] = str(home / "cache")
 
     def pack(path: Path, originals: object, count: int, *_: object) -> dict:
-        files.open_array(path, (count, 3, 8, 8), "uint8").flush()
-        files.write_array(path.with_name(decode.SIZES), np.zeros((count, 2), "int32"))
+        arrays.mapped(path, (count, 3, 8, 8), "uint8").flush()
+        arrays.write(path.with_name(decode.SIZES), np.zeros((count, 2), "int32"))
         about = {"digest": "0" * 32, "broken": [], "native": [8, 8]}
         return about | {"mean": [0.5] * 3, "std": [0.2] * 3}
 

@@ -13,7 +13,7 @@ from test_posterior import pretend
 
 from datablame import InputError, Run, verbs
 from datablame.analyses.certificate import Answer, Drawing, certificate
-from datablame.base import files, readers
+from datablame.base import arrays, readers
 from datablame.label_quality import stratified
 from datablame.label_quality.stratified import bounds, shares, strata
 from datablame.verdict import DROP, FIX
@@ -299,6 +299,16 @@ def test_bad_sheets_are_sentences(judged, tmp_path):
             verbs.certify(run, **given)
 
 
+def test_a_sheet_that_cannot_be_written_draws_nothing(judged, tmp_path):
+    run, _ = judged
+    path = tmp_path / "run"
+    shutil.copytree(run.path, path)
+    (path / "certificate.safetensors").unlink(missing_ok=True)
+    with pytest.raises(InputError, match="name a .csv"):
+        verbs.certify(path, draw=5, out=tmp_path / "ask.zip")
+    assert not (path / "certificate.safetensors").exists()
+
+
 def test_a_run_without_probabilities_is_judged_first(tmp_path):
     labels, _, log = pretend(rows=100)
     run = Run.from_predictions(labels, log.exp(), out=tmp_path)
@@ -316,7 +326,7 @@ def test_a_drawing_that_does_not_fit_is_told(judged, tmp_path):
         kept, facts = readers.read_tensors(run.path / "certificate.safetensors")
         kept = {name: value for name, value in (kept | changed).items() if value is not None}
         file.unlink()
-        files.write_tensors(file, kept, facts)
+        arrays.write_tensors(file, kept, facts)
         with pytest.raises(InputError, match=words):
             Drawing.of(Run(path))
 

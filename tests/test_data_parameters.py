@@ -204,7 +204,7 @@ def test_wide_resnets_have_the_sizes_of_the_paper():
 
 def curve_run(tmp_path, sigma, labels):
     """A run whose trace holds these temperatures [T,N]."""
-    from datablame.base import files
+    from datablame.base import arrays
 
     data = blobs(len(labels), 0, ())
     data = data.relabel(torch.tensor(labels))
@@ -212,7 +212,7 @@ def curve_run(tmp_path, sigma, labels):
     logits = torch.nn.functional.one_hot(data.labels, 3) * 4.0
     for epoch in range(len(sigma)):
         run.observe(epoch, torch.arange(len(labels)), logits, data.labels)
-    files.write_array(run.path / "trace" / "temperature.npy", np.array(sigma, "float16"))
+    arrays.write(run.path / "trace" / "temperature.npy", np.array(sigma, "float16"))
     return run.finish()
 
 

@@ -10,7 +10,7 @@ import torch
 from conftest import TINY, blobs
 
 from datablame import Dataset, Run, Scores, Verdict, blend, verbs
-from datablame.base import files, processes
+from datablame.base import arrays, processes
 from datablame.base.errors import InputError
 from datablame.data.label_flips import flipped
 from datablame.dynamics.config import DetectorConfig
@@ -150,7 +150,7 @@ def four(tmp_path):
     run.finish()
     table = np.array([[1.0, 0.2], [0.8, 0.4], [0.1, 0.9], [0.0, 1.0]], "float16")
     for name in ("el2n", "entropy"):
-        files.write_array(run.path / "trace" / f"{name}.npy", table)
+        arrays.write(run.path / "trace" / f"{name}.npy", table)
     return run
 
 
@@ -325,7 +325,7 @@ def test_scores_show_the_most_suspect_first():
 
 def test_epochs_count_from_either_end(four):
     values = np.arange(8, dtype="float16").reshape(4, 2)
-    files.write_array(four.path / "trace" / "loss.npy", values)
+    arrays.write(four.path / "trace" / "loss.npy", values)
     assert loss(four).tolist() == loss(four, epoch=3).tolist() == [6.0, 7.0]
     assert loss(four, epoch=-4).tolist() == [0.0, 1.0]
     for epoch in (4, -5):

@@ -16,7 +16,7 @@ from conftest import TINY, blobs
 from pyarrow import parquet
 
 from datablame import Recipe, Run, verbs
-from datablame.base import decode, doctor, methods
+from datablame.base import decode, doctor, methods, tables
 from datablame.base.errors import InputError
 from datablame.cli import main
 from datablame.dataset import UNREADABLE
@@ -448,10 +448,9 @@ def test_a_cleaned_set_keeps_its_classes_and_something(mine, tmp_path):
 
 
 def test_text_that_starts_a_formula_is_defused(tmp_path):
-    from datablame.base import files
 
     risky = ["=1+1", "＝1", "＋1", "－1", "＠x", "\n=1", "+1", "-1", "@x", "\t=1"]  # noqa: RUF001
-    text = files.spreadsheet({"name": [*risky, "plain"]}).decode()
+    text = tables.spreadsheet({"name": [*risky, "plain"]}).decode()
     assert text.count("\"'") == len(risky)
 
 

@@ -14,7 +14,7 @@ from conftest import TINY, blobs
 from safetensors.torch import load_file
 
 from datablame import InputError, Recipe, Run, RunError, verbs
-from datablame.base import devices, files, folders, processes, progress
+from datablame.base import arrays, devices, files, folders, processes, progress
 from datablame.inference import predictions, sweep
 from datablame.inference.sweep import ahead
 from datablame.label_quality.out_of_sample import heldout
@@ -643,7 +643,7 @@ def test_too_many_folds(tmp_path):
 
 def test_a_trace_file_cut_off_at_its_head_is_made_anew(tmp_path):
     (tmp_path / "x.npy").write_bytes(b"NUMPY"[:3])
-    assert files.open_array(tmp_path / "x.npy", (2, 3), "float16").shape == (2, 3)
+    assert arrays.mapped(tmp_path / "x.npy", (2, 3), "float16").shape == (2, 3)
 
 
 def test_a_run_whose_cache_was_cleaned_gets_its_images_again(tmp_path, monkeypatch):

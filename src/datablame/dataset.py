@@ -16,7 +16,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from datablame.base import devices, environment, files, processes, renames
+from datablame.base import arrays, devices, environment, files, processes, renames, tables
 from datablame.base.decode import View
 from datablame.base.errors import InputError, unknown
 from datablame.base.hashing import parted, permutation
@@ -418,7 +418,7 @@ class Dataset(Result):
         if self.images:
             path = self.images.path or environment.cache() / "arrays" / f"{self.images.digest}.npy"
             if not processes.agree(path.exists()):
-                files.write_array(path, self.images.array)
+                arrays.write(path, self.images.array)
             noise = self.images.noise and dataclasses.asdict(self.images.noise)
             images = {"path": str(path.absolute()), "digest": self.images.digest, "noise": noise}
             images["drawn"] = self.images.drawn
@@ -439,7 +439,7 @@ class Dataset(Result):
         if self.images and isinstance(self.images.originals, Crops):
             places = [self.images.originals.places[row] for row in self.rows.tolist()]
             columns["box"] = pa.array(places, pa.list_(pa.float64(), 6))
-        files.write_table(folder.with_suffix(".parquet"), columns)
+        tables.write(folder.with_suffix(".parquet"), columns)
         about = {
             "images": images,
             "classes": self.classes,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from datablame import decisions
-from datablame.base import devices, files, processes, progress
+from datablame.base import arrays, devices, files, processes, progress, tables
 from datablame.base.card import card
 from datablame.base.errors import InputError
 from datablame.base.methods import JUDGE
@@ -95,7 +95,7 @@ class Run(Result):
             columns: dict[str, Any] = dict(
                 zip(("split", "name", "why"), map(list, zip(*lost, strict=True)), strict=True)
             )
-            files.write_csv(path / "unreadable.csv", columns)
+            tables.write_csv(path / "unreadable.csv", columns)
         files.write_text(path / "recipe.yaml", recipe.to_yaml())
         about = {
             "format": FORMAT,
@@ -160,7 +160,7 @@ class Run(Result):
             labels,
         )
         check_order(p, data.labels, classes)
-        data = dataclasses.replace(data, predictions=files.digest(p.numpy(), features))
+        data = dataclasses.replace(data, predictions=arrays.digest(p.numpy(), features))
         home = None if out else processes.agree(tempfile.mkdtemp(prefix="datablame-"))
         out = out or str(home)
         run = cls.create(
@@ -171,9 +171,9 @@ class Run(Result):
             f"predictions-{data.predictions}-{data.fingerprint[:8]}",
         )
         if not run.finished:
-            files.write_array(run.path / "heldout.npy", p.numpy())
+            arrays.write(run.path / "heldout.npy", p.numpy())
             if features is not None:
-                files.write_array(run.path / "features.npy", np.asarray(features, np.float16))
+                arrays.write(run.path / "features.npy", np.asarray(features, np.float16))
             run.observe(0, torch.arange(len(p)), p.clamp_min(1e-7).log(), data.labels)
             run.finish()
         if home:
@@ -198,7 +198,7 @@ class Run(Result):
         where the module does not give one logit a class.
         """
         prepared = Prepared(model.to(devices.device()), prepare)
-        mark = files.digest(*(t.detach().cpu().numpy() for t in model.state_dict().values()))
+        mark = arrays.digest(*(t.detach().cpu().numpy() for t in model.state_dict().values()))
         recipe = Recipe(model=f"own,weights={mark}", epochs=1, folds=0)
         run = cls.create(data, recipe, test, out)
         vars(run)["model"] = prepared.eval()  # where the cached property keeps it
@@ -286,7 +286,7 @@ class Run(Result):
         found = self.issues
         if isinstance(found, pa.Table):
             acts = pa.array(["fix", "drop"])
-            kept = found.filter(files.compute().is_in(found["act"], value_set=acts))
+            kept = found.filter(tables.compute().is_in(found["act"], value_set=acts))
             return kept.sort_by("rank")
         return found[found["act"].isin(["fix", "drop"])].sort_values("rank")
 
@@ -493,7 +493,7 @@ class Run(Result):
 
     def keep(self, name: str, make: Callable[[], np.ndarray]) -> np.ndarray:
         """The array `<name>.npy` of this run, made if it is not there."""
-        return files.keep(self.path / f"{name}.npy", make)
+        return arrays.keep(self.path / f"{name}.npy", make)
 
     def change(self, **facts: Any) -> None:
         """Set facts in run.json."""

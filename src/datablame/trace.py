@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import devices, files, processes, renames
+from datablame.base import arrays, devices, processes, renames
 from datablame.base.errors import InputError
 from datablame.base.readers import LOST, Damaged, read_array
 from datablame.base.shapes import Float, Int, Shaped
@@ -82,7 +82,7 @@ class Recorder:
         self.seen = torch.zeros(rows, dtype=torch.bool, device=devices.device())
         self.waiting: list[tuple[Tensor, Tensor, Tensor]] = []
         self.files = {
-            name: files.open_array(folder / f"{name}.npy", (epochs, *shapes[name]), kind)
+            name: arrays.mapped(folder / f"{name}.npy", (epochs, *shapes[name]), kind)
             for name, kind in kinds.items()
         }
 

@@ -14,14 +14,14 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from datablame.base import files, processes, progress, readers, renames
+from datablame.base import arrays, files, processes, progress, readers, renames, tables
 from datablame.base.errors import InputError, at_least, unknown
 from datablame.base.results import Result
 from datablame.base.shapes import Bool, Float, Int
 from datablame.dataset import Dataset
 from datablame.scores import Scores
 
-pc = files.compute()
+pc = tables.compute()
 
 
 class Act(IntEnum):
@@ -241,10 +241,10 @@ class Verdict(Result):
         }
         if self.p_wrong is not None:
             columns["p_wrong"] = self.p_wrong.numpy()[order].round(4)
-        files.write_csv(path, columns)
+        tables.write_csv(path, columns)
         files.remove(path.with_name(MATRIX))
         if self.matrix is not None and len(data.classes) <= CONFUSED:
-            files.write_array(path.with_name(MATRIX), self.matrix.numpy())
+            arrays.write(path.with_name(MATRIX), self.matrix.numpy())
         facts = {"cut": self.cut, "estimate": self.estimate, "by": self.by, "scores": self.scores}
         files.write_json(path.with_suffix(".json"), facts | {"digest": files.digest_of(path)})
         return path

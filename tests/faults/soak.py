@@ -4,6 +4,8 @@ writes whether memory, open files and threads stay as they were into benchmarks/
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import os
 import shutil
 import sys
@@ -36,11 +38,22 @@ def folder(home: Path, generator: np.random.Generator) -> Path:
     return home
 
 
-def state() -> dict[str, float]:
-    """Megabytes in memory, open files and threads of this process."""
+def resident() -> float:
+    """Megabytes of this process in memory."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def state() -> dict[str, float]:
+    """Megabytes in memory, open files and threads of this process; what is in use is what is left
+    when garbage is collected and freed memory given back, as the C library does when it likes to.
+    """
+    held = resident()
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     return {
-        "memory (MB)": pages * os.sysconf("SC_PAGE_SIZE") / 1e6,
+        "memory held (MB)": held,
+        "memory in use (MB)": resident(),
         "open files": len(os.listdir("/proc/self/fd")),
         "threads": threading.active_count(),
         "threads of the system": len(os.listdir("/proc/self/task")),

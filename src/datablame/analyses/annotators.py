@@ -15,7 +15,7 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from datablame.base import files, readers
+from datablame.base import files, readers, tables
 from datablame.base.errors import InputError
 from datablame.base.results import Result, table
 from datablame.base.shapes import Float, Int
@@ -124,8 +124,8 @@ def annotators(run: Run, found: Posterior) -> Annotators:
     doubt = 1 - belief.amax(1)
     order = (worth + 1e-6 * doubt).argsort(descending=True, stable=True)
     result = Annotators(run, rows, worth, order)
-    files.write_csv(run.path / "annotators.csv", result.columns())
-    files.write_csv(run.path / AGAIN, _ranked(result, found.p_wrong, belief))
+    tables.write_csv(run.path / "annotators.csv", result.columns())
+    tables.write_csv(run.path / AGAIN, _ranked(result, found.p_wrong, belief))
     files.write_json(run.path / NAME, result.to_json())
     return result
 

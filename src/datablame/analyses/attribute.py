@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datablame.attribution import Attribution, Attributor
-from datablame.base import devices, files, hashing, methods, processes, progress, readers
+from datablame.base import arrays, devices, files, hashing, methods, processes, progress, readers
 from datablame.base.errors import InputError, at_least
 from datablame.base.hashing import batches
 from datablame.base.parts import Part, Sliced
@@ -139,7 +139,7 @@ class Share:
             if held is None or held[0] is not queries:
                 held = queries, self.attributor.prepare(queries)
             scores = _scores(self.attributor, held[1], len(queries), rows)
-            files.write_array(path, scores.numpy())
+            arrays.write(path, scores.numpy())
         paths = [str(_block(self.folder, *turn)) for turn in mine]
         return Sliced(self.part, "blocks of training images", paths, len(self.turns))
 
@@ -192,8 +192,8 @@ def _searched(
         began = time.perf_counter()
         rows, values = index.search(queries, measure, keep, rerank)
         seconds = time.perf_counter() - began
-        files.write_array(folder / "rows.npy", rows.astype("int32"))
-        files.write_array(folder / "values.npy", values)
+        arrays.write(folder / "rows.npy", rows.astype("int32"))
+        arrays.write(folder / "values.npy", values)
         queries.save(folder / "queries")
         facts = {
             "method": "influence",
@@ -288,10 +288,8 @@ class Sweep:
         self.groups = torch.arange(queries).split(self.group)
         self.blocks = batches(torch.arange(rows), BLOCK)
         width = 2 * keep if keep else rows
-        self.values = files.open_array(folder / "values.npy", (queries, width), "float32")
-        self.rows = (
-            files.open_array(folder / "rows.npy", (queries, width), "int32") if keep else None
-        )
+        self.values = arrays.mapped(folder / "values.npy", (queries, width), "float32")
+        self.rows = arrays.mapped(folder / "rows.npy", (queries, width), "int32") if keep else None
 
     def resume(self, queries: int) -> tuple[int, int, dict[str, Tensor]]:
         """(queries a group, blocks that are done, the best of the group so far)."""
@@ -375,4 +373,4 @@ class Sweep:
         """What a resumed sweep needs; a finished group's best are in the arrays."""
         self.state = {} if last else self.state
         facts = {"group": str(self.group), "done": str(self.done), "made": self._made}
-        files.write_tensors(self.folder / "progress.safetensors", self.state, facts)
+        arrays.write_tensors(self.folder / "progress.safetensors", self.state, facts)

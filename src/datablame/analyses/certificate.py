@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datablame.base import files, hashing, readers
+from datablame.base import arrays, files, hashing, readers
 from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.label_quality.stratified import EVEN, bounds, shares, strata
@@ -82,7 +82,7 @@ class Drawing:
                 )
             kept = {"p_wrong": verdict.p_wrong} | {name: getattr(verdict, name) for name in KEPT}
             kept["share"] = torch.from_numpy(_share(verdict.p_wrong.numpy()))
-            files.write_tensors(path, kept, {"seed": str(seed or 0), "run": _mark(run)})
+            arrays.write_tensors(path, kept, {"seed": str(seed or 0), "run": _mark(run)})
         kept, facts = readers.read_tensors(path)
         if facts.get("run") != _mark(run) or not facts.get("seed", "").lstrip("-").isdigit():
             raise readers.Damaged(path, "it is of another run")

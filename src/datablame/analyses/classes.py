@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from datablame.base import files, methods, progress, readers
+from datablame.base import methods, progress, readers, tables
 from datablame.base.errors import at_least, unknown
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
@@ -71,7 +71,7 @@ class ClassView:
             "y": self.places[:, 1].astype("float32"),
             "group": self.group,
         }
-        files.write_table(self.path, columns)
+        tables.write(self.path, columns)
 
     @classmethod
     def read(cls, run: Run, label: int) -> ClassView:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import files, progress
+from datablame.base import arrays, progress
 from datablame.base.readers import Damaged
 from datablame.base.results import Result
 from datablame.base.shapes import Bool, Int
@@ -148,7 +148,7 @@ def duplicates(run: Run) -> Duplicates:
     """Copies among the images of a run, found once and kept in its folder."""
     data, test = run.data, run.test
     total = len(data) + len(test or ())
-    first = files.keep(run.path / FILE, lambda: between(data, test).first.numpy(), (total,), "i")
+    first = arrays.keep(run.path / FILE, lambda: between(data, test).first.numpy(), (total,), "i")
     if total and not 0 <= first.min() <= first.max() < total:
         raise Damaged(run.path / FILE, "images that there are not")
     return Duplicates(data, test, torch.from_numpy(first.astype("int64")))
@@ -192,7 +192,7 @@ def settled(
     fewer = dataclasses.replace(test.take(left), aside=(*test.aside, *why))
     kept = torch.cat([torch.ones(len(data), dtype=torch.bool), left])
     place = kept.cumsum(0) - 1
-    files.keep(
+    arrays.keep(
         cached(data, fewer), lambda: place[known.first[kept]].numpy(), (int(kept.sum()),), "i"
     )
     return data, fewer

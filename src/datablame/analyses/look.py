@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from datablame.analyses.duplicates import Duplicates
-from datablame.base import files, progress
+from datablame.base import files, progress, tables
 from datablame.base.results import Result
 from datablame.base.shapes import Bool, Float, Int
 from datablame.data.quality import DEFECTS, Quality
@@ -167,14 +167,14 @@ class Look(Result):
         files.write_json(self.path / "look.json", self.to_json())
         if lost := self.unreadable:
             names = ("split", "name", "why")
-            files.write_csv(
+            tables.write_csv(
                 self.path / "unreadable.csv",
                 dict(zip(names, map(list, zip(*lost, strict=True)), strict=True)),
             )
 
     def keep(self) -> None:
         """look.parquet alone, as a run keeps it."""
-        files.write_table(self.path / TABLE, self.columns())
+        tables.write(self.path / TABLE, self.columns())
 
 
 def look_at(path: Path, known: Duplicates) -> Look:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from datablame.analyses import scoring
-from datablame.base import devices, files, progress, readers
+from datablame.base import arrays, devices, progress, readers
 from datablame.base.errors import at_least, unknown
 from datablame.base.results import Result
 from datablame.base.shapes import Float, Int
@@ -82,17 +82,15 @@ class MemorizationMap(Result):
     @classmethod
     def read(cls, run: Run, over: str) -> MemorizationMap:
         path = path_of(run, over)
-        arrays = readers.read_arrays(path, devices.free() // 2)
+        kept = readers.read_arrays(path, devices.free() // 2)
         wanted = [each.name for each in dataclasses.fields(cls) if each.name not in ("run", "over")]
-        if sorted(wanted) != sorted(arrays):
-            raise readers.Damaged(path, f"arrays {', '.join(arrays)}, expected {', '.join(wanted)}")
-        return cls(run, over, **arrays)
+        if sorted(wanted) != sorted(kept):
+            raise readers.Damaged(path, f"arrays {', '.join(kept)}, expected {', '.join(wanted)}")
+        return cls(run, over, **kept)
 
     def save(self) -> None:
-        arrays = {
-            name: value for name, value in vars(self).items() if isinstance(value, np.ndarray)
-        }
-        files.write_arrays(path_of(self.run, self.over), **arrays)
+        kept = {name: each for name, each in vars(self).items() if isinstance(each, np.ndarray)}
+        arrays.write_npz(path_of(self.run, self.over), **kept)
 
 
 def path_of(run: Run, over: str) -> Path:

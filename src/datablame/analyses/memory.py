@@ -18,7 +18,17 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from datablame.attention.head import attentive
-from datablame.base import devices, files, folders, hashing, methods, processes, progress, readers
+from datablame.base import (
+    arrays,
+    devices,
+    files,
+    folders,
+    hashing,
+    methods,
+    processes,
+    progress,
+    readers,
+)
 from datablame.base.errors import InputError, at_least, unknown
 from datablame.base.results import Result, table
 from datablame.base.shapes import Float, Int
@@ -437,7 +447,7 @@ def replaced(run: Run, choose: str | None, count: int, names: Sequence[str] = ()
     rows = torch.zeros(0, dtype=torch.int64)
     if names:
         rows = run.data.rows_of(names).unique()
-        mark, count = f"hand-{files.digest(rows.numpy())}", len(rows)
+        mark, count = f"hand-{arrays.digest(rows.numpy())}", len(rows)
     else:
         mark = options["choose"] = choose or "prototypes"
     options["keep"] = str(count or head.how.kept)
@@ -456,7 +466,7 @@ def replaced(run: Run, choose: str | None, count: int, names: Sequence[str] = ()
         if names:
             new.keep("memory", lambda: memory.warned(run, rows).numpy())
         memory.settle(new, model)
-        files.write_tensors(new.path / "model.safetensors", model.state_dict())
+        arrays.write_tensors(new.path / "model.safetensors", model.state_dict())
         new.finish()
         predictions.accuracy(new)
     return new

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import files, methods, processes, progress, readers
+from datablame.base import arrays, files, methods, processes, progress, readers
 from datablame.base.errors import InputError, unknown
 from datablame.inference.predictions import has_features
 from datablame.label_quality.out_of_sample import has_heldout
@@ -62,7 +62,7 @@ def scored(run: Run, signal: Signal) -> Scores:
     whole = _need(signal) == "heldout" or methods.declared("signals", signal, "WHOLE")
     if run.cross_fitted and not whole:
         function = partial(_over_folds, signal)
-    values = files.keep(
+    values = arrays.keep(
         path, lambda: _checked(run, signal, function).values.numpy(), (len(run.data),), "f", True
     )
     if processes.agree(bool(old)):
@@ -89,7 +89,7 @@ def _checked(run: Run, name: str, function: Callable[..., Any], keep: bool = Fal
             f"{list(values.shape)}"
         )
     if keep:
-        files.write_array(place(run.path, name), values.numpy())
+        arrays.write(place(run.path, name), values.numpy())
     return Scores(name, values)
 
 
@@ -110,7 +110,7 @@ def blended(run: Run, signals: Sequence[Signal], name: str | None = None) -> Sco
     if name == BLEND and signals:
         raise InputError(f"'{BLEND}' is the default blend; give this one another name, or none")
     scores = blend(each, name)
-    files.write_array(place(run.path, name), scores.values.numpy())
+    arrays.write(place(run.path, name), scores.values.numpy())
     return scores
 
 

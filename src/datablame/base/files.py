@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
-import itertools
 import json
 import os
 import shutil
@@ -18,15 +16,13 @@ import sys
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
+from typing import TypeVar
 
 from datablame.base import processes, progress
 from datablame.base.errors import InputError, RunError
-from datablame.base.readers import FORMULA, MANIFEST, Damaged, forget, manifest, read_array
+from datablame.base.readers import MANIFEST, Damaged, forget, manifest
 
 T = TypeVar("T")
 
@@ -87,7 +83,7 @@ def write(path: Path, save: Callable[[Path], object]) -> Path:
             raise failed(path, error) from None
         finally:
             drop(part)
-    _await(path)
+    awaited(path)
     return path
 
 
@@ -105,7 +101,7 @@ def several() -> Iterator[None]:
     finally:
         _Waiting.files = None
     if waiting:
-        _await(waiting[-1])
+        awaited(waiting[-1])
 
 
 class _Waiting:
@@ -114,7 +110,7 @@ class _Waiting:
     files: list[Path] | None = None
 
 
-def _await(path: Path) -> None:
+def awaited(path: Path) -> None:
     """Until rank 0 has written a file, and this process sees it."""
     if _Waiting.files is not None:
         _Waiting.files.append(path)
@@ -354,33 +350,6 @@ def write_json(path: Path, value: object) -> Path:
     return write(path, lambda part: part.write_bytes(text.encode()))
 
 
-def write_array(path: Path, array: np.ndarray) -> Path:
-    """A `.npy` file, without pickle."""
-
-    def save(part: Path) -> None:
-        with open(part, "wb") as file:
-            np.save(file, array, allow_pickle=False)
-
-    return write(path, save)
-
-
-def write_arrays(path: Path, **arrays: np.ndarray) -> Path:
-    """Several arrays by name as one `.npz`."""
-
-    def save(part: Path) -> None:
-        with part.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # its stub takes the names for flags
-
-    return write(path, save)
-
-
-def compute() -> Any:
-    """pyarrow.compute, whose functions are made at run time, where no type checker sees them."""
-    import pyarrow.compute
-
-    return pyarrow.compute
-
-
 def write_folder(path: Path, files: Iterable[tuple[str, bytes | Callable[[Path], object]]]) -> Path:
     """A new folder with these files, (name in it, content, or what writes it to a path); a name
     that ends in / is a folder.
@@ -408,108 +377,13 @@ def make_folder(path: Path) -> None:
         raise failed(path, error) from None
 
 
-def write_csv(path: Path, columns: dict[str, Any]) -> Path:
-    """A CSV file of named columns, safe in a spreadsheet."""
-    return write_bytes(path, spreadsheet(columns))
-
-
-def spreadsheet(columns: dict[str, Any]) -> bytes:
-    """A CSV that is safe to open in a spreadsheet: text that would start a formula gets a quote
-    before it.
-    """
-    import pyarrow as pa
-    from pyarrow import csv
-
-    pc = compute()
-
-    def harmless(column: pa.ChunkedArray) -> pa.ChunkedArray:
-        if not pa.types.is_string(column.type):
-            return column
-        risky = pc.match_substring_regex(column, f"^{FORMULA}")
-        return pc.if_else(risky, pc.binary_join_element_wise("'", column, ""), column)
-
-    table = pa.table(columns)
-    file = io.BytesIO()
-    csv.write_csv(
-        pa.table([harmless(column) for column in table.columns], table.column_names), file
-    )
-    return file.getvalue()
-
-
-def write_table(path: Path, columns: dict[str, Any]) -> Path:
-    """A Parquet file of named columns."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    table = pa.table(columns).replace_schema_metadata({MARK: "a table"})
-    return write(path, lambda part: parquet.write_table(table, part))
-
-
-def write_tables(path: Path, tables: Iterable[Any]) -> Path:
-    """A Parquet file of pyarrow tables of one schema, one after the other."""
-    return write(path, lambda part: pour(part, tables))
-
-
-def pour(file: Path, tables: Iterable[Any]) -> None:
-    """`write_tables` into a file that is being made."""
-    from pyarrow import parquet
-
-    first = next(whole := iter(tables), None)
-    if first is None:
-        raise InputError("there are no rows")
-    schema = first.schema.with_metadata((first.schema.metadata or {}) | {MARK: "a set"})
-    with parquet.ParquetWriter(file, schema) as writer:
-        for table in itertools.chain([first], whole):
-            writer.write_table(table.cast(schema))
-
-
 def renamed(old: Path, new: Path) -> Path:
     """A file of ours under another name."""
     processes.wait()  # another machine may still look for it
     if processes.rank() == 0:
         os.replace(old, new)
-    _await(new)
+    awaited(new)
     return new
-
-
-def write_tensors(
-    path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None
-) -> Path:
-    """A safetensors file; shared or strided tensors are laid out plainly first."""
-    from safetensors.torch import save
-
-    def plainly(part: Path) -> None:
-        laid = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-        part.write_bytes(save(laid, metadata))
-
-    return write(path, plainly)
-
-
-def open_array(path: Path, shape: tuple[int, ...], kind: str) -> np.memmap:
-    """A `.npy` memory map for writing in place, made if it is not there.
-
-    Only rank 0's writes reach the disk.
-    """
-    if processes.rank() != 0:
-        return np.zeros(shape, kind)  # type: ignore[return-value]  # never written: a stand-in of the same shape
-    with contextlib.suppress(
-        ValueError, FileNotFoundError
-    ):  # not there, or cut off before its header was whole
-        array = np.lib.format.open_memmap(path, mode="r+")
-        if array.shape == shape and array.dtype == np.dtype(kind):
-            return array
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        array = np.lib.format.open_memmap(path, mode="w+", dtype=kind, shape=shape)
-        with open(
-            path, "r+b"
-        ) as file:  # claim the space now: a full disk would end the process at a later write
-            if sys.platform == "linux":
-                os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
-    except OSError as error:
-        path.unlink(missing_ok=True)
-        raise failed(path, error) from None
-    return array
 
 
 def nearest(path: Path) -> Path:
@@ -539,57 +413,6 @@ def sound(path: Path, read: Callable[[Path], object]) -> bool:
             path.unlink()
             there = False
     return processes.agree(there)
-
-
-def keep(
-    path: Path,
-    make: Callable[[], np.ndarray],
-    shape: Sequence[int | None] | None = None,
-    kind: str | None = None,
-    finite: bool = False,
-) -> np.ndarray:
-    """The array at `path`; made, written and returned if it is not there, or is damaged: of another
-    shape or kind than these, or, where they must be `finite`, with numbers that are not.
-
-    This is all that resuming needs.
-    """
-
-    def read(path: Path) -> np.ndarray:
-        return read_array(path, shape, kind, finite)
-
-    if not sound(path, read):
-        write_array(path, make())
-    return read(path)
-
-
-def fill(path: Path, shape: tuple[int, ...], kind: str, blocks: Iterable[np.ndarray]) -> np.ndarray:
-    """`keep` for an array that comes in blocks of rows and need not fit in memory."""
-    if not sound(path, lambda path: read_array(path, shape, kind)):
-
-        def save(part: Path) -> None:
-            array, row = open_array(part, shape, kind), 0
-            for block in blocks:
-                array[row : row + len(block)] = block
-                row += len(block)
-            array.flush()
-
-        if processes.rank() == 0:
-            write(path, save)
-        else:
-            for _ in blocks:  # the blocks are made together
-                pass
-            _await(path)
-    return read_array(path, shape, kind)
-
-
-def digest(*arrays: Any) -> str:
-    """Eight hexadecimal digits of the content of arrays."""
-    import hashlib
-
-    total = hashlib.blake2b(digest_size=4)
-    for array in arrays:
-        total.update(b"none" if array is None else np.ascontiguousarray(array).data)
-    return total.hexdigest()
 
 
 def digest_of(path: Path) -> str:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from datablame.base import decode, devices, environment, files
+from datablame.base import arrays, decode, devices, environment
 from datablame.base.decode import View
 from datablame.base.errors import InputError
 from datablame.base.originals import Originals
@@ -128,7 +128,7 @@ class Packed:
         return (
             self.digest
             if self.noise is None
-            else f"{self.digest}+{files.digest(repr(self.noise).encode())}"
+            else f"{self.digest}+{arrays.digest(repr(self.noise).encode())}"
         )
 
     @property
@@ -211,7 +211,7 @@ class Pictures(Packed):
 
     @property
     def seen(self) -> str:
-        return f"{self.digest}@{files.digest(repr(self.view).encode())}"
+        return f"{self.digest}@{arrays.digest(repr(self.view).encode())}"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -271,7 +271,7 @@ class Patterned(Packed):
 
     @property
     def seen(self) -> str:
-        return f"{self.mark}@{files.digest(repr(self.view).encode())}"
+        return f"{self.mark}@{arrays.digest(repr(self.view).encode())}"
 
     def one(self, row: int) -> UInt8[np.ndarray, "C H W"]:
         """A single image to be drawn, with noise of its own size."""

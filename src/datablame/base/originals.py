@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import pyarrow as pa
 
-from datablame.base import decode, files
+from datablame.base import decode, tables
 from datablame.base.archives import Members, Shards, rows_of
 from datablame.base.errors import InputError
 
@@ -269,7 +269,9 @@ def _group(path: str, group: int, column: str, changed: int) -> Any:
         cells = _mapped(path, changed)[group][column]
     else:
         cells = parquet.ParquetFile(path).read_row_group(group, [column])[column]
-    return files.compute().struct_field(cells, "bytes") if pa.types.is_struct(cells.type) else cells
+    return (
+        tables.compute().struct_field(cells, "bytes") if pa.types.is_struct(cells.type) else cells
+    )
 
 
 def restored(kept: dict[str, Any], root: str | None, column: dict[str, Any]) -> Originals | None:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from datablame.base import files, progress, readers
+from datablame.base import progress, readers, tables
 from datablame.base.errors import InputError, unknown
 from datablame.dataset import CLASSES
 
@@ -205,5 +205,5 @@ def numbered(
         raise InputError(
             f"column {title} has classes that the labels have not: {', '.join(strange[:5])}"
         )
-    place = files.compute().index_in(words, value_set=pa.array(known))
+    place = tables.compute().index_in(words, value_set=pa.array(known))
     return known, place.fill_null(-1).to_numpy(zero_copy_only=False).astype(np.int64)

@@ -18,7 +18,16 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from datablame.base import decode, devices, environment, folders, processes, progress, readers
+from datablame.base import (
+    arrays,
+    decode,
+    devices,
+    environment,
+    folders,
+    processes,
+    progress,
+    readers,
+)
 from datablame.base import files as disk
 from datablame.base.errors import InputError
 from datablame.base.images import Packed, statistics
@@ -102,7 +111,7 @@ def pack(
     decode.endings()  # what reads them is set up
     channels, extent, native = processes.agree(_common(originals, count, size, photo))
     shape = count, channels, *extent[::-1]
-    packed = disk.open_array(path, shape if processes.rank() == 0 else (0,), "uint8")
+    packed = arrays.mapped(path, shape if processes.rank() == 0 else (0,), "uint8")
     sizes, broken = np.zeros((count, 2), "int32"), []
     digest, hashed = hashlib.blake2b(digest_size=16), 0
     mine = processes.shard(torch.arange(count))
@@ -123,7 +132,7 @@ def pack(
         for low in range(hashed, count, BLOCK):
             digest.update(packed[low : low + BLOCK].data)
         mean, std = statistics(Packed.open(path, digest.hexdigest()))
-    disk.write_array(path.with_name(decode.SIZES), sizes)
+    arrays.write(path.with_name(decode.SIZES), sizes)
     about = {"digest": digest.hexdigest(), "broken": sorted(broken), "native": native}
     return about | {"mean": mean, "std": std}
 

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from datablame.base import devices, files, progress, readers
+from datablame.base import arrays, devices, files, progress, readers
 from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.base.shapes import Float
@@ -79,7 +79,7 @@ class Detector(Result, nn.Module):
             "config": json.dumps(dataclasses.asdict(self.config)),
             "about": json.dumps(self.about),
         }
-        files.write_tensors(path, self.state_dict(), facts)
+        arrays.write_tensors(path, self.state_dict(), facts)
 
     @classmethod
     def load(cls, where: str | Path) -> Detector:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from datablame.analyses import scoring
-from datablame.base import devices, files, hashing, methods, progress
+from datablame.base import arrays, devices, hashing, methods, progress, tables
 from datablame.base.errors import InputError
 from datablame.base.results import Result
 from datablame.base.shapes import Bool, Float, Int
@@ -81,11 +81,11 @@ def ablation(
                     table.append(dict(zip(COLUMNS, (*entry, known), strict=True)))
     columns = {name: [row[name] for row in table] for name in COLUMNS}
     columns["wrong_left"] = [-1 if known is None else known for known in columns["wrong_left"]]
-    files.write_table(run.path / "ablation.parquet", columns)
-    files.write_csv(run.path / "ablation.csv", columns)
+    tables.write(run.path / "ablation.parquet", columns)
+    tables.write_csv(run.path / "ablation.csv", columns)
     names = ("signal", "share", "seed", "rows")
     left_out: dict[str, Any] = dict(zip(names, map(list, zip(*gone, strict=True)), strict=True))
-    files.write_table(run.path / "ablation-left-out.parquet", left_out)
+    tables.write(run.path / "ablation-left-out.parquet", left_out)
     return Ablation(run, table)
 
 
@@ -209,7 +209,9 @@ class _Heads:
                 start = theta_of(self.model.head).expand(len(keep), -1, -1)  # type: ignore[arg-type]  # a linear one
                 return optimum(self.problem.but(keep=keep), start, self.basis).cpu().numpy()
 
-        return torch.from_numpy(self.run.keep(f"ablation/{files.digest(keep.numpy())}", fit).copy())
+        return torch.from_numpy(
+            self.run.keep(f"ablation/{arrays.digest(keep.numpy())}", fit).copy()
+        )
 
     def tried(
         self, keep: Bool[Tensor, "R N"], tests: dict[Look, Dataset]

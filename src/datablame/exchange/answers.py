@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from datablame.analyses.certificate import AGAIN, RIGHT, UNSURE, WRONG, Answer, Drawing
-from datablame.base import files, readers
+from datablame.base import files, readers, tables
 from datablame.base.errors import InputError, unknown
 from datablame.dataset import Dataset
 from datablame.exchange.sets import class_folders, png
@@ -31,19 +31,21 @@ def asked(rows: np.ndarray) -> list[int]:
     return order
 
 
-def sheet(drawing: Drawing, data: Dataset, count: int, path: Path) -> Path:
-    """The images that are to be looked at, as CSV, or as Parquet with their pictures, whose column
-    `answer` the answers go into; without an ending, as a folder of pictures and one of each answer,
-    into which they are moved.
-
-    Raises InputError for another ending, and for a path that is taken.
-    """
+def refuse(path: Path, data: Dataset) -> None:
+    """Raises InputError for a path that no sheet of this set can be written to."""
     if path.suffix not in ("", ".csv", ".parquet"):
         raise InputError(
             f"cannot write a sheet to '{path}': name a .csv or a .parquet file, or a folder, "
             "without an ending"
         )
     files.refuse_foreign(path, data.closed)
+
+
+def sheet(drawing: Drawing, data: Dataset, count: int, path: Path) -> Path:
+    """The images that are to be looked at, as CSV, or as Parquet with their pictures, whose column
+    `answer` the answers go into; without an ending, as a folder of pictures and one of each answer,
+    into which they are moved.
+    """
     rows = asked(drawing.images(count))
     names = np.array([*data.classes, ""], dtype=object)
     columns: dict[str, Any] = {
@@ -57,21 +59,21 @@ def sheet(drawing: Drawing, data: Dataset, count: int, path: Path) -> Path:
     if data.texts is not None:
         columns["text"] = data.texts.take(pa.array(rows))
     if path.suffix == ".csv":
-        return files.write_csv(path, columns)
+        return tables.write_csv(path, columns)
     if not path.suffix:
         data.need_pictures("a folder of pictures to answer about")
         del columns["answer"], columns["by"]
         return files.write_folder(path, _pictures(columns, data, rows))
     if data.drawn:
         columns["image"] = [png(data, row) for row in rows]
-    return files.write_table(path, columns)
+    return tables.write(path, columns)
 
 
 def _pictures(
     columns: dict[str, Any], data: Dataset, rows: list[int]
 ) -> Iterator[tuple[str, bytes]]:
     """The files of a folder: the sheet, a folder of each answer, and the pictures."""
-    yield SHEET, files.spreadsheet(columns)
+    yield SHEET, tables.spreadsheet(columns)
     yield from ((f"{home}/", b"") for home in _homes(data))
     yield from ((_picture(number), png(data, row)) for number, row in enumerate(rows, 1))
 

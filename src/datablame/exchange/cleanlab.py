@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from datablame.analyses.look import TABLE
-from datablame.base import files, readers
+from datablame.base import readers, tables
 from datablame.base.errors import InputError
 from datablame.run import Run
 from datablame.verdict import DROP, FIX
@@ -49,9 +49,7 @@ def export(run: Run, to: Path) -> Path:
         "given_label": classes[data.labels.numpy()].astype(str),
         "predicted_label": classes[verdict.proposed.numpy()].astype(str),
     }
-    return (files.write_table if to.suffix == ".parquet" else files.write_csv)(
-        to, table | _looked(run)
-    )
+    return (tables.write if to.suffix == ".parquet" else tables.write_csv)(to, table | _looked(run))
 
 
 def _looked(run: Run) -> dict[str, Any]:

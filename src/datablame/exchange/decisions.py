@@ -13,7 +13,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from datablame.base import files, readers
+from datablame.base import files, readers, tables
 from datablame.base.errors import InputError
 from datablame.dataset import Dataset
 from datablame.decisions import ACTS, RIGHT, UNSURE, WRONG, Decision, Decisions
@@ -35,7 +35,7 @@ def write(run: Run, kept: Decisions, path: Path) -> Path:
         raise InputError(f"cannot write decisions to '{path}': name a .csv or a .json file")
     files.refuse_foreign(path, run.data.closed)
     if path.suffix == ".csv":
-        return files.write_csv(
+        return tables.write_csv(
             path, {name: pa.array(each) for name, each in kept.columns().items()}
         )
     if path.name == SAMPLES:

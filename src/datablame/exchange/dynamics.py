@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import devices, files, readers
+from datablame.base import arrays, devices, files, readers
 from datablame.base.errors import InputError
 from datablame.base.shapes import Float, Int, Shaped
 from datablame.dataset import CLASSES, Dataset
@@ -40,13 +40,13 @@ def imported(where: Path, data: Dataset | None = None, out: Path | str = "runs")
     td, labels = read(path)
     facts = _metadata(path.with_name("metadata.pth"), len(td))
     data = _described(data, labels[:, 0], facts, path)
-    digest = files.digest(td.numpy(), labels.numpy())
+    digest = arrays.digest(td.numpy(), labels.numpy())
     data = dataclasses.replace(data, predictions=digest)
     recipe = Recipe(model="own", epochs=td.shape[1], folds=0)
     run = Run.create(data, recipe, None, out, f"dynamics-{digest}-{data.fingerprint[:8]}")
     if not run.finished:
         for name, values in _channels(td, labels).items():
-            files.write_array(run.path / "trace" / f"{name}.npy", values)
+            arrays.write(run.path / "trace" / f"{name}.npy", values)
         run.finish()
     return run
 
@@ -218,7 +218,7 @@ def exported(run: Run, path: Path) -> Path:
                 dense.gather(2, others.expand(trace.epochs, -1, -1)).movedim(0, 1).numpy()
             )
     files.refuse_foreign(path.with_name("metadata.pth"), data.closed)
-    files.write_arrays(path, td=td, labels=labels)
+    arrays.write_npz(path, td=td, labels=labels)
     facts: dict[str, Any] = {
         "train_indices": torch.arange(len(data)),
         "valid_indices": torch.zeros(0, dtype=torch.long),

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from datablame.base import files
+from datablame.base import files, tables
 from datablame.base.errors import InputError
 from datablame.dataset import Dataset
 from datablame.exchange.sets import tables_of
@@ -71,7 +71,7 @@ def export(run: Run, to: Path) -> Path:
     placed: dict[str, Path] = {}
 
     def save(split: str, data: Dataset, more: dict[str, np.ndarray], path: Path) -> None:
-        files.pour(path, tables_of(data, more, ("proposed",)))
+        tables.pour(path, tables_of(data, more, ("proposed",)))
         placed[split] = path
 
     def content() -> Iterator[tuple[str, Any]]:

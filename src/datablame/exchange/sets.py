@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from datablame.base import decode, files, progress
+from datablame.base import decode, files, progress, tables
 from datablame.base.errors import InputError
 from datablame.base.originals import Cells, Crops
 from datablame.boxes.formats import changed
@@ -51,7 +51,7 @@ def dump(data: Dataset, path: Path, changes: Table | None = None) -> Path:
         files.refuse_foreign(beside, data.closed)
     to_parquet(data, path)
     if changes is not None:
-        files.write_csv(beside, changes)
+        tables.write_csv(beside, changes)
     return path
 
 
@@ -70,14 +70,14 @@ def _annotations(data: Dataset, crops: Crops, path: Path, changes: Table | None)
         dropped = [name for name, to in pairs if not to]
     found = changed(data, crops, dropped)
     if not crops.ending:
-        table = [] if changes is None else [(CHANGES, files.spreadsheet(changes))]
+        table = [] if changes is None else [(CHANGES, tables.spreadsheet(changes))]
         return files.write_folder(path, itertools.chain(found, table))
     beside = path.with_name(f"{path.stem}-{CHANGES}")
     if changes is not None:
         files.refuse_foreign(beside)
     files.write_bytes(path, next(content for _, content in found))
     if changes is not None:
-        files.write_csv(beside, changes)
+        tables.write_csv(beside, changes)
     return path
 
 
@@ -186,9 +186,9 @@ def to_folders(data: Dataset, path: Path, changes: Table | None = None) -> Path:
         classes = np.array([*data.classes, ""])
         truth = {} if data.truth is None else {"truth": classes[data.truth]}
         table = {"file": placed, "name": data.names, "given": classes[data.labels]}
-        yield "labels.csv", files.spreadsheet(table | truth)
+        yield "labels.csv", tables.spreadsheet(table | truth)
         if changes is not None:
-            yield CHANGES, files.spreadsheet(changes)
+            yield CHANGES, tables.spreadsheet(changes)
 
     return files.write_folder(path, content())
 
@@ -256,8 +256,8 @@ def to_parquet(data: Dataset, path: Path) -> Path:
     """
     files.refuse_foreign(path, data.closed)
     if data.images is not None and not data.drawn:
-        return files.write_table(path, _features(data))
-    return files.write_tables(path, tables_of(data))
+        return tables.write(path, _features(data))
+    return tables.write_several(path, tables_of(data))
 
 
 def tables_of(

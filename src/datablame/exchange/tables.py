@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from datablame.base import files, readers
+from datablame.base import files, readers, tables
 from datablame.base.errors import InputError, unknown
 from datablame.exchange import cleanlab, dynamics, huggingface
 from datablame.exchange.sets import to_folders
@@ -52,7 +52,7 @@ def _columns(run: Run, verdict: Verdict) -> dict[str, Any]:
 
 def examples(run: Run, verdict: Verdict) -> Path:
     """examples.parquet in the run's folder."""
-    return files.write_table(run.path / "examples.parquet", _columns(run, verdict))
+    return tables.write(run.path / "examples.parquet", _columns(run, verdict))
 
 
 def export(run: Run, to: Path, form: str | None = None) -> Path:
@@ -75,5 +75,5 @@ def export(run: Run, to: Path, form: str | None = None) -> Path:
         )
     table = _columns(run, run.judged)
     if to.suffix == ".parquet":
-        return files.write_table(to, table)
-    return files.write_csv(to, table)
+        return tables.write(to, table)
+    return tables.write_csv(to, table)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, grid_sample, interpolate, normalize
 
-from datablame.base import devices, environment, files, hashing, processes, progress
+from datablame.base import arrays, devices, environment, hashing, processes, progress
 from datablame.base.shapes import Bool, Float, Int
 from datablame.dataset import Dataset
 from datablame.inference import approximate
@@ -62,7 +62,7 @@ def of_sets(data: Dataset, test: Dataset | None = None) -> Int[np.ndarray, " n"]
     """
     parts = [data, *([] if test is None else [test])]
     total = sum(map(len, parts))
-    return files.keep(
+    return arrays.keep(
         cached(data, test),
         lambda: copies(_reader(parts), total, data.drawn).numpy(),
         (total,),
@@ -74,7 +74,7 @@ def cached(data: Dataset, test: Dataset | None) -> Path:
     """Where the cache keeps the copies of these images."""
     parts = [each for each in (data, test) if each is not None]
     seen = [np.frombuffer(each.pixels.digest.encode(), "uint8") for each in parts]
-    mark = files.digest(*seen, *(each.rows.numpy() for each in parts))
+    mark = arrays.digest(*seen, *(each.rows.numpy() for each in parts))
     return environment.cache() / "copies" / f"{data.pixels.digest[:16]}-{mark}.npy"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import devices, environment, files, folders, processes, progress
+from datablame.base import arrays, devices, environment, files, folders, processes, progress
 from datablame.base.errors import InputError
 from datablame.base.images import Packed, Vectors
 from datablame.base.parts import Part, Sliced
@@ -117,9 +117,9 @@ def kept(run: Run, name: str, model: Classifier | Prepared | None, data: Dataset
     model = model or run.model
     if is_frozen(model):
         found = encoded(model, data)
-        return files.fill(path, found.shape, "float16", found.blocks())
+        return arrays.fill(path, found.shape, "float16", found.blocks())
     with progress.stage("features"):
-        return files.fill(
+        return arrays.fill(
             path, (len(data), model.dim), "float16", sweep(model, data, model.features, "features")
         )
 
@@ -135,9 +135,9 @@ def encoded(model: Classifier, data: Dataset) -> Encoded:
         return Encoded(images.array[:, :, 0, 0], data.rows.numpy())
     folder, count = _folder(model, images), len(images.array)
     with folders.alone(folder, patient=True):
-        done = files.open_array(folder / "done.npy", (count,), "uint8")
+        done = arrays.mapped(folder / "done.npy", (count,), "uint8")
         if len(missing := _missing(data, done)):
-            kept = files.open_array(folder / "features.npy", (count, model.dim), "float16")
+            kept = arrays.mapped(folder / "features.npy", (count, model.dim), "float16")
             for path in sorted((folder / PARTS).glob("*.safetensors")):
                 rows, halves = _block(path, kept.shape)
                 kept[rows], done[rows] = halves, 1
@@ -165,7 +165,7 @@ def share(model: Classifier, sets: Sequence[Dataset], part: Part) -> Sliced:
     with progress.stage("features"):
         for data, rows in mine:
             folder = _folder(model, data.pixels)
-            path = folder / PARTS / f"{files.digest(rows.numpy())}.safetensors"
+            path = folder / PARTS / f"{arrays.digest(rows.numpy())}.safetensors"
             done = np.zeros(len(data.pixels.array), "uint8")
             if processes.agree((folder / "done.npy").exists()):
                 done = read_array(folder / "done.npy", done.shape, "u")
@@ -176,7 +176,7 @@ def share(model: Classifier, sets: Sequence[Dataset], part: Part) -> Sliced:
             if not processes.agree(path.exists()):
                 found = [halves for _, halves in _swept(model, data, missing)]
                 made = {"rows": missing, "features": np.concatenate(found)}
-                files.write_tensors(path, {name: torch.from_numpy(x) for name, x in made.items()})
+                arrays.write_tensors(path, {name: torch.from_numpy(x) for name, x in made.items()})
     return Sliced(part, "blocks of images, their features", written, len(blocks))
 
 
@@ -196,7 +196,7 @@ def _folder(model: Classifier, images: Packed) -> Path:
     assert isinstance(model.encoder, Frozen)
     how = f"{LAYOUT} {model.encoder.size}".encode()
     weights = [model.mean, model.std, *model.encoder.state_dict().values()]
-    mark = files.digest(how, *(each.cpu().numpy() for each in weights))
+    mark = arrays.digest(how, *(each.cpu().numpy() for each in weights))
     return environment.cache() / "features" / f"{images.seen}-{mark}"
 
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from datablame.base import devices, files, processes, progress
+from datablame.base import arrays, devices, processes, progress
 from datablame.base.errors import at_least
 from datablame.base.shapes import Float, Int
 from datablame.inference import approximate
@@ -43,7 +43,7 @@ def class_votes(run: Run, k: int = 50, trust: int = 0) -> np.ndarray:
     at_least(0, 100, trust=trust)
     shape = (len(run.data), len(run.data.classes))
     path = run.path / f"neighbours-{k}{f'-{trust}' if trust else ''}.npy"
-    return files.keep(path, lambda: _votes(run, k, trust).half().numpy(), shape, "f", True)
+    return arrays.keep(path, lambda: _votes(run, k, trust).half().numpy(), shape, "f", True)
 
 
 def _votes(run: Run, k: int, trust: int) -> Float[Tensor, "N K"]:

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import files, processes, progress
+from datablame.base import arrays, files, processes, progress, tables
 from datablame.base.errors import InputError
 from datablame.base.readers import read_array
 from datablame.base.shapes import Float
@@ -39,8 +39,8 @@ def probabilities(run: Run, data: Dataset) -> np.ndarray:
 
     with progress.stage("predict"):
         if is_frozen(model) and not mirror:
-            return files.fill(path, shape, "float32", spoken(model, data))
-        return files.fill(path, shape, "float32", sweep(model, data, said, "predicting"))
+            return arrays.fill(path, shape, "float32", spoken(model, data))
+        return arrays.fill(path, shape, "float32", sweep(model, data, said, "predicting"))
 
 
 def _on_train(run: Run) -> np.ndarray:
@@ -86,7 +86,7 @@ def results(run: Run, test: Dataset) -> None:
         "confidence": confidence.numpy(),
         "label": classes[test.labels.numpy()],
     }
-    files.write_csv(run.path / "test_results.csv", columns)
+    tables.write_csv(run.path / "test_results.csv", columns)
 
 
 def has_features(run: Run) -> bool:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from datablame.base import devices, files, hashing, methods, processes, progress, readers
+from datablame.base import arrays, devices, hashing, methods, processes, progress, readers
 from datablame.base.errors import InputError, unknown
 from datablame.base.hashing import batches
 from datablame.base.shapes import Float, Int, Shaped
@@ -79,7 +79,7 @@ class Factors:
     def _owner(self) -> str:
         """Of which model and data these factors are."""
         return (
-            files.digest(
+            arrays.digest(
                 *(t.detach().cpu().numpy() for t in self.layers.model.state_dict().values())
             )
             + self.run.data.fingerprint
@@ -160,7 +160,7 @@ class Factors:
             for key, t in c.kept.items()
         }
         facts = {"done": done, "owner": self._owner, "fisher": self.fisher.fitted}
-        files.write_tensors(self.path, dict(sorted(kept.items())), {"facts": json.dumps(facts)})
+        arrays.write_tensors(self.path, dict(sorted(kept.items())), {"facts": json.dumps(facts)})
 
     def load(self) -> int:
         """Read what is fitted; return how many passes are done.

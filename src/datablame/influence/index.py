@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import devices, files, hashing, processes, progress, readers
+from datablame.base import arrays, devices, files, hashing, processes, progress, readers
 from datablame.base.errors import InputError, at_least
 from datablame.base.hashing import batches
 from datablame.base.results import Result
@@ -80,7 +80,7 @@ class Index(Result):
     def codes(self) -> np.ndarray:
         """The index itself, made if it is not there."""
         with progress.stage("index"):
-            return files.fill(
+            return arrays.fill(
                 self.folder / "codes.npy", (len(self.run.data), self.width), "int8", self._coded()
             )
 

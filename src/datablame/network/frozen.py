@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from datablame.base import files
+from datablame.base import arrays
 from datablame.base.decode import View
 from datablame.base.errors import Unfetched, unknown
 from datablame.base.shapes import Float
@@ -141,4 +141,4 @@ def fetch(name: str, folder: Path) -> Path:
 
     looks(name)  # an unknown name is told
     state = classifier(name, "DEFAULT").state_dict()
-    return files.write_tensors(path, {key: each.contiguous() for key, each in state.items()})
+    return arrays.write_tensors(path, {key: each.contiguous() for key, each in state.items()})

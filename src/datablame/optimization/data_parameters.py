@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from datablame.base import devices, files, processes, progress
+from datablame.base import arrays, devices, processes, progress
 from datablame.base.errors import InputError, unknown
 from datablame.base.shapes import Float, Int
 from datablame.run import Run
@@ -132,7 +132,7 @@ class Temperatures:
             recorder.held["temperature"].copy_(self.logs["instance"].exp())
         if "class" in self.logs:
             shape = (epochs, len(self.logs["class"]))
-            file = files.open_array(self.run.path / "class_temperature.npy", shape, "float32")
+            file = arrays.mapped(self.run.path / "class_temperature.npy", shape, "float32")
             file[epoch] = self.logs["class"].exp().cpu().numpy()
             if isinstance(file, np.memmap):  # rank 0's
                 file.flush()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from datablame.base import devices, files, processes, progress, readers
+from datablame.base import arrays, devices, files, processes, progress, readers
 from datablame.base.errors import InputError, RunError
 from datablame.base.hashing import batches
 from datablame.dataset import Dataset
@@ -89,7 +89,7 @@ class TrainingState:
         """`close`, but for the trace."""
         run, recipe = self.run, self.run.recipe
         if epoch in kept_epochs(recipe.checkpoints, recipe.epochs):
-            files.write_tensors(
+            arrays.write_tensors(
                 run.path / "checkpoints" / f"{epoch}.safetensors", model.state_dict()
             )
         entry = entry_of(run, epoch, losses.mean().item(), time.perf_counter() - self.began)
@@ -121,7 +121,7 @@ class TrainingState:
             "run": _mark(self.run),
             "scaler": json.dumps(self.scaler.state_dict()),
         }
-        files.write_tensors(self.run.path / "progress.safetensors", kept, facts)
+        arrays.write_tensors(self.run.path / "progress.safetensors", kept, facts)
 
     def resume(self) -> int:
         """Load the last whole epoch, if there is one; return how many are done.

@@ -10,7 +10,7 @@ import json
 import numpy as np
 import torch
 
-from datablame.base import files, hashing, processes, progress
+from datablame.base import arrays, files, hashing, processes, progress
 from datablame.base.readers import read_array
 from datablame.inference.folds import Fold, parts, rest, spread
 from datablame.inference.predictions import accuracy, on_test
@@ -38,7 +38,7 @@ def cross_validate(run: Run) -> None:
             progress.say(f"model {number + 1} of {run.recipe.folds}, each leaves out a fold")
         fit(fold.run, threads_of(run))
         whole[fold.rows.numpy()] = on_test(fold.run)
-    files.write_array(path_of(run), whole)
+    arrays.write(path_of(run), whole)
 
 
 def cross_fit(run: Run) -> None:
@@ -78,7 +78,7 @@ def _unite(run: Run, every: list[Fold]) -> None:
         _unite_channel(run, every, name)
     kept = [fold.run.path / "class_temperature.npy" for fold in every]
     if kept[0].exists():
-        files.write_array(run.path / kept[0].name, np.mean([read_array(path) for path in kept], 0))
+        arrays.write(run.path / kept[0].name, np.mean([read_array(path) for path in kept], 0))
     lines = []
     for entries in zip(*(fold.run.log for fold in every), strict=True):
         means = {key: sum(each[key] for each in entries) / len(every) for key in entries[0]}
@@ -90,7 +90,7 @@ def _unite(run: Run, every: list[Fold]) -> None:
 def _unite_channel(run: Run, every: list[Fold], name: str) -> None:
     each = [fold.run.trace[name] for fold in every]
     shape = (run.recipe.epochs, len(run.data), *each[0].shape[2:])
-    whole = files.open_array(run.path / "trace" / f"{name}.npy", shape, each[0].dtype.name)
+    whole = arrays.mapped(run.path / "trace" / f"{name}.npy", shape, each[0].dtype.name)
     for epoch in range(run.recipe.epochs):
         if name not in BY_ONE:
             rows = [torch.from_numpy(part[epoch].astype("float32")) for part in each]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datablame.base import devices, files, methods, processes, progress
+from datablame.base import arrays, devices, files, methods, processes, progress
 from datablame.inference import memory
 from datablame.optimization.trainer import Trainer
 from datablame.recipe import Recipe
@@ -28,7 +28,7 @@ def fit(run: Run, threads: int | None = None) -> None:
     with progress.stage("train"), progress.part(work), devices.threads(threads_of(run)):
         model = trainer.fit(run)
         memory.settle(run, model)
-    files.write_tensors(run.path / "model.safetensors", model.state_dict())
+    arrays.write_tensors(run.path / "model.safetensors", model.state_dict())
     run.finish()
     files.remove(run.path / "progress.safetensors")
 

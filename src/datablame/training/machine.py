@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import torch
 
-from datablame.base import decode, devices, doctor, environment, files, progress
+from datablame.base import arrays, decode, devices, doctor, environment, files, progress
 from datablame.dataset import Dataset
 from datablame.network.encoders import BEST, here
 from datablame.recipe import Recipe
@@ -107,7 +107,7 @@ def _written() -> float:
     block = np.random.default_rng(0).integers(0, 256, WRITTEN, dtype="uint8")
     began = time.perf_counter()
     try:
-        files.write_array(path, block)
+        arrays.write(path, block)
         return WRITTEN / (time.perf_counter() - began)
     finally:
         files.remove(path)

@@ -55,7 +55,7 @@ def certify(
         and row; it returns the answer.
     """
     from datablame.analyses.certificate import Drawing, certificate, kept
-    from datablame.exchange.answers import answered, questioned, sheet
+    from datablame.exchange.answers import answered, questioned, refuse, sheet
 
     asked = sum(each is not None for each in (out, answers, ask))
     if asked != 1 or (answers is None) != (draw is not None):
@@ -65,6 +65,8 @@ def certify(
         )
     at_least(1, draw=draw)
     with held(run) as found:
+        if out is not None:
+            refuse(Path(out), found.data)
         drawing = Drawing.of(found, seed)
         if out is not None:
             return sheet(drawing, found.data, draw or 0, Path(out))

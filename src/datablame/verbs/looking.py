@@ -46,7 +46,7 @@ def look(
 
     from datablame.analyses.duplicates import between
     from datablame.analyses.look import distances, look_at, space_of, twins
-    from datablame.base import files, folders, progress
+    from datablame.base import arrays, files, folders, progress
     from datablame.network import encoders
     from datablame.network.classifier import FROZEN
     from datablame.pages import look as page
@@ -58,7 +58,7 @@ def look(
         raise InputError(f"{source} has labels but no images: there is nothing to look at")
     parts = [data, *([] if test is None else [test])]
     mark = "".join(part.fingerprint for part in parts)
-    folder = Path(out) / f"{plain(data.source)}-{files.digest(mark.encode())[:8]}"
+    folder = Path(out) / f"{plain(data.source)}-{arrays.digest(mark.encode())[:8]}"
     found = look_at(folder, between(data, test))
     name = (encoders.here() or "none") if encoder == "auto" else encoder
     if name != "none" or not data.drawn:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 from pyarrow import dataset, parquet
 
-from datablame.base import decode, environment, files, processes, progress, readers
+from datablame.base import decode, environment, files, processes, progress, readers, tables
 from datablame.base.errors import InputError, RunError
 from datablame.base.hashing import marks
 from datablame.base.originals import Cells, Files, Held, batches
@@ -169,7 +169,7 @@ def of_rows(
 def _held(cells: pa.ChunkedArray) -> Held:
     """Images that are in memory."""
     encoded = pa.types.is_struct(cells.type)
-    cells = files.compute().struct_field(cells, "bytes") if encoded else cells
+    cells = tables.compute().struct_field(cells, "bytes") if encoded else cells
     return Held(lambda row: cells[row].as_py() or b"")
 
 
@@ -185,7 +185,7 @@ def _places(cells: pa.ChunkedArray, under: Sequence[str]) -> list[str]:
     """The paths that stand for the images, where all do and differ; none else. Raises InputError
     for one outside of these folders.
     """
-    compute = files.compute()
+    compute = tables.compute()
     if not pa.types.is_struct(cells.type) or cells.type.get_field_index("path") < 0:
         return []
     if compute.struct_field(cells, "bytes").null_count < len(cells):
@@ -285,9 +285,9 @@ def spooled(
     part = path or environment.cache() / "streams" / name
     rows = stream if limit is None else stream.take(limit)
     raw = rows.with_format("arrow").iter(BATCH)
-    tables = (embed_table_storage(_own(each, where) if where else each) for each in raw)
-    counted = progress.track(tables, 0, "reading", f"batches of {BATCH:,} rows")
-    files.write_tables(part, counted)
+    whole = (embed_table_storage(_own(each, where) if where else each) for each in raw)
+    counted = progress.track(whole, 0, "reading", f"batches of {BATCH:,} rows")
+    tables.write_several(part, counted)
     if path is not None:
         return path
     mark = processes.agree(files.digest_of(part) if processes.rank() == 0 else "")
@@ -302,8 +302,8 @@ def _own(table: pa.Table, where: str) -> pa.Table:
     for cells in table.columns:
         if not pa.types.is_struct(cells.type) or cells.type.get_field_index("path") < 0:
             continue
-        empty = files.compute().is_null(files.compute().struct_field(cells, "bytes"))
-        for path in files.compute().struct_field(cells, "path").filter(empty).to_pylist():
+        empty = tables.compute().is_null(tables.compute().struct_field(cells, "bytes"))
+        for path in tables.compute().struct_field(cells, "path").filter(empty).to_pylist():
             if path and not path.rpartition("::")[2].startswith((f"{home}/", f"{home}@")):
                 raise InputError(
                     f"'{where}' names an image that is no file of its own: {path[:120]}"

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from pyarrow import csv, dataset, parquet
 
-from datablame.base import decode, files, remote
+from datablame.base import decode, remote, tables
 from datablame.base.errors import InputError
 from datablame.base.hashing import marks
 from datablame.base.originals import Files, Under
@@ -85,8 +85,8 @@ def table(
     right = truth and right_of(some[truth], None, truth, classes)
     cells = some[there].combine_chunks().cast(pa.string())
     home = Path(root) if root is not None else path.parent
-    addresses = files.compute().match_substring(cells, "://")
-    if remote.known(root) or files.compute().any(addresses).as_py():
+    addresses = tables.compute().match_substring(cells, "://")
+    if remote.known(root) or tables.compute().any(addresses).as_py():
         home, here = remote.images(root if remote.known(root) else None, cells.to_pylist())
         cells = pa.array(here, pa.string())
     names, places = _placed(cells, number, home, where)
@@ -142,7 +142,7 @@ def _sides(rows: pa.Table, where: str) -> np.ndarray | None:
     test rows where there are no others, and else are left out."""
     if "split" not in rows.column_names:
         return None
-    compute = files.compute()
+    compute = tables.compute()
     words = compute.utf8_lower(rows["split"].cast(pa.string())).combine_chunks()
     known = {name for names in SPLITS.values() for name in names}
     for word in words.unique().to_pylist():
@@ -201,7 +201,7 @@ def _placed(cells: pa.Array, number: np.ndarray, home: Path, where: str) -> tupl
 
 def _straight(cells: pa.Array, top: str) -> bool:
     """Whether all paths lead where they seem to: down from the folder, through no link."""
-    compute = files.compute()
+    compute = tables.compute()
     if cells.null_count or compute.any(compute.match_substring_regex(cells, CROOKED)).as_py():
         return False
     above = compute.replace_substring_regex(cells, "/?[^/]*$", "").unique().to_pylist()
