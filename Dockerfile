@@ -8,6 +8,7 @@ RUN uv pip install --system --no-cache --torch-backend cpu ".[review,hub]" && rm
 RUN useradd --create-home --uid 1000 somebody
 USER somebody
 WORKDIR /work
-ENV DATABLAME_CACHE=/home/somebody/.cache/datablame
+# What runs refer to must outlive the container.
+ENV DATABLAME_CACHE=/work/.datablame
 ENTRYPOINT ["datablame"]
 CMD ["--help"]

@@ -230,14 +230,15 @@ def against_best(rows: list[Row]) -> list[list[str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--full", action="store_true", help="for a GPU: four times the images")
-    full = parser.parse_args().full
+    parser.add_argument("--leave", default="-", help="leave out the sets that begin with this word")
+    asked = parser.parse_args()
     warnings.filterwarnings("ignore", module="cleanlab")
     torch.manual_seed(0)
     rows: list[Row] = []
     for name, case in (truth.CHOSE | truth.LAST | AQUA).items():
-        if case.noise == "none":
+        if case.noise == "none" or name.startswith(asked.leave):
             continue  # nothing to find: how many each holds wrong is told by truth.py
-        rows += rows_of(name, truth.larger(case) if full else case)
+        rows += rows_of(name, truth.larger(case) if asked.full else case)
         print(name, [(row.peer, round(row.gain, 3), row.says) for row in rows[-3:]], flush=True)
     of_peers = ["what", "peer", "sets", "lost", "even", "won", "ours minus theirs, mean of sets"]
     of_sets = ["", "set", "what", "ours", "theirs", "the best of them there", "difference"]

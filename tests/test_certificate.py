@@ -304,7 +304,7 @@ def test_a_sheet_that_cannot_be_written_draws_nothing(judged, tmp_path):
     path = tmp_path / "run"
     shutil.copytree(run.path, path)
     (path / "certificate.safetensors").unlink(missing_ok=True)
-    with pytest.raises(InputError, match="name a .csv"):
+    with pytest.raises(InputError, match=r"name a \.csv"):
         verbs.certify(path, draw=5, out=tmp_path / "ask.zip")
     assert not (path / "certificate.safetensors").exists()
 

@@ -166,9 +166,9 @@ def test_files_that_cannot_be_used_are_sentences(judged, tmp_path):
     with pytest.raises(InputError, match="decisions of another set"):
         Decisions(path, blobs())
     db_file = sqlite3.connect(path)
-    db_file.execute("PRAGMA user_version=2")
+    db_file.execute("PRAGMA user_version=3")
     db_file.close()
-    with pytest.raises(InputError, match=r"a later version .* \(its format 2; this one reads 1\)"):
+    with pytest.raises(InputError, match=r"a later version .* \(its format 3; this one reads 2\)"):
         Decisions(path, judged.data)
     assert main(["review", str(judged.path)]) == 2
     for beside in judged.path.glob(f"{FILE}-*"):
@@ -176,6 +176,35 @@ def test_files_that_cannot_be_used_are_sentences(judged, tmp_path):
     path.write_bytes(b"SQLite format 3\0" + b"x" * 5000)
     with pytest.raises(InputError, match="cannot be used as decisions of a review"):
         Decisions(path, judged.data)
+
+
+def test_a_decision_that_is_not_as_it_was_written_is_told(kept, judged, capsys):
+    kept.add(Decision(3, "drop", by="anna", note="a hopeless case"))
+    kept.close()
+    path = judged.path / FILE
+    content = path.read_bytes()
+    assert content.count(b"a hopeless case") == 1
+    path.write_bytes(content.replace(b"a hopeless case", b"a hopeful case!"))
+    with pytest.raises(InputError, match="decision 1 is not as it was written"):
+        Decisions(path, judged.data)
+    assert main(["doctor", str(judged.path)]) == 1
+    assert "decision 1 is not as it was written" in capsys.readouterr().out
+    path.write_bytes(content)
+    assert main(["doctor", str(judged.path)]) == 0
+
+
+def test_decisions_of_before_there_were_seals_are_read(kept, judged):
+    kept.add(Decision(3, "drop", by="anna", score=0.5))
+    kept.close()
+    file = sqlite3.connect(judged.path / FILE)
+    file.execute("ALTER TABLE decisions DROP COLUMN seal")
+    file.execute("PRAGMA user_version=1")
+    file.close()
+    for many in (1, 2):
+        again = Decisions(judged.path / FILE, judged.data)
+        assert [each.row for each in again.standing()] == [3, 4][:many]
+        again.add(Decision(4, "right", by="anna"), mark="once")
+        again.close()
 
 
 def test_a_verdict_goes_by_what_people_decided(kept, judged):

@@ -132,9 +132,11 @@ def doctor(
 
             known |= timed()
         return known
+    from datablame.decisions import damage
     from datablame.verbs.opening import opened
 
-    return examining.examine(opened(run).path)
+    found = opened(run)
+    return examining.examine(found.path, *damage(found.path, found.data))
 
 
 @app.meta.default

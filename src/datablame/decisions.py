@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import sqlite3
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +26,7 @@ from datablame.verdict import ASK, DROP, FIX, KEEP, Verdict
 
 FILE = "review.sqlite"
 """Of a run's folder."""
-VERSION, OURS = 1, 0x64626C6D
+VERSION, OURS = 2, 0x64626C6D
 """Of the tables in it, and what tells that it is ours."""
 RIGHT, WRONG, LEAVE, UNSURE = ACTS = ("right", "wrong", "drop", "unsure")
 """The label is right; wrong, another one perhaps named; the image is left out; cannot tell."""
@@ -37,7 +39,7 @@ CREATE TABLE decisions (
   number INTEGER PRIMARY KEY AUTOINCREMENT, mark TEXT NOT NULL UNIQUE, "row" INTEGER NOT NULL,
   name TEXT NOT NULL, act TEXT NOT NULL, label TEXT, note TEXT NOT NULL, "by" TEXT NOT NULL,
   at TEXT NOT NULL, score REAL, chance REAL, queue TEXT NOT NULL, again INTEGER NOT NULL,
-  undoes INTEGER REFERENCES decisions (number)
+  undoes INTEGER REFERENCES decisions (number), seal TEXT
 );
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TRIGGER kept BEFORE UPDATE ON decisions BEGIN SELECT RAISE (ABORT, 'decisions stay'); END;
@@ -47,7 +49,13 @@ COLUMNS = (
     "number", "mark", "row", "name", "act", "label", "note", "by", "at", "score", "chance", "queue",
     "again", "undoes",
 )  # fmt: skip
-QUOTED = ", ".join(f'"{name}"' for name in COLUMNS)
+QUOTED = ", ".join(f'"{name}"' for name in (*COLUMNS, "seal"))
+
+
+def sealed(values: Sequence[Any]) -> str:
+    """What tells that a row is as it was written: SQLite does not notice other bytes in one."""
+    text = json.dumps(list(values))
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
 
 @dataclass(frozen=True)
@@ -102,7 +110,9 @@ class Decisions:
             self.db.execute("PRAGMA synchronous=FULL")
             self._begin()
             query = f"SELECT {QUOTED} FROM decisions ORDER BY number"
-            for values in self.db.execute(query):
+            for *values, seal in self.db.execute(query):
+                if seal is not None and seal != sealed(values):  # none in files of version 1
+                    raise sqlite3.DatabaseError(f"decision {values[0]} is not as it was written")
                 self._know(dict(zip(COLUMNS, values, strict=True)))
             undo.pop_all()
 
@@ -139,6 +149,11 @@ class Decisions:
             self.db.execute(f"PRAGMA user_version={VERSION}")
             self.db.execute("COMMIT")
             return
+        if version == 1:
+            self.db.execute("BEGIN IMMEDIATE")
+            self.db.execute("ALTER TABLE decisions ADD COLUMN seal TEXT")
+            self.db.execute(f"PRAGMA user_version={VERSION}")
+            self.db.execute("COMMIT")
         found = self.db.execute("SELECT value FROM about WHERE name='fingerprint'").fetchone()
         if ours != OURS or found is None or found[0] != mark:
             raise InputError(f"{self.path} holds decisions of another set; move it away")
@@ -203,9 +218,12 @@ class Decisions:
             facts["name"] = self.data.name(decision.row)
             label = self.data.classes[decision.label] if decision.label >= 0 else None
             facts |= {"label": label, "again": int(decision.again)}
-            slots = ", ".join("?" * len(COLUMNS))
+            for name in ("score", "chance"):
+                facts[name] = None if facts[name] is None else float(facts[name])
             values = [facts[name] for name in COLUMNS]
-            self.db.execute(f"INSERT INTO decisions ({QUOTED}) VALUES ({slots})", values)
+            slots = ", ".join("?" * (len(values) + 1))
+            row = [*values, sealed(values)]
+            self.db.execute(f"INSERT INTO decisions ({QUOTED}) VALUES ({slots})", row)
             return self._know(facts)
 
     def marked(self, mark: str) -> Decision | None:
@@ -344,6 +362,18 @@ def decided(path: Path, data: Dataset, verdict: Verdict) -> Verdict:
         return verdict
     with contextlib.closing(Decisions(path / FILE, data)) as kept:
         return kept.applied(verdict)
+
+
+def damage(path: Path, data: Dataset) -> list[str]:
+    """What is wrong with the decisions of a run's folder; nothing where there are none."""
+    if not (path / FILE).exists():
+        return []
+    try:
+        with contextlib.closing(Decisions(path / FILE, data)) as kept:
+            said = kept.db.execute("PRAGMA integrity_check").fetchone()[0]
+    except InputError as error:
+        return [str(error)]
+    return [] if said == "ok" else [f"{path / FILE}: {said.partition(chr(10))[0]}"]
 
 
 def count(path: Path) -> int:

@@ -271,7 +271,9 @@ class Base:
 
     def files(self) -> list[tuple[Path, str]]:
         """Every file of the runs that something reads: the run, and its name there."""
-        left = re.compile(r"\.lock|\.holder|report\.html|figures/.*|profile\.txt|card\.txt|said-.*")
+        left = re.compile(
+            r"(.*/)?(\.lock|\.holder|report\.html|figures/.*|profile\.txt|card\.txt|said-.*)"
+        )
         return [
             (run, name)
             for run in self.runs
@@ -307,11 +309,21 @@ def free(name: str) -> bool:
     return name.endswith((".csv", ".yaml", ".jsonl", "run.json", "manifest.json"))
 
 
+def _told(base: Base, run: Path) -> bytes:
+    """What a run's decisions are."""
+    path = base.home / "told.csv"
+    path.unlink(missing_ok=True)
+    base("decided", run, "--out", path)
+    return path.read_bytes() if path.exists() else b""
+
+
 def unseen(base: Base, run: Path, trial: Path, name: str, content: bytes) -> list[str]:
     """Damage that nobody noticed: the file is as it was damaged, and the doctor finds it sound."""
     path = trial / name
     if not path.exists() or path.read_bytes() != content or content == (run / name).read_bytes():
         return []
+    if path.name == "review.sqlite" and _told(base, trial) == _told(base, run):
+        return []  # in what SQLite does not use: it says what it said
     said = base("doctor", trial)
     seen = (said.code == 1 and path.name in said.out) or said.code == 2
     return [] if seen else [f"unseen: {name}"]

@@ -60,15 +60,16 @@ def doctor() -> dict[str, Any]:
     }
 
 
-def examine(run: Path) -> dict[str, Any]:
-    """Compare every file of a run with the size and digest that were noted when it was written.
+def examine(run: Path, *more: str) -> dict[str, Any]:
+    """Compare every file of a run with the size and digest that were noted when it was written;
+    `more` is damage that was found otherwise.
 
     `damaged` names those that differ, and what to do; `missing` those that are gone: what is not
     among the run's data, trace and weights is made again when it is asked for. Raises InputError
     where run.json itself is damaged.
     """
     read_json(run / "run.json", format=int, recipe=dict, fingerprint=str)
-    damaged, missing, count = [], [], 0
+    damaged, missing, count = list(more), [], 0
     homes = sorted(path.parent for path in run.rglob("run.json"))  # its folds, and its proof
     for home in homes:
         if (home / MANIFEST).exists() and not manifest(home):
