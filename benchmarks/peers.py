@@ -240,11 +240,14 @@ def main() -> None:
             continue  # nothing to find: how many each holds wrong is told by truth.py
         rows += rows_of(name, truth.larger(case) if asked.full else case)
         print(name, [(row.peer, round(row.gain, 3), row.says) for row in rows[-3:]], flush=True)
+    left = (
+        f"Left out here: the sets that begin with '{asked.leave}'.\n" if asked.leave != "-" else ""
+    )
     of_peers = ["what", "peer", "sets", "lost", "even", "won", "ours minus theirs, mean of sets"]
     of_sets = ["", "set", "what", "ours", "theirs", "the best of them there", "difference"]
     results.write(
         "Beside peers, on the same traces, predictions and features",
-        f"{NOTE}\n{results.table(of_peers, summary(rows))}\n\n"
+        f"{NOTE}{left}\n{results.table(of_peers, summary(rows))}\n\n"
         f"Set by set, beside the peer that is best there, picked with the truth, as nobody can in "
         f"practice:\n\n{results.table(of_sets, against_best(rows))}",
     )
