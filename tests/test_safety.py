@@ -626,3 +626,16 @@ def test_a_recording_keeps_its_precision_and_holds_real_numbers(tmp_path, kind):
     else:
         with pytest.raises(InputError, match="is not a recording of training dynamics"):
             recording.read(tmp_path / "training_dynamics.npz")
+
+
+def test_a_file_of_the_users_is_not_told_to_be_made_again(audited, tmp_path, capsys):
+    """Only what lies in a run or in the cache is."""
+    objects, other = tmp_path / "mine.npz", tmp_path / "mine.json"
+    np.savez(objects, pred_probs=np.array([{}] * 9), labels=np.arange(9) % 3)
+    other.write_text("[1")
+    for words in (("audit", objects), ("decided", audited.path, "--read", other)):
+        assert main([str(word) for word in words]) == 2
+        said = capsys.readouterr().err
+        assert f"{words[-1]} " in said
+        assert "delete" not in said
+        assert "allow_pickle" not in said
