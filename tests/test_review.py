@@ -166,9 +166,9 @@ def test_files_that_cannot_be_used_are_sentences(judged, tmp_path):
     with pytest.raises(InputError, match="decisions of another set"):
         Decisions(path, blobs())
     db_file = sqlite3.connect(path)
-    db_file.execute("PRAGMA user_version=3")
+    db_file.execute("PRAGMA user_version=2")
     db_file.close()
-    with pytest.raises(InputError, match=r"a later version .* \(its format 3; this one reads 2\)"):
+    with pytest.raises(InputError, match=r"a later version .* \(its format 2; this one reads 1\)"):
         Decisions(path, judged.data)
     assert main(["review", str(judged.path)]) == 2
     for beside in judged.path.glob(f"{FILE}-*"):
@@ -197,8 +197,7 @@ def test_decisions_of_before_there_were_seals_are_read(kept, judged):
     kept.add(Decision(3, "drop", by="anna", score=0.5))
     kept.close()
     file = sqlite3.connect(judged.path / FILE)
-    file.execute("ALTER TABLE decisions DROP COLUMN seal")
-    file.execute("PRAGMA user_version=1")
+    file.execute("DROP TABLE seals")
     file.close()
     for many in (1, 2):
         again = Decisions(judged.path / FILE, judged.data)

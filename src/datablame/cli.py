@@ -135,8 +135,8 @@ def doctor(
     from datablame.decisions import damage
     from datablame.verbs.opening import opened
 
-    found = opened(run)
-    return examining.examine(found.path, *damage(found.path, found.data))
+    found = opened(run).path
+    return examining.examine(found, *damage(found))
 
 
 @app.meta.default

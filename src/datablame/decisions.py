@@ -26,7 +26,7 @@ from datablame.verdict import ASK, DROP, FIX, KEEP, Verdict
 
 FILE = "review.sqlite"
 """Of a run's folder."""
-VERSION, OURS = 2, 0x64626C6D
+VERSION, OURS = 1, 0x64626C6D
 """Of the tables in it, and what tells that it is ours."""
 RIGHT, WRONG, LEAVE, UNSURE = ACTS = ("right", "wrong", "drop", "unsure")
 """The label is right; wrong, another one perhaps named; the image is left out; cannot tell."""
@@ -39,7 +39,7 @@ CREATE TABLE decisions (
   number INTEGER PRIMARY KEY AUTOINCREMENT, mark TEXT NOT NULL UNIQUE, "row" INTEGER NOT NULL,
   name TEXT NOT NULL, act TEXT NOT NULL, label TEXT, note TEXT NOT NULL, "by" TEXT NOT NULL,
   at TEXT NOT NULL, score REAL, chance REAL, queue TEXT NOT NULL, again INTEGER NOT NULL,
-  undoes INTEGER REFERENCES decisions (number), seal TEXT
+  undoes INTEGER REFERENCES decisions (number)
 );
 CREATE TABLE about (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TRIGGER kept BEFORE UPDATE ON decisions BEGIN SELECT RAISE (ABORT, 'decisions stay'); END;
@@ -49,13 +49,26 @@ COLUMNS = (
     "number", "mark", "row", "name", "act", "label", "note", "by", "at", "score", "chance", "queue",
     "again", "undoes",
 )  # fmt: skip
-QUOTED = ", ".join(f'"{name}"' for name in (*COLUMNS, "seal"))
+QUOTED = ", ".join(f'"{name}"' for name in COLUMNS)
+SEALS = "CREATE TABLE IF NOT EXISTS seals (number INTEGER PRIMARY KEY, seal TEXT NOT NULL)"
+"""Beside the decisions, so that files of before, which have none, are read and added to."""
 
 
 def sealed(values: Sequence[Any]) -> str:
     """What tells that a row is as it was written: SQLite does not notice other bytes in one."""
-    text = json.dumps(list(values))
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    return hashlib.blake2b(json.dumps(list(values)).encode(), digest_size=8).hexdigest()
+
+
+def rows(db: sqlite3.Connection) -> Iterator[list[Any]]:
+    """The rows of the decisions, in the order of COLUMNS. Raises sqlite3.DatabaseError for one that
+    is not as it was written.
+    """
+    there = db.execute("SELECT 1 FROM sqlite_master WHERE name = 'seals'").fetchone()
+    seals = dict(db.execute("SELECT number, seal FROM seals")) if there else {}
+    for values in db.execute(f"SELECT {QUOTED} FROM decisions ORDER BY number"):
+        if seals.get(values[0], seal := sealed(values)) != seal:
+            raise sqlite3.DatabaseError(f"decision {values[0]} is not as it was written")
+        yield list(values)
 
 
 @dataclass(frozen=True)
@@ -109,10 +122,7 @@ class Decisions:
             self.db.execute("PRAGMA journal_mode=WAL")
             self.db.execute("PRAGMA synchronous=FULL")
             self._begin()
-            query = f"SELECT {QUOTED} FROM decisions ORDER BY number"
-            for *values, seal in self.db.execute(query):
-                if seal is not None and seal != sealed(values):  # none in files of version 1
-                    raise sqlite3.DatabaseError(f"decision {values[0]} is not as it was written")
+            for values in rows(self.db):
                 self._know(dict(zip(COLUMNS, values, strict=True)))
             undo.pop_all()
 
@@ -122,7 +132,9 @@ class Decisions:
         with self.lock:
             try:
                 yield
-            except sqlite3.Error as error:
+            except InputError:
+                raise
+            except (sqlite3.Error, TypeError, ValueError) as error:  # of bytes that are damaged
                 raise InputError(
                     f"{self.path} cannot be used as decisions of a review ({error}); move it away "
                     "to begin anew"
@@ -141,6 +153,9 @@ class Decisions:
         mark = self.data.fingerprint
         if not version:
             self.db.execute("BEGIN IMMEDIATE")
+            if self.db.execute("PRAGMA user_version").fetchone()[0]:  # another began it meanwhile
+                self.db.execute("ROLLBACK")
+                return self._begin()
             for statement in TABLES.split(";\n"):
                 if statement.strip():
                     self.db.execute(statement)
@@ -149,11 +164,6 @@ class Decisions:
             self.db.execute(f"PRAGMA user_version={VERSION}")
             self.db.execute("COMMIT")
             return
-        if version == 1:
-            self.db.execute("BEGIN IMMEDIATE")
-            self.db.execute("ALTER TABLE decisions ADD COLUMN seal TEXT")
-            self.db.execute(f"PRAGMA user_version={VERSION}")
-            self.db.execute("COMMIT")
         found = self.db.execute("SELECT value FROM about WHERE name='fingerprint'").fetchone()
         if ours != OURS or found is None or found[0] != mark:
             raise InputError(f"{self.path} holds decisions of another set; move it away")
@@ -218,13 +228,24 @@ class Decisions:
             facts["name"] = self.data.name(decision.row)
             label = self.data.classes[decision.label] if decision.label >= 0 else None
             facts |= {"label": label, "again": int(decision.again)}
-            for name in ("score", "chance"):
-                facts[name] = None if facts[name] is None else float(facts[name])
-            values = [facts[name] for name in COLUMNS]
-            slots = ", ".join("?" * (len(values) + 1))
-            row = [*values, sealed(values)]
-            self.db.execute(f"INSERT INTO decisions ({QUOTED}) VALUES ({slots})", row)
+            self._write(facts)
             return self._know(facts)
+
+    def _write(self, facts: dict[str, Any]) -> None:
+        """A row, and the digest of what SQLite made of it."""
+        slots, number = ", ".join("?" * len(COLUMNS)), facts["number"]
+        self.db.execute("BEGIN IMMEDIATE")
+        try:
+            self.db.execute(SEALS)
+            values = [facts[name] for name in COLUMNS]
+            self.db.execute(f"INSERT INTO decisions ({QUOTED}) VALUES ({slots})", values)
+            query = f"SELECT {QUOTED} FROM decisions WHERE number = ?"
+            seal = sealed(self.db.execute(query, (number,)).fetchone())
+            self.db.execute("INSERT INTO seals VALUES (?, ?)", (number, seal))
+            self.db.execute("COMMIT")
+        except BaseException:
+            self.db.execute("ROLLBACK")
+            raise
 
     def marked(self, mark: str) -> Decision | None:
         """The decision that came with this mark, if one did."""
@@ -364,16 +385,25 @@ def decided(path: Path, data: Dataset, verdict: Verdict) -> Verdict:
         return kept.applied(verdict)
 
 
-def damage(path: Path, data: Dataset) -> list[str]:
-    """What is wrong with the decisions of a run's folder; nothing where there are none."""
-    if not (path / FILE).exists():
+def damage(run: Path) -> list[str]:
+    """What is wrong with the decisions of a run's folder, which is only read; nothing where there
+    are none.
+    """
+    path = run / FILE
+    if not path.exists():
         return []
+    waiting = path.with_name(f"{FILE}-wal").exists()
     try:
-        with contextlib.closing(Decisions(path / FILE, data)) as kept:
-            said = kept.db.execute("PRAGMA integrity_check").fetchone()[0]
-    except InputError as error:
-        return [str(error)]
-    return [] if said == "ok" else [f"{path / FILE}: {said.partition(chr(10))[0]}"]
+        with contextlib.closing(_reading(path, "mode=ro" if waiting else "immutable=1")) as db:
+            said = str(db.execute("PRAGMA integrity_check").fetchone()[0])
+            list(rows(db))
+    except (sqlite3.Error, TypeError, ValueError) as error:
+        said = str(error)
+    return [] if said == "ok" else [f"{path}: {said.partition(chr(10))[0]}"]
+
+
+def _reading(path: Path, how: str) -> sqlite3.Connection:
+    return sqlite3.connect(f"{path.absolute().as_uri()}?{how}", uri=True)
 
 
 def count(path: Path) -> int:
@@ -381,9 +411,7 @@ def count(path: Path) -> int:
     if not (path / FILE).exists():
         return 0
     try:
-        with contextlib.closing(
-            sqlite3.connect(f"{(path / FILE).absolute().as_uri()}?mode=ro", uri=True)
-        ) as db:
+        with contextlib.closing(_reading(path / FILE, "mode=ro")) as db:
             return int(db.execute("SELECT coalesce(max(number), 0) FROM decisions").fetchone()[0])
     except sqlite3.Error:
         return 0  # said by who reads them
