@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -628,14 +629,29 @@ def test_a_recording_keeps_its_precision_and_holds_real_numbers(tmp_path, kind):
             recording.read(tmp_path / "training_dynamics.npz")
 
 
-def test_a_file_of_the_users_is_not_told_to_be_made_again(audited, tmp_path, capsys):
+def test_a_file_of_the_users_is_not_told_to_be_made_again(tmp_path, capsys):
     """Only what lies in a run or in the cache is."""
-    objects, other = tmp_path / "mine.npz", tmp_path / "mine.json"
+    objects, names = tmp_path / "mine.npz", tmp_path / "mine.json"
     np.savez(objects, pred_probs=np.array([{}] * 9), labels=np.arange(9) % 3)
-    other.write_text("[1")
-    for words in (("audit", objects), ("decided", audited.path, "--read", other)):
+    names.write_text("[1")
+    (tmp_path / "run.json").write_text("{}")  # of another tool
+    for words in (("audit", objects), ("look", "digits", "--classes", names)):
         assert main([str(word) for word in words]) == 2
         said = capsys.readouterr().err
-        assert f"{words[-1]} " in said
+        assert f"{words[-1]} cannot be read (" in said
         assert "delete" not in said
         assert "allow_pickle" not in said
+
+
+def test_the_doctor_needs_neither_the_cache_nor_the_set(audited, tmp_path, monkeypatch, capsys):
+    path = tmp_path / "run"
+    shutil.copytree(audited.path, path)
+    monkeypatch.setenv("DATABLAME_CACHE", str(tmp_path / "cache"))
+    assert main(["doctor", str(path)]) == 0
+    for name in ("data/train.json", "verdict.json"):
+        (path / name).write_bytes((path / name).read_bytes()[:-9])
+    capsys.readouterr()
+    assert main(["doctor", str(path)]) == 1
+    told = capsys.readouterr().out
+    assert "train.json" in told
+    assert "verdict.json" in told

@@ -35,7 +35,8 @@ OPTIONS = {
     },
     ("memory", "test", "RUN"): {WHOLE: ("--memories",)},
     ("look", "digits"): {WHOLE: ("--limit", "--size"), REAL: ("--holdout",)},
-    ("certify", "RUN", "--out", "x.csv"): {WHOLE: ("--draw", "--seed")},
+    ("certify", "RUN", "--out", "x.csv"): {WHOLE: ("--draw",)},
+    ("certify", "RUN", "--draw", "9", "--out", "x.csv"): {WHOLE: ("--seed",)},
     ("review", "RUN"): {WHOLE: ("--port",)},
 }  # fmt: skip
 WORDS = (

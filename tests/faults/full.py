@@ -54,7 +54,8 @@ def bad_options(base: Base, part: int = 1) -> Count:
             count.faults.append(f"left {left}: {' '.join(words)[:80]}")
             for path in left:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
-    changed = {name for name, digest in digests(base.run).items() if there.get(name) != digest}
+    now = digests(base.run)
+    changed = {name for name in there | now if there.get(name) != now.get(name)}
     if {name for name in changed if Path(name).name not in MARKS}:
         count.faults.append(f"changed: {changed}")
     return count
@@ -127,8 +128,9 @@ def mutated_inputs(base: Base, turns: int, generator: np.random.Generator) -> Co
         base.home / "experiment.yaml": (
             "run", base.home / "experiment.yaml", "--dry-run", "--out", home / "out"),
     }  # fmt: skip
+    order = [list(found)[int(k)] for k in generator.permutation(len(found))]
     for turn in range(turns):
-        path, words = list(found.items())[turn % len(found)]
+        words = found[path := order[turn % len(order)]]
         content = path.read_bytes()
         try:
             path.write_bytes(mutated(content, generator))

@@ -135,7 +135,6 @@ def arrays(home: Path, generator: np.random.Generator) -> dict[Path, Words]:
     guesses = generator.dirichlet(np.ones(3), 60).astype("float32")
     np.savez(home / "features.npz", features=features, labels=labels)
     np.savez(home / "predictions.npz", pred_probs=guesses, labels=labels)
-    np.save(home / "features.npy", features)
     return {
         home / "features.npz": ("load", home / "features.npz"),
         home / "predictions.npz": ("audit", home / "predictions.npz", "--out", home / "out"),

@@ -1,4 +1,4 @@
-"""A seeded part of the faults; FAULTS=all draws all of them (`python tests/faults/full.py`)."""
+"""A seeded part of the faults; `python tests/faults/full.py` draws all of them."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_mutated_files_of_a_run_are_noticed(base):
     assert full.mutated_run(base, 8, np.random.default_rng(0)).faults == []
 
 
-def test_mutated_files_from_outside_are_noticed(base):
+def test_mutated_files_from_outside_are_sentences(base):
     assert full.mutated_inputs(base, 24, np.random.default_rng(2)).faults == []
 
 

@@ -36,12 +36,21 @@ class Damaged(InputError):
         self.why = str(why).strip().partition("\n")[0][:160]
         if "allow_pickle" in self.why:  # numpy's advice
             self.why = "an array of objects, which is never read"
-        ours = remedy == LOST or _run(path) or path.absolute().is_relative_to(environment.cache())
         super().__init__(
             f"{path} is damaged ({self.why}); {remedy}"
-            if ours
+            if remedy == LOST or _ours(path)
             else f"{path} cannot be read ({self.why})"
         )
+
+
+def _ours(path: Path) -> bool:
+    """Whether a command makes a file again: it is of a run, or in the cache and not put there by
+    the user, or hidden beside the runs.
+    """
+    run, cache, here = _run(path), environment.cache().resolve(), path.resolve()
+    put = any(here.is_relative_to(cache / name) for name in ("sets", "weights"))
+    of_run = run is not None and (run / "recipe.yaml").exists()
+    return of_run or (here.is_relative_to(cache) and not put) or path.name.startswith(".")
 
 
 def _run(path: Path) -> Path | None:
