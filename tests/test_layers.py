@@ -6,14 +6,17 @@ import itertools
 
 import pytest
 import torch
+from conftest import blobs
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from datablame import InputError, RunError
+from datablame import InputError, Recipe, RunError
 from datablame.base import methods
 from datablame.influence.fisher import Fisher
 from datablame.layers import kronecker, moments
 from datablame.layers.taps import Layer, Layers, Tap
+from datablame.layers.thinned import thin
+from datablame.network.classifier import build
 
 CONVOLUTIONS = [
     nn.Conv2d(4, 6, 3, padding=1),
@@ -367,3 +370,28 @@ def test_the_basis_counts_the_inputs_of_enumerated_labels_once():
     assert torch.allclose(
         outputs, torch.einsum("kbo,kbp->op", g[:, :, 0], g[:, :, 0]) / 6, atol=1e-5
     )
+
+
+@pytest.mark.parametrize(("inputs", "thinned"), [(2, True), (15, True), (16, False)])
+def test_strided_1x1_convolutions_of_few_inputs_step_by_one(inputs, thinned):
+    """Their gradient by oneDNN writes past its memory otherwise, in channels-last order."""
+    conv = nn.Conv2d(inputs, 8, 1, (2, 3), bias=False).double()
+    net = nn.Sequential(conv, nn.Conv2d(8, 4, 3, 2)).double()
+    x = torch.randn(3, inputs, 9, 8, dtype=torch.double, generator=torch.manual_seed(0))
+    before = net(x)
+    assert torch.equal(thin(net)(x), before)
+    assert (conv.stride == (1, 1)) == thinned
+    assert net[1].stride == (2, 2)
+
+
+def test_a_narrow_residual_nets_gradient_is_that_in_double_precision():
+    net = build(Recipe(model="resnet,depth=20,width=0.25"), blobs()).train()
+    x, labels = blobs().batch(torch.arange(12))
+    gradients = []
+    for kind in (torch.float, torch.double):
+        net.to(kind).zero_grad()
+        features = net.encoder((x.to(kind) / 255).to(memory_format=torch.channels_last))
+        cross_entropy(net.head(features), labels).backward()
+        gradients.append([p.grad.double() for p in net.encoder.parameters()])
+    for one, two in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-4)

@@ -15,14 +15,14 @@ WINDOWS = """
 import os, sys, types
 import torch, matplotlib.figure, pyarrow.parquet  # what others do elsewhere is theirs
 import datablame.cli
-from datablame.base import files
+from datablame.base import arrays, files
 sys.modules["fcntl"] = sys.modules["resource"] = None
 for name in ("sysconf", "posix_fallocate", "sched_getaffinity", "getuid", "fork", "mkfifo"):
     delattr(os, name)
 def kill(*_):
     raise AssertionError("a signal would end the process there")
 os.kill = kill
-files.sys = types.SimpleNamespace(platform="win32")
+files.sys = arrays.sys = types.SimpleNamespace(platform="win32")
 whole = open
 def opened(path, *more, **named):
     if str(path).startswith("/proc/meminfo"):

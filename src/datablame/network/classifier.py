@@ -14,6 +14,7 @@ from datablame.base.decode import View
 from datablame.base.errors import InputError, Unfetched
 from datablame.base.shapes import Float, Shaped, UInt8
 from datablame.dataset import Dataset
+from datablame.layers.thinned import thin
 from datablame.layers.united import unite
 from datablame.network.encoders import full, known, view
 from datablame.network.frozen import Frozen, Given, foreign, looks, published
@@ -142,7 +143,7 @@ def build(recipe: Recipe, data: Dataset, encoders: int = 1) -> Classifier:
     mean, std = (
         (encoder.mean, encoder.std) if isinstance(encoder, Frozen) else (data.mean, data.std)
     )
-    model = Classifier(encoder, head, mean, std)
+    model = thin(Classifier(encoder, head, mean, std))
     united = unite(model) if recipe.batch_norm == "united" else model
     return united.to(devices.device(), memory_format=torch.channels_last)  # type: ignore[return-value]  # the same module
 
