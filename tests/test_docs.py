@@ -193,6 +193,17 @@ def test_the_package_says_what_it_is():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
+ROOMS_OF_PAGES = ("signals", "judges", "attributors", "curvature", "trainers", "heads", "noises")
+
+
+@pytest.mark.parametrize("room", ROOMS_OF_PAGES)
+def test_each_method_says_where_it_is_from_and_when_to_use_it(room):
+    for name in methods.names(room):
+        opened = methods.opening(room, name)
+        assert opened["source"], name
+        assert opened["when"].endswith("."), name
+
+
 @pytest.mark.slow
 def test_the_site_is_made_without_network(tmp_path):
     """With all pages, methods and names; a warning is an error."""
@@ -206,8 +217,13 @@ def test_the_site_is_made_without_network(tmp_path):
         env=os.environ | away | {"NO_MKDOCS_2_WARNING": "1"},
     )
     assert made.returncode == 0, made.stderr
-    signals = (tmp_path / "methods" / "signals.html").read_text()
-    assert all(f'id="{name}"' in signals for name in methods.names("signals"))
+    for room in ROOMS_OF_PAGES:
+        whole = (tmp_path / "methods" / f"{room}.html").read_text()
+        for name in methods.names(room):
+            page = (tmp_path / "methods" / room / f"{name}.html").read_text()
+            assert "<strong>When:</strong>" in page
+            assert "How well it does" in page
+            assert f'href="{room}/{name}.html"' in whole
     names = (tmp_path / "api.html").read_text()
     assert "verbs.auditing.audit" in names
     assert "RESULTS.md" not in (tmp_path / "influence.html").read_text(), (

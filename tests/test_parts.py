@@ -100,6 +100,17 @@ def test_jobs_leave_each_others_files_alone(tmp_path):
         assert {path.name for path in tmp_path.glob("*.part")} == {mine, away}
 
 
+def test_what_a_killed_program_left_of_an_output_goes_with_its_next_writing(mine, tmp_path):
+    home = tmp_path / "out"
+    dead = files._part(home / "set.parquet").name.replace(str(os.getpid()), "999999999")
+    other = dead.replace("set", "other")
+    (home / dead).mkdir(parents=True)
+    (home / dead / "half").touch()
+    (home / other).touch()
+    verbs.export(mine, home / "set.parquet")
+    assert {path.name for path in home.iterdir()} == {"set.parquet", other}
+
+
 @pytest.mark.parametrize("verb", ["retrain", "train"])
 def test_a_part_of_so_many_minutes_is_refused(mine, verb):
     verbs.score(mine, "aum")

@@ -70,6 +70,10 @@ def test_an_audit_says_its_plan_and_a_resumed_one_does_not_count_what_is_there(t
         patch.setattr(progress, "spared", lambda work: began.append(work) or real(work))
         verbs.train(blobs(60), recipe=TINY, holdout=0.0, out=tmp_path)
     assert began == []  # a finished run asks for nothing
+    verbs.audit(blobs(60), recipe=TINY, retrain=False, out=tmp_path)
+    assert "trainings of" not in capsys.readouterr().err  # and tells no plan
+    verbs.audit(blobs(60), recipe=TINY, out=tmp_path)
+    assert "trainings of" in capsys.readouterr().err  # the proof is still to come
 
 
 @pytest.mark.parametrize("command", [["train", "digits"], ["audit", "digits"]])

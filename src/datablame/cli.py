@@ -89,13 +89,20 @@ for each in (verbs.encoders, verbs.fetch):
 
 
 @app.command(group=MORE)
-def methods() -> dict[str, dict[str, str]]:
+def methods(name: str | None = None) -> dict[str, dict[str, str]]:
     """List every source, noise, model, head, trainer, curvature, signal, attributor and judge, each
-    with a line of documentation.
+    with a line of documentation; or tell of one.
+
+    Parameters
+    ----------
+    name
+        A method: where it is from, its formula, when to use it, its options.
     """
     from datablame.base import methods as finder
     from datablame.methods.sources.preset import presets
 
+    if name is not None:
+        return finder.described(name)
     rooms = {
         room: {name: finder.first_line(room, name) for name in finder.names(room)}
         for room in finder.ROOMS

@@ -71,11 +71,8 @@ class Run(Result):
         """
         files.refuse_inside(out, data.closed)
         data, test = _looked_at(recipe.model, data), test and _looked_at(recipe.model, test)
-        fingerprint = data.fingerprint + (test.fingerprint if test is not None else "")
-        mark = recipe.hash(fingerprint)
-        kind, _, encoder = recipe.model.partition(",")[0].rpartition(":")
-        model = f"{kind}_{Path(encoder).name}"
-        path = Path(out) / (name or f"{plain(data.source)}-{plain(model)}-{mark}")
+        fingerprint = _fingerprint(data, test)
+        path = Path(out) / (name or _name(data, recipe, fingerprint))
         processes.alike("the run, which data and recipe name,", str(path))
         if processes.agree((path / "run.json").exists()):
             run = cls(path)
@@ -108,6 +105,16 @@ class Run(Result):
             about | {"finished": None, "test_accuracy": None, "made_with": _versions()},
         )
         return cls(path)._of(data, test)
+
+    @classmethod
+    def there(
+        cls, data: Dataset, recipe: Recipe, test: Dataset | None, out: Path | str
+    ) -> Run | None:
+        """The run that `create` would make, where it is there and its training has ended."""
+        data, test = _looked_at(recipe.model, data), test and _looked_at(recipe.model, test)
+        path = Path(out) / _name(data, recipe, _fingerprint(data, test))
+        found = cls(path) if processes.agree((path / "run.json").exists()) else None
+        return found if found is not None and found.finished else None
 
     def _of(self, data: Dataset, test: Dataset | None) -> Run:
         """This run, with the sets that it was made of: their photographs may be in memory alone."""
@@ -571,6 +578,17 @@ def _the_run(path: Path) -> Path:
 def _looked_at(model: str, data: Dataset) -> Dataset:
     """A set as the encoder of a recipe looks at it."""
     return data.looked_at(view_of(model))
+
+
+def _fingerprint(data: Dataset, test: Dataset | None) -> str:
+    return data.fingerprint + (test.fingerprint if test is not None else "")
+
+
+def _name(data: Dataset, recipe: Recipe, fingerprint: str) -> str:
+    """What a run's folder is called, unless told: its set, its model, and a hash of all."""
+    kind, _, encoder = recipe.model.partition(",")[0].rpartition(":")
+    model = plain(f"{kind}_{Path(encoder).name}")
+    return f"{plain(data.source)}-{model}-{recipe.hash(fingerprint)}"
 
 
 def plain(name: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import json
 import os
 import shutil
@@ -236,7 +237,8 @@ def list_run(run: Path) -> None:
 
 
 def refuse_foreign(path: Path, source: Path | str | None = None) -> None:
-    """The rule for every path that a user names to be written.
+    """The rule for every path that a user names to be written. What a killed program left of it is
+    deleted.
 
     Raises InputError for a file that was not written here or a folder with something in it, for a
     path inside a run's own folder, and for one inside the folder `source` that images come from.
@@ -254,6 +256,10 @@ def refuse_foreign(path: Path, source: Path | str | None = None) -> None:
             f"{path} is there and was not written by datablame, or cannot be told from a file of "
             "yours; name a new file, or move it away"
         )
+    if processes.rank() == 0:
+        for part in whole.parent.glob(f".{glob.escape(path.name)}.*-*.part"):
+            if left(part):
+                drop(part)
 
 
 def refuse_inside(out: Path | str, source: object) -> None:

@@ -16,6 +16,7 @@ import importlib.util
 import inspect
 import math
 import pkgutil
+import re
 import sys
 import types
 import typing
@@ -69,6 +70,35 @@ def first_line(room: str, name: str) -> str:
             )
             return whole + stop.strip()
     return ""
+
+
+def opening(room: str, name: str) -> dict[str, str]:
+    """What a method's file opens with: `source`, and where it says so, `formula` and `when` to use
+    it.
+    """
+    tree = ast.parse((ROOT / room / f"{name}.py").read_text(encoding="utf-8"))
+    parts = re.split(r"^(Formula|When): ", ast.get_docstring(tree) or "", flags=re.MULTILINE)
+    named = zip(["source", *(each.lower() for each in parts[1::2])], parts[::2], strict=True)
+    return {key: " ".join(text.split()) for key, text in named}
+
+
+def described(name: str) -> dict[str, dict[str, str]]:
+    """All that is known of a method, by its room; one name may be in several.
+
+    Raises InputError where no room has it.
+    """
+    rooms = [room for room in ROOMS if name in names(room)]
+    if not rooms:
+        raise unknown("method", name, sorted({each for room in ROOMS for each in names(room)}))
+    found = {}
+    for room in rooms:
+        there = options(find(room, name).func)  # type: ignore[attr-defined]  # a partial
+        told = ", ".join(f"{key}={value}" for key, value in there.items())
+        opened = opening(room, name)
+        found[f"{room}: {name}"] = {"what": first_line(room, name), **opened} | (
+            {"options": told} if told else {}
+        )
+    return found
 
 
 def parse(spec: str) -> tuple[str, dict[str, str]]:
@@ -158,36 +188,47 @@ def trusted(specs: Sequence[str], where: str, trust: bool) -> None:
     TRUSTED.update(named)
 
 
-def cast(function: Callable[..., Any], name: str, options: dict[str, str]) -> dict[str, Any]:
-    """Options as the function's annotations ask for them; the fields of a dataclass among its
-    parameters are options too.
+def options(function: Callable[..., Any]) -> dict[str, Any]:
+    """The options of a method, and what each is where it is not given; the fields of a dataclass
+    among its parameters are options too.
     """
-    defaults = {
+    defaults, inside = _defaults(function)
+    return defaults | {
+        field.name: getattr(value, field.name)
+        for value in inside.values()
+        for field in dataclasses.fields(value)
+    }
+
+
+def _defaults(function: Callable[..., Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Parameters that have a default; those whose default is a dataclass."""
+    every = {
         key: p.default
         for key, p in inspect.signature(function).parameters.items()
         if p.default is not p.empty
     }
-    hints = (
-        typing.get_type_hints(function.__init__ if isinstance(function, type) else function)
-        if options
-        else {}
-    )
-    inside: dict[str, Any] = {
-        key: value for key, value in defaults.items() if dataclasses.is_dataclass(value)
-    }
+    inside = {key: value for key, value in every.items() if dataclasses.is_dataclass(value)}
+    return {key: value for key, value in every.items() if key not in inside}, inside
+
+
+def cast(function: Callable[..., Any], name: str, given: dict[str, str]) -> dict[str, Any]:
+    """Options as the function's annotations ask for them."""
+    known, (_, inside) = options(function), _defaults(function)
     homes = {
         field.name: key for key, value in inside.items() for field in dataclasses.fields(value)
     }
+    hints: dict[str, Any] = {}
+    if given:
+        hints = typing.get_type_hints(function.__init__ if isinstance(function, type) else function)
     for value in inside.values():
         hints |= typing.get_type_hints(type(value))
-    known = [key for key in [*defaults, *homes] if key not in inside]
-    for key in options:
+    for key in given:
         if key not in known:
-            raise unknown(f"option of '{name}'", key, known)
-    given = {key: _convert(name, key, value, hints.get(key, str)) for key, value in options.items()}
-    bound = {key: value for key, value in given.items() if key not in homes}
+            raise unknown(f"option of '{name}'", key, list(known))
+    made = {key: _convert(name, key, value, hints.get(key, str)) for key, value in given.items()}
+    bound = {key: value for key, value in made.items() if key not in homes}
     for home, value in inside.items():
-        mine = {key: each for key, each in given.items() if homes.get(key) == home}
+        mine = {key: each for key, each in made.items() if homes.get(key) == home}
         bound |= {home: dataclasses.replace(value, **mine)} if mine else {}
     return bound
 

@@ -147,8 +147,13 @@ def estimate(plan: Plan, data: Dataset) -> Estimate:
 
 
 @contextlib.contextmanager
-def announced(plan: Plan, data: Dataset) -> Iterator[None]:
-    """Say what will be done and how long it takes, and show progress of the whole."""
+def announced(plan: Plan, data: Dataset, done: bool = False) -> Iterator[None]:
+    """Say what will be done and how long it takes, and show progress of the whole; nothing of what
+    is `done` already.
+    """
+    if done:
+        yield
+        return
     seconds = 0.0
     if not plan.recipe.model.startswith(FROZEN):  # whose features are made once, not each epoch
         with devices.threads(best_threads(plan.recipe, data)):

@@ -98,6 +98,7 @@ def audit(
     from datablame.evaluation.test_labels import judged_apart
     from datablame.exchange.objects import predictions
     from datablame.network.classifier import ready
+    from datablame.run import Run
     from datablame.training.auto import settle
     from datablame.training.plan import Plan, announced, estimate, within
 
@@ -143,7 +144,12 @@ def audit(
         **({"noise": noise, "amount": amount} if noise else {}),
     )  # fmt: skip
     known = Experiment(settled, "audit", asked)
-    with announced(planned(settled), data), held(made(settled, data, test, out, known)) as run:
+    there = Run.there(data, settled, test, out)
+    done = there is not None and (not retrain or there.comparison is not None)
+    with (
+        announced(planned(settled), data, done),
+        held(made(settled, data, test, out, known)) as run,
+    ):
         if data.images is not None:
             known = look_at(run.path, duplicates(run))
             known.keep()

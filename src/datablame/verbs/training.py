@@ -140,6 +140,7 @@ def train(
     from datablame.base import files
     from datablame.base.parts import Part, Sliced
     from datablame.network.classifier import ready
+    from datablame.run import Run
     from datablame.training import auto
     from datablame.training.plan import Plan, announced, estimate, within
 
@@ -174,7 +175,8 @@ def train(
             settled = within(minutes, asked, images, Path(out), planned)
         if dry_run:
             return estimate(planned(settled), images)
-        with announced(dataclasses.replace(planned(settled), times=1), images):
+        there = Run.there(images, settled, test_set, out) is not None
+        with announced(dataclasses.replace(planned(settled), times=1), images, there):
             runs.append(made(settled, images, test_set, out, Experiment(settled, "train", options)))
     if share is not None:
         return Sliced(share, "trainings", [str(run.path) for run in runs], seeds)

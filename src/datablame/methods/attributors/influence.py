@@ -1,6 +1,9 @@
 """Influence functions under a Kronecker-factored curvature.
 
 Koh, Liang, 2017 (eq. 2). arXiv:1703.04730; Grosse et al., 2023. arXiv:2308.03296
+
+When: you ask which training images an answer rests on, of whatever net: the most faithful here,
+where retrained models judge.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """Attention of a head with a memory, averaged over memories.
 
 La Rosa, Capobianco, Nardi, 2021 (section 3). arXiv:2106.01440
+
+Formula: `E[w_qn | n in the memory]`.
+When: the model has a head with a memory: its weights are what the answer is made of.
 """
 
 from __future__ import annotations

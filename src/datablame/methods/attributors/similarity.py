@@ -1,6 +1,10 @@
 """Cosine of the encoder's features, as in representer-free baselines.
 
 Hanawa et al., 2021. arXiv:2006.04528
+
+Formula: `cos(f_q, f_n)`.
+When: pictures like the query are wanted, at once. It is the least faithful here, where retrained
+models judge.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """TracIn: the training steps retraced over checkpoints.
 
 Pruthi et al., 2020 (eq. 2). arXiv:2002.08484
+
+When: checkpoints were kept (`--checkpoints`), and it is asked which steps of training moved an
+answer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The diagonal of the Fisher. Kirkpatrick et al., 2017 (eq. 3). arXiv:1612.00796"""
+"""The diagonal of the Fisher. Kirkpatrick et al., 2017 (eq. 3). arXiv:1612.00796
+
+When: layers are too wide for factors.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
 """EK-FAC: K-FAC's basis with the Fisher's own diagonal in it.
 
 George et al., 2018 (alg. 1). arXiv:1806.03884
+
+When: always, unless there is a reason: it is the default.
 """
 
 from __future__ import annotations

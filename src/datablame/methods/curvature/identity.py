@@ -1,4 +1,8 @@
-"""No curvature: the plain inner product of gradients. Charpiat et al., 2019. arXiv:2102.05262"""
+"""No curvature: the plain inner product of gradients. Charpiat et al., 2019. arXiv:2102.05262
+
+Formula: `g_q^T g_n`.
+When: nothing is to be fitted, or the worth of a curvature is to be seen.
+"""
 
 from __future__ import annotations
 

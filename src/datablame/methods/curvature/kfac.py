@@ -1,6 +1,9 @@
 """K-FAC: the Fisher of a layer as a Kronecker product.
 
 Martens, Grosse, 2015. arXiv:1503.05671; convolutions: arXiv:1602.01407
+
+When: you compare with programs that have K-FAC, or cannot afford the pass that finds EK-FAC's
+eigenvalues.
 """
 
 from __future__ import annotations

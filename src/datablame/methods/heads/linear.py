@@ -1,4 +1,8 @@
-"""The linear softmax head."""
+"""The linear softmax head.
+
+Formula: `z = W f + b`.
+When: always, unless there is a reason: the default, which closed forms need.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""A head of two layers, as wide as the features: Zheng & Jiang, 2022. arXiv:2203.12171"""
+"""A head of two layers, as wide as the features: Zheng & Jiang, 2022. arXiv:2203.12171
+
+Formula: `z = W2 relu(W1 f)`.
+When: features of a frozen encoder do not part the classes linearly.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,10 @@
 """Confident learning, prune by noise rate.
 
 Northcutt, Jiang, Chuang, 2021 (section 3). arXiv:1911.00068
+
+Formula: `C_jk = #{n: y_n = j, k = argmax_k p_k(n) of those with p_k(n) >= t_k}, t_k = mean_{n: y_n
+= k} p_k(n)`.
+When: confident learning is what you compare with. It needs held-out predictions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""A mixture of right and wrong labels in the scores, after Arazo et al., 2019. arXiv:1904.11238"""
+"""A mixture of right and wrong labels in the scores, after Arazo et al., 2019. arXiv:1904.11238
+
+Formula: `a N(m1, s^2) + (1 - a) N(m2, s^2)`.
+When: there are scores alone, from anywhere, that have two humps.
+"""
 
 from __future__ import annotations
 

@@ -2,6 +2,10 @@
 predictions, neighbours.
 
 After Raykar et al., 2010, and Patrini et al., 2017 (arXiv:1609.03683); docs/design.md says how.
+
+Formula: `P(wrong_n) = 1 / (1 + exp(-(a s_n + b + c_jk)))`, such that they add up to the count;
+`c_jk` is what the pair of classes says besides the score.
+When: always, unless there is a reason: it is the default, and says when the number cannot be told.
 """
 
 from __future__ import annotations

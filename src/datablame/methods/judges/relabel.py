@@ -1,6 +1,9 @@
 """Data debugging: the most suspect share gets new labels.
 
 Jia et al., 2023 (section 4.3). arXiv:2212.09321
+
+Formula: `y = argmax_k p_k(n)`, for the share with the highest scores.
+When: the share of wrong labels is known, and the model is right about most of them.
 """
 
 from __future__ import annotations

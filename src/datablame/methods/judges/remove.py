@@ -1,6 +1,8 @@
 """Drop the most suspect share, whatever a second opinion says.
 
 Jia et al., 2023 (section 4.2). arXiv:2212.09321
+
+When: the share of wrong labels is known, and there are images enough.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""The most suspect share, whatever the scores look like."""
+"""The most suspect share, whatever the scores look like.
+
+When: you know how many images you can look at.
+"""
 
 from __future__ import annotations
 

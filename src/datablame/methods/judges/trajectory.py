@@ -1,6 +1,9 @@
 """Easy, hard and need review, from the curves of data parameters.
 
 Saxena, Tuzel, DeCoste, 2019, as used for enriching data sets.
+
+Formula: `hard if P(upper component | end of the curve) > 1/2`.
+When: the run was trained with `--trainer data_parameters`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """Wrong labels where a simple model doubts, as people err: after the model-made noise of Chen et
 al., 2021. arXiv:2012.05458
+
+Formula: `P(k | x) by a regression that did not see x`.
+When: noise should be where people err, not anywhere.
 """
 
 from __future__ import annotations

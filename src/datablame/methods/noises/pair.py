@@ -1,6 +1,10 @@
 """Pair-flip label noise: class k is mistaken for class k + 1.
 
 Han et al., 2018 (Co-teaching). arXiv:1804.06872
+
+Formula: `P(k + 1 | k) = amount`.
+When: classes are mistaken for one certain other one: more than half of a class's labels wrong is
+beyond telling.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """Uniform noise on the pixels.
 
 After Zheng & Jiang, 2022 (arXiv:2203.12171), and its use on images.
+
+Formula: `x + amount e, e uniform`.
+When: pictures, not labels, are to be hard.
 """
 
 from __future__ import annotations

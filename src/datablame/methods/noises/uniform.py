@@ -1,4 +1,8 @@
-"""Symmetric label noise: a wrong label is any other class with equal probability."""
+"""Symmetric label noise: a wrong label is any other class with equal probability.
+
+Formula: `P(k' | k) = amount / (K - 1)`.
+When: a first trial: the easiest to find.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,10 @@
 """Attention from other labels: an image with a wrong one is pointed at for the wrong class.
 
 After La Rosa, Capobianco, Nardi, 2021. arXiv:2106.01440
+
+Formula: `sum_q w_qn [y_q != y_n] / sum_q w_qn`.
+When: a head with a memory was trained (`--head memory_wrap`); whoever looked at the image can be
+shown beside it.
 """
 
 from __future__ import annotations

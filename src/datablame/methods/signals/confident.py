@@ -1,6 +1,9 @@
 """Confident learning: held-out predictions against each class's usual confidence.
 
 Northcutt, Jiang, Chuang, 2021. arXiv:1911.00068
+
+When: there are held-out predictions (`--folds`, or your own), of whatever model, and some classes
+are harder than others.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """Copies that are labelled otherwise: one of the labels is wrong, whatever a model says.
 
 Barz, Denzler, 2020. Do we train on test data? Purging CIFAR of near-duplicates. arXiv:1902.00423
+
+Formula: `sum_j [y_j != y_n] / #copies`.
+When: the same picture may be there twice. No model is needed.
 """
 
 from __future__ import annotations

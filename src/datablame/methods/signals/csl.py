@@ -1,4 +1,9 @@
-"""Cumulative sample loss. Ravikumar et al., ICML 2025."""
+"""Cumulative sample loss. Ravikumar et al., ICML 2025.
+
+Formula: `sum_t -log p_y(t)`.
+When: a net is trained from scratch, and a label that it all but excludes should weigh more than in
+`datamap`.
+"""
 
 from __future__ import annotations
 

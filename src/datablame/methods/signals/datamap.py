@@ -1,4 +1,9 @@
-"""Dataset cartography. Swayamdipta et al., 2020. arXiv:2009.10795"""
+"""Dataset cartography. Swayamdipta et al., 2020. arXiv:2009.10795
+
+Formula: `1 - mean_t p_y(t)`.
+When: easy, ambiguous and hard examples are to be told apart, with `statistic=variability` as the
+other axis of the map.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,10 @@
 """A net that learned from traces what a wrong label looks like.
 
 Jia et al., 2023. arXiv:2212.09321
+
+Formula: `sigmoid(net(trace))`.
+When: the net has learned the wrong labels by heart, so that the end of its training no longer shows
+them.
 """
 
 from __future__ import annotations

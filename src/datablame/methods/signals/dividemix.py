@@ -1,6 +1,9 @@
 """The probability that a label is wrong by two nets that divide the data for each other.
 
 Li, Socher, Hoi, 2020. arXiv:2002.07394
+
+Formula: `1 - mean_t P(clean | loss(t))`.
+When: the run was trained with `--trainer dividemix`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Error norm. Paul, Ganguli, Dziugaite, 2021. arXiv:2107.07075"""
+"""Error norm. Paul, Ganguli, Dziugaite, 2021. arXiv:2107.07075
+
+Formula: `mean_t |p(t) - e_y|`.
+When: few epochs are there, or the easiest examples are to be left out.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Entropy of the prediction, whatever the label: the model's doubt. Shannon, 1948."""
+"""Entropy of the prediction, whatever the label: the model's doubt. Shannon, 1948.
+
+When: a doubtful picture is to be told from a wrong label: it does not look at the label.
+"""
 
 from __future__ import annotations
 

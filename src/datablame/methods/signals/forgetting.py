@@ -1,4 +1,9 @@
-"""Forgetting events. Toneva et al., 2019. arXiv:1812.05159"""
+"""Forgetting events. Toneva et al., 2019. arXiv:1812.05159
+
+Formula: `#{t: right at t, wrong at t + 1}`.
+When: examples are looked for that training could do without: those never forgotten. For wrong
+labels others are ahead.
+"""
 
 from __future__ import annotations
 

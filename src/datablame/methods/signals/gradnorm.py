@@ -1,4 +1,7 @@
-"""Norm of the loss's gradient. Paul, Ganguli, Dziugaite, 2021 (GraNd). arXiv:2107.07075"""
+"""Norm of the loss's gradient. Paul, Ganguli, Dziugaite, 2021 (GraNd). arXiv:2107.07075
+
+When: self-influence takes too long: it needs no curvature, and finds somewhat less.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,9 @@
 """Cross-entropy of the given label at one epoch: the small-loss criterion.
 
 Arpit et al., 2017. arXiv:1706.05394
+
+Formula: `-log p_y(t)`.
+When: nothing but a model's predictions is there, from before it learned the wrong labels.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """Memorization: how much the model's belief in a label hangs on having been trained on it.
 
 Feldman, 2020; Zheng & Jiang, 2022. arXiv:2203.12171
+
+Formula: `p(y_n) - p_-n(y_n)`.
+When: it matters which labels are known by heart instead of understood: those are wrong, or rare.
 """
 
 from __future__ import annotations

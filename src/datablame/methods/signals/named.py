@@ -1,6 +1,10 @@
 """What the names of the classes say of each picture: a second opinion that never saw a label.
 
 Radford et al., 2021 (CLIP). arXiv:2103.00020
+
+Formula: `1 - softmax_k(cos(image_n, text_k) / T)_y`.
+When: the classes have plain names and the pictures are photographs; nothing is trained. It needs
+CLIP's weights.
 """
 
 from __future__ import annotations

@@ -3,6 +3,9 @@
 Ramaswamy, Rastogi, Shim, 2000. Efficient algorithms for mining outliers from large data sets;
 Kuan, Mueller, 2022. Back to the basics: revisiting out-of-distribution detection baselines.
 arXiv:2207.03061
+
+Formula: `mean_j 1 - cos(f_n, f_j)`.
+When: pictures of something else altogether are looked for, whatever their label.
 """
 
 from __future__ import annotations

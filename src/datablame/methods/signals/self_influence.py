@@ -1,6 +1,8 @@
 """Self-influence: how much an example's own loss would rise without it.
 
 Koh, Liang, 2017 (section 5.4). arXiv:1703.04730
+
+When: the wrong labels are fitted already, and `explain` is used too, whose factors it shares.
 """
 
 from __future__ import annotations

@@ -1,6 +1,9 @@
 """Data parameters: the temperature that was learned for an example.
 
 Saxena, Tuzel, DeCoste, 2019.
+
+Formula: `log s_n(t)`.
+When: the run was trained with `--trainer data_parameters`.
 """
 
 from __future__ import annotations

@@ -2,6 +2,9 @@
 on.
 
 Saxena, Tuzel, DeCoste, 2019. Advances in Neural Information Processing Systems 32
+
+Formula: `-log softmax(z / s)_y, s = s_n, s_y, or s_n + s_y`.
+When: wrong labels are to be muted while the net learns, and their temperatures read afterwards.
 """
 
 from __future__ import annotations

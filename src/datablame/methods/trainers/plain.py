@@ -1,4 +1,8 @@
-"""Stochastic gradient descent with Nesterov momentum. Sutskever et al., 2013."""
+"""Stochastic gradient descent with Nesterov momentum. Sutskever et al., 2013.
+
+Formula: `-log softmax(z)_y`.
+When: always, unless there is a reason: the default, and what signals of the trace are defined on.
+"""
 
 from __future__ import annotations
 
