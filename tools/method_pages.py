@@ -64,15 +64,18 @@ def unfolded(nav: list[Any]) -> list[Any]:
 
 
 def _told(room: str, name: str) -> str:
-    """What the file opens with."""
+    """What the file opens with, and its options; the rest is the function's own docstring."""
     from datablame.base import methods
 
-    parts = methods.opening(room, name)
-    lines = [
-        parts.pop("source"),
-        *(f"**{what.capitalize()}:** {text}" for what, text in parts.items()),
-    ]
-    return "\n\n".join(lines) + "\n"
+    parts = methods.described(name)[f"{room}: {name}"]
+    if "options" in parts:
+        parts["options"] = ", ".join(f"`{each}`" for each in parts["options"].split(", "))
+    named = (
+        f"**{what.capitalize()}:** {parts[what]}"
+        for what in ("formula", "when", "options")
+        if what in parts
+    )
+    return "\n\n".join([parts["source"], *named]) + "\n"
 
 
 def _reference(room: str, name: str) -> str:
@@ -100,7 +103,7 @@ def _summary(room: str, names: list[str]) -> str:
     kept = MEASURED[room]
     head, cells = _figures(room)
     rows = [
-        [f"[{name}]({room}/{name}.md)", methods.first_line(room, name).replace("|", "\\|"),
+        [f"[{name}]({room}/{name}.md)", methods.first_line(room, name),
          methods.opening(room, name).get("when", ""), *cells(kept.get(name, {}))]
         for name in names
     ]  # fmt: skip
@@ -137,6 +140,10 @@ def _figures(room: str) -> tuple[list[str], Any]:
     return list(keys), lambda kept: [_number(kept.get(key)) for key in keys]
 
 
+def _seconds(value: float) -> str:
+    return f"{value:.2f} s" if value >= 0.01 else "below 0.01 s"
+
+
 def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.3f}" if value < 10 else f"{value:,.0f}"
 
@@ -150,7 +157,8 @@ def _measured(room: str, name: str) -> str:
     draw = {"signals": _of_signal, "judges": _of_judge, "noises": _of_noise}.get(
         room, _of_net if room in ("trainers", "heads") else _of_attributor
     )
-    return f"## How well it does, and what it costs\n\n{draw(name, kept)}\n{_by()}\n"
+    title = "What it does" if room == "noises" else "How well it does, and what it costs"
+    return f"## {title}\n\n{draw(name, kept)}\n{_by()}\n"
 
 
 def _of_signal(name: str, kept: dict[str, Any]) -> str:
@@ -163,21 +171,22 @@ def _of_signal(name: str, kept: dict[str, Any]) -> str:
         ]
         place = 1 + sum(value > each["average precision"] for value in others)
         rows.append(
-            [where, _number(each["average precision"]), _number(each["ROC-AUC"]),
-             f"{place} of {len(others)}", f"{each['seconds']:.2f} s"]
+            [where, f"{each['images']:,}", _number(each["average precision"]), _number(each["ROC-AUC"]),
+             f"{place} of {len(others)}", _seconds(each["seconds"])]
         )  # fmt: skip
-    head = ["set", "average precision", "ROC-AUC", "place", "seconds"]
+    head = ["set", "images", "average precision", "ROC-AUC", "place", "seconds"]
     where, first = next(iter(kept.items()))
     return (
         f"{_table(head, rows)}\nThe run, its held-out predictions and its features being there; the default "
-        f"blend is one of those placed.\n\n{_histogram(first, f'Scores on {where}: the more to the right, the more suspect')}"
+        "blend is one of those placed. Fewer images: those that the first fold's net learned from.\n\n"
+        f"{_histogram(first, f'Scores on {where}: the more to the right, the more suspect')}"
     )
 
 
 def _of_judge(name: str, kept: dict[str, Any]) -> str:
     rows = [
         [where, f"{each['wrong']:,} of {each['images']:,}", _estimate(each), f"{each['held wrong']:,}",
-         _number(each["F1"]), f"{each['seconds']:.2f} s"]
+         _number(each["F1"]), _seconds(each["seconds"])]
         for where, each in kept.items() if where != "amounts"
     ]  # fmt: skip
     head = ["set", "wrong", "says", "drops or fixes", "F1", "seconds"]
@@ -192,7 +201,8 @@ def _estimate(each: dict[str, Any]) -> str:
 
 def _of_attributor(name: str, kept: dict[str, Any]) -> str:
     text = (
-        f"Linear datamodeling score {kept['interval']} on digits with 10 % wrong labels: the rank correlation of "
+        f"Linear datamodeling score {kept['interval']} on digits with 10 % wrong labels"
+        f"{' and that head' if name == 'memory_wrap' else ''}: the rank correlation of "
         "what is said of each training image with what nets answer that were trained on halves. All 359 test images "
         f"against all training images: {kept['seconds']:.2f} s.\n"
     )
@@ -214,7 +224,7 @@ def _of_net(name: str, kept: dict[str, Any]) -> str:
         _number(kept["average precision"]),
         f"{kept['seconds']:.1f}",
     ]
-    caption = "What `aum` says of right and wrong labels after this training"
+    caption = "What aum says of right and wrong labels after this training"
     return f"{_table(head, [row])}\n{_histogram(kept, caption)}"
 
 
@@ -245,7 +255,7 @@ def _text(x: float, y: float, words: str, more: str = "") -> str:
 
 def _histogram(kept: dict[str, Any], caption: str) -> str:
     """Shares of the right and of the wrong labels by score."""
-    width, high = 560, 120
+    width, high = 560, 150
     parts = [
         f'<line x1="0" y1="{high}" x2="{width}" y2="{high}" stroke="currentColor" opacity=".4"/>'
     ]

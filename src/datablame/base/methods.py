@@ -93,7 +93,7 @@ def described(name: str) -> dict[str, dict[str, str]]:
     found = {}
     for room in rooms:
         there = options(find(room, name).func)  # type: ignore[attr-defined]  # a partial
-        told = ", ".join(f"{key}={value}" for key, value in there.items())
+        told = ", ".join(f"{key}={value}" for key, value in there.items() if key not in ROOMS[room])
         opened = opening(room, name)
         found[f"{room}: {name}"] = {"what": first_line(room, name), **opened} | (
             {"options": told} if told else {}

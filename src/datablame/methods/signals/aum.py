@@ -1,7 +1,7 @@
 """Area under the margin. Pleiss et al., 2020. arXiv:2001.10528
 
-When: a net is trained from scratch: the best single signal of its trace here, at no further cost.
-Take `since=0.5` unless the net has learned the wrong labels by its second half.
+When: a net is trained from scratch: ahead of the other plain formulas on its trace here, at no
+further cost. Take `since=0.5` unless the net has learned the wrong labels by its second half.
 """
 
 from __future__ import annotations
