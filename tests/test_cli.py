@@ -245,6 +245,8 @@ def test_every_command_works_on_a_run(audited, capsys, tmp_path):
         ),
         (["train", "digits", "--epochs", 1, "--folds", 0, "--out", tmp_path], "digits-mlp"),
         (["methods"], "aum"),
+        (["methods", "confident"], "judges: confident"),
+        (["methods", "uniform"], "when"),
         (["doctor"], "torchvision"),
     ):
         code, out, err = call(capsys, *words)
@@ -258,6 +260,7 @@ def test_every_command_works_on_a_run(audited, capsys, tmp_path):
     ("words", "sentence"),
     [
         (["audit", "digits", "--model", "resnett"], "did you mean resnet"),
+        (["methods", "aumm"], "no method 'aumm'; did you mean aum"),
         (["audit", "digits", "--signals", "aumm"], "no signal 'aumm'; did you mean aum?"),
         (["audit", "digits", "--judge", "mixtures"], "did you mean mixture"),
         (["audit", "digits", "--noise", "unifrom"], "did you mean uniform"),

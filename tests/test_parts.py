@@ -107,6 +107,7 @@ def test_what_a_killed_program_left_of_an_output_goes_with_its_next_writing(mine
     (home / dead).mkdir(parents=True)
     (home / dead / "half").touch()
     (home / other).touch()
+    verbs.judge(mine)
     verbs.export(mine, home / "set.parquet")
     assert {path.name for path in home.iterdir()} == {"set.parquet", other}
 
