@@ -394,7 +394,8 @@ def test_a_set_of_the_hub_reads_nothing_of_others(tmp_path, rows, pictures, monk
         if limit is None:
             assert len(read("hub:some/set")) == 9
         else:
-            with pytest.raises(InputError, match="no file of its own"):
+            # the second is an old pyarrow's own, before any row is seen
+            with pytest.raises(InputError, match=r"no file of its own|Schema at index 1"):
                 read("hub:some/set", reading=Reading(limit=limit))
 
 

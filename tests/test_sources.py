@@ -5,6 +5,7 @@ import dataclasses
 import io
 import os
 import shutil
+import warnings
 import zipfile
 
 import numpy as np
@@ -611,7 +612,9 @@ def test_what_is_not_read_is_told(photos, tmp_path, png, capsys):
 def test_avif_is_read_where_pillow_can(tmp_path):
     from PIL import Image, features
 
-    if not features.check("avif"):
+    with warnings.catch_warnings(action="ignore"):  # Pillow 10.4 does not know the word
+        known = features.check("avif")
+    if not known:
         pytest.skip("this Pillow was built without AVIF")
     for name, level in (("a", 40), ("b", 200)):
         (tmp_path / name).mkdir()
