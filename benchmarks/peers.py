@@ -265,7 +265,7 @@ NOTE = """`python benchmarks/peers.py`. The sets of "How many are wrong, which o
 be" that have wrong labels, and four with noise as AQuA makes it. Those that are called there "chosen
 on" chose things of ours, none chose anything of the peers, whose defaults are used. Ours is the
 default: a run, `datablame judge`, its order and what it drops or fixes. Peers get the run's own
-held-out probabilities, its traces (digits alone have them, where nets from scratch are left out), or
+held-out probabilities, its traces (where a net was trained), or
 the features of its encoder (digits: pixels). cleanlab and its Datalab are the libraries; the others
 are written after their papers. Lost, even and won are by the 95 % interval of the difference on the
 same examples, drawn again 1,000 times; an interval of a mean draws the sets again, as if none had
