@@ -151,7 +151,7 @@ def announced(plan: Plan, data: Dataset, done: bool = False) -> Iterator[None]:
     """Say what will be done and how long it takes, and show progress of the whole; nothing of what
     is `done` already.
     """
-    if done:
+    if processes.agree(done):
         yield
         return
     seconds = 0.0
