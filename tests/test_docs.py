@@ -231,6 +231,15 @@ def test_the_site_is_made_without_network(tmp_path):
     )
 
 
+def test_the_source_distribution_holds_what_lies_at_the_top():
+    """Its tests read these files."""
+    unasked = {"LICENSE", "MANIFEST.in", "PKG-INFO", "README.md", "pyproject.toml", "setup.cfg"}
+    told = {*(ROOT / "MANIFEST.in").read_text().split(), *unasked, "setup.py", ".gitignore", ".git"}
+    kinds = ("", ".cff", ".cfg", ".in", ".md", ".py", ".toml", ".yaml", ".yml")
+    there = {path.name for path in ROOT.iterdir() if path.is_file() and path.suffix in kinds}
+    assert {"Dockerfile", "action.yml"} <= there <= told
+
+
 def test_the_page_of_the_package_leads_somewhere(monkeypatch):
     """A registry shows the README, without the files beside it."""
     import setuptools
