@@ -210,8 +210,8 @@ def killed(base: Base, kills: int, generator: np.random.Generator) -> Count:
         there = ("was not written by datablame", "is there and not empty")  # it had been done
         if again.code != 0 and not any(words in again.err for words in there):
             count.faults.append(f"not resumed, exit {again.code}: {words} {again.err[-200:]}")
-        if begun := [*parts(run), *base.home.glob(".killed*.part")]:
-            count.faults.append(f"half-written {begun}: {words}")
+        if parts(run):
+            count.faults.append(f"half-written {parts(run)}: {words}")
         for home in [run, *out.glob("*/run.json")]:
             checked = base("doctor", home if home.is_dir() else home.parent)
             if checked.code != 0:
