@@ -14,6 +14,7 @@ from datablame.data.noise_transition import transition
 from datablame.label_quality.anchor_points import contradicted
 from datablame.label_quality.posterior import _estimate as estimated
 from datablame.label_quality.posterior import counted, platt, posterior, shifted
+from datablame.methods.judges.posterior import _cut as cut
 from datablame.verdict import ASK, DROP, FIX, Verdict
 
 
@@ -171,6 +172,28 @@ def test_the_cut_is_at_one_half_or_where_it_is_asked(told):
     assert len(verbs.judge(run, at="0.9").suspects) < len(half.suspects)
 
 
+def test_the_cut_of_f1_is_half_of_the_f1_that_is_expected(told):
+    """No other number of suspects is expected to do better."""
+    run, _ = told
+    verdict = verbs.judge(run, at="f1")
+    assert verdict.by == "posterior,f1=yes"
+    p = verdict.p_wrong.double().sort(descending=True).values
+    expected = 2 * p.cumsum(0) / (torch.arange(1, len(p) + 1) + p.sum())
+    assert len(verdict.suspects) == int(expected.argmax()) + 1
+    assert float(torch.tensor(verdict.cut).sigmoid()) == pytest.approx(
+        float(expected.max()) / 2, abs=0.01
+    )
+    half = verbs.judge(run)
+    assert set(half.suspects.tolist()) < set(verdict.suspects.tolist())
+
+
+def test_the_cut_of_f1_holds_nothing_where_probably_nothing_is_wrong():
+    p = torch.full((100,), 1e-3)
+    assert cut(p, 0, 0) == 0.5, "nothing is wrong by a chance of nine tenths: nobody is asked"
+    p[0] = 0.9
+    assert (p > cut(p, 0, 0)).nonzero().tolist() == [[0]]
+
+
 def test_a_label_is_fixed_where_the_new_one_is_likely_right(told):
     run, truth = told
     verdict = verbs.judge(run)
@@ -237,7 +260,8 @@ def test_bad_cuts_are_sentences(told):
     for at, words in (
         ("precision=2", "at most 1"),
         ("often", "at"),
-        ("precision=.9,recall=.9", "not by both"),
+        ("precision=.9,recall=.9", "by one of precision, recall and f1"),
+        ("recall=.9,f1=yes", "by one of precision, recall and f1"),
     ):
         with pytest.raises(InputError, match=words):
             verbs.judge(run, at=at)

@@ -66,8 +66,8 @@ def audit(
     judge
         posterior, mixture, confident or top,share=0.05.
     at
-        Where posterior cuts: precision=0.9 or recall=0.9, by expectation, or a probability that the
-        label is wrong, such as 0.7.
+        Where posterior cuts: precision=0.9, recall=0.9 or f1 (most found for the fewest false
+        alarms), by expectation, or a probability that the label is wrong, such as 0.7.
     judge_test
         Judge the labels of the test images too, by models that learn from them alone; a job of its
         own, in the run's folder `test`, by which nothing is chosen.

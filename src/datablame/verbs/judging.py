@@ -72,8 +72,8 @@ def judge(
         posterior, mixture, confident, top,share=0.05; remove,share=0.2 drops and relabel,share=0.1
         relabels so many without asking.
     at
-        Where posterior cuts: precision=0.9 or recall=0.9, by expectation, or a probability that the
-        label is wrong, such as 0.7.
+        Where posterior cuts: precision=0.9, recall=0.9 or f1 (most found for the fewest false
+        alarms), by expectation, or a probability that the label is wrong, such as 0.7.
     oracle
         Give every example that is to be dropped or fixed the label that is known to be right: what
         a person would do, for trials.
@@ -146,7 +146,7 @@ def with_cut(judge: str, at: str) -> str:
         return judge
     if methods.parse(judge)[0] != JUDGE:
         raise InputError(f"--at says where {JUDGE} cuts, not {judge}; leave out one of them")
-    return f"{judge},{at if '=' in at else f'at={at}'}"
+    return f"{judge},{at if '=' in at else 'f1=yes' if at == 'f1' else f'at={at}'}"
 
 
 def scores_of(run: Run, by: ScoresLike) -> Scores:

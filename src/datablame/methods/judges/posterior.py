@@ -28,22 +28,24 @@ def posterior(
     at: float = 0.5,
     precision: float = 0.0,
     recall: float = 0.0,
+    f1: bool = False,
     sure: float = 0.8,
 ) -> Verdict:
     """Held wrong is what is wrong with a probability above `at`; with `precision=0.9` or
     `recall=0.9` as many as make that share of them wrong, or hold that share of the wrong, by
-    expectation.
+    expectation; with `f1=yes` as many as make F1 greatest (Lipton et al., 2014, arXiv:1402.1892:
+    all above half of that F1).
 
     One whose proposed label is right with a probability of at least `sure` gets it, the others are
     dropped. A person is asked about those with at least half the probability that is needed, and
     about a class of which nothing would be left: the models do not know it.
     """
     at_least(0, 1, at=at, precision=precision, recall=recall, sure=sure)
-    if precision and recall:
-        raise InputError("choose the cut by precision or by recall, not by both")
+    if bool(precision) + bool(recall) + f1 > 1:
+        raise InputError("choose the cut by one of precision, recall and f1")
     found = believed(run, scores)
     wrong, labels = found.p_wrong, run.data.labels
-    cut = _cut(wrong, precision, recall) if precision or recall else at
+    cut = _cut(wrong, precision, recall) if precision or recall or f1 else at
     share, proposed = found.other.max(1)
     held = wrong > cut
     left = torch.zeros(len(run.data.classes)).index_add_(0, labels, (~held).float())
@@ -68,12 +70,18 @@ def posterior(
 
 
 def _cut(wrong: Float[torch.Tensor, " N"], precision: float, recall: float) -> float:
-    """The probability above which lie as many as are wanted."""
+    """The probability above which lie as many as are wanted, or those of the greatest F1."""
     falling = wrong.sort(descending=True).values.double()
-    hits = falling.cumsum(0)
+    hits, held = falling.cumsum(0), torch.arange(1, len(falling) + 1)
     if precision:
-        enough = hits / torch.arange(1, len(falling) + 1) >= precision
+        enough = hits / held >= precision
         count = int(enough.nonzero()[-1]) + 1 if enough.any() else 0
-    else:
+    elif recall:
         count = int((hits < recall * hits[-1]).sum()) + 1
+    else:
+        best = (2 * hits / (held + hits[-1])).max(0)
+        none = float((1 - falling).log().sum().exp())  # the chance that nothing is wrong
+        count = int(best.indices) + 1 if best.values > none else 0
+    if not count:
+        return max(float(falling[0]), 0.5)
     return float(falling[count]) if count < len(falling) else 0.0
