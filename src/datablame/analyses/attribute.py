@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -130,24 +131,39 @@ class Share:
 
     def work(self) -> Sliced:
         """Every block of this part that is not there yet."""
-        held: tuple[Tensor, Any] | None = None  # a group of queries, and what is kept of it
         mine = self.part.mine(self.turns)
-        for queries, rows in progress.track(mine, len(mine), "attributing", "blocks"):
-            path = _block(self.folder, queries, rows)
-            if processes.agree(path.exists()):
-                continue
-            if held is None or held[0] is not queries:
-                held = queries, self.attributor.prepare(queries)
-            scores = _scores(self.attributor, held[1], len(queries), rows)
-            arrays.write(path, scores.numpy())
-        paths = [str(_block(self.folder, *turn)) for turn in mine]
-        return Sliced(self.part, "blocks of training images", paths, len(self.turns))
+        paths = [_block(self.folder, *turn) for turn in mine]
+        there = processes.agree([path.exists() for path in paths])
+        left = [turn for turn, done in zip(mine, there, strict=True) if not done]
+        for queries, rows, scores in _computed(self.attributor, left):
+            arrays.write(_block(self.folder, queries, rows), scores.numpy())
+        made = [str(path) for path in paths]
+        return Sliced(self.part, "blocks of training images", made, len(self.turns))
 
 
 def _turns(queries: int, rows: int, group: int) -> list[tuple[Tensor, Tensor]]:
     """Groups of queries, as many as memory holds, each with all blocks of training rows."""
     every = torch.arange(queries).split(group), batches(torch.arange(rows), BLOCK)
     return list(itertools.product(*every))
+
+
+def _computed(
+    attributor: Attributor,
+    turns: Sequence[tuple[Tensor, Tensor]],
+    there: Callable[[Tensor, Tensor], Tensor | None] = lambda queries, rows: None,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """(queries, training rows, scores) of each turn; what is `there` is not made again, and a group
+    of queries is prepared once, when it is needed.
+    """
+    held: tuple[Tensor, Any] | None = None
+    for queries, rows in progress.track(turns, len(turns), "attributing", "blocks"):
+        scores = there(queries, rows)
+        if scores is None:
+            if held is None or held[0] is not queries:
+                held = None  # memory holds one group
+                held = queries, attributor.prepare(queries)
+            scores = _scores(attributor, held[1], len(queries), rows)
+        yield queries, rows, scores
 
 
 def _block(folder: Path, queries: Int[Tensor, " q"], rows: Int[Tensor, " b"]) -> Path:
@@ -285,8 +301,8 @@ class Sweep:
         self.folder, self.attributor, self.keep = folder, attributor, keep
         self.parts = parts
         self.group, self.done, self.state = self.resume(queries)
-        self.groups = torch.arange(queries).split(self.group)
-        self.blocks = batches(torch.arange(rows), BLOCK)
+        self.turns = _turns(queries, rows, self.group)
+        self.last = rows - 1
         width = 2 * keep if keep else rows
         self.values = arrays.mapped(folder / "values.npy", (queries, width), "float32")
         self.rows = arrays.mapped(folder / "rows.npy", (queries, width), "int32") if keep else None
@@ -311,24 +327,11 @@ class Sweep:
 
     def work(self) -> None:
         """Every block that is not done yet."""
-        total = len(self.groups) * len(self.blocks)
-        ticker = progress.Ticker(total - self.done, "attributing", "blocks")
-        for number, queries in enumerate(self.groups):
-            if (number + 1) * len(self.blocks) <= self.done:
-                continue
-            held = None
-            for turn, rows in enumerate(self.blocks, number * len(self.blocks)):
-                if turn < self.done:
-                    continue
-                scores = self.there(queries, rows)
-                if scores is None:
-                    held = self.attributor.prepare(queries) if held is None else held
-                    scores = _scores(self.attributor, held, len(queries), rows)
-                self.put(queries, rows, scores)
-                self.done = turn + 1
-                self.save(last=rows is self.blocks[-1])
-                ticker.tick()
-        ticker.close()
+        left = self.turns[self.done :]
+        for queries, rows, scores in _computed(self.attributor, left, self.there):
+            self.put(queries, rows, scores)
+            self.done += 1
+            self.save(last=int(rows[-1]) == self.last)
         for name, array in (("values", self.values), ("rows", self.rows)):
             if array is not None and processes.rank() == 0:
                 array.flush()
@@ -360,7 +363,7 @@ class Sweep:
             where = torch.cat([self.state.get(f"{side} rows", index[:, :0]), index], 1)
             best = (sign * values).argsort(dim=1, descending=True, stable=True)[:, : self.keep]
             self.state |= {side: values.gather(1, best), f"{side} rows": where.gather(1, best)}
-        if rows is self.blocks[-1]:
+        if int(rows[-1]) == self.last:
             assert self.rows is not None
             self.values[first:last] = torch.cat(
                 [self.state["high"], self.state["low"].flip(1)], 1
