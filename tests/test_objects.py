@@ -1,6 +1,8 @@
 """Anything that has labels is a source; predictions of one's own are one call."""
 
 import dataclasses
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas
@@ -240,7 +242,46 @@ def test_predictions_in_a_file_are_audited(tmp_path, capsys, kind):
     assert main(["audit", str(path), "--out", str(tmp_path / "runs")]) == 0
     out = capsys.readouterr().out
     assert "suspects   2 of 90" in out
+    assert "90 examples in 3 classes" in out
+    assert "model      your own; held-out" in out
+    assert "retrain" not in out.partition("next")[2], "there is nothing to train"
     assert len(list((tmp_path / "runs").glob("*/verdict.csv"))) == 1
+    assert Path(re.search(r"report +(.+)", out)[1]).is_file()
+
+
+def test_predictions_are_judged_as_asked_and_options_of_a_training_are_refused(tmp_path, capsys):
+    data, p = _predicted()
+    path = tmp_path / "predictions.npz"
+    np.savez(path, labels=data.labels.numpy(), pred_probs=p)
+    out = ["--out", str(tmp_path / "runs")]
+    assert (
+        main(["audit", str(path), "--judge", "top,share=0.1", "--signals", "confident", *out]) == 0
+    )
+    assert "7 hard ones to look at" in capsys.readouterr().out, "nine, of which two are wrong"
+    (run,) = (tmp_path / "runs").iterdir()
+    assert (db.Run(run).verdict.by, db.Run(run).verdict.scores) == ("top,share=0.1", "confident")
+    assert main(["audit", str(path), "--at", "f1", *out]) == 0
+    assert "by posterior,f1=yes" in capsys.readouterr().out
+    for extra in (["--limit", "9"], ["--epochs", "3"], ["--dry-run"], ["--noise", "pair"]):
+        assert main(["audit", str(path), *extra, "--out", str(tmp_path / "other")]) == 2
+        told = capsys.readouterr().err
+        assert "predictions, which are judged without training: leave out" in told
+        assert told.rstrip().endswith(extra[0])
+    assert not (tmp_path / "other").exists()
+
+
+def test_what_was_trained_elsewhere_is_retrained_by_a_recipe_alone(tmp_path, capsys):
+    data, p = _predicted()
+    run = db.Run.from_predictions(data.labels, p, out=tmp_path)
+    verbs.judge(run)
+    assert "report     not written yet: datablame report" in run.card
+    with pytest.raises(InputError, match=r"trained elsewhere: .* of your own$"):
+        verbs.retrain(run, recipe=TINY)
+    images = data.pixels.array[data.rows.numpy()]
+    shown = db.Run.from_predictions(data.labels, p, images=images, out=tmp_path / "shown")
+    verbs.judge(shown)
+    with pytest.raises(InputError, match="of your own, or name a --recipe to train by"):
+        verbs.retrain(shown)
 
 
 def test_a_file_without_predictions_says_what_they_are(tmp_path, capsys):

@@ -69,6 +69,29 @@ def test_semicolons_quotes_and_other_names_of_columns(tmp_path, pictures):
     assert len(db.load(tmp_path / "odd.csv", label="what")) == 12, "the paths end like pictures"
 
 
+def test_a_set_is_loaded_as_it_is_trained(tmp_path, pictures):
+    """With the folder that its paths start from, groups, and names for its numbers."""
+    rows = [
+        {
+            "path": row["path"].removeprefix("pics/"),
+            "label": int(row["label"] == "bee"),
+            "camera": i // 4,
+        }
+        for i, row in enumerate(pictures)
+    ]
+    write(tmp_path / "set.csv", rows)
+    (tmp_path / "names.txt").write_text("ant\nbee\n")
+    found = db.load(
+        tmp_path / "set.csv",
+        root=str(tmp_path / "pics"),
+        group="camera",
+        classes=str(tmp_path / "names.txt"),
+    )
+    assert found.classes == ("ant", "bee")
+    assert [len(set(part.tolist())) for part in found.groups.split(4)] == [1, 1, 1]
+    assert len(found.groups.unique()) == 3
+
+
 def test_truth_numbers_annotators_and_limit(tmp_path, pictures):
     rows = [
         row | {"right": "ant", "one": i % 2, "two": int(i % 2 or i == 0)}

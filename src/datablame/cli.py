@@ -166,11 +166,11 @@ def _launch(
     as_json
         Print one JSON object on standard output; everything else goes to standard error.
     fail_over
-        Exit with 3 if more than this share of the examples (5% or 0.05) is suspect (with `look`:
-        not read, a copy with another label, or in the test set too): for checks in CI.
+        With audit, judge and look: exit with 3 if more than this share of the examples (5% or 0.05)
+        is suspect (for `look`: not read, a copy with another label, or in the test set too).
     baseline
-        examples.parquet of an earlier audit, or its run: of the suspects only those count for
-        --fail-over that were none there, or had another label.
+        With audit: examples.parquet of an earlier one, or its run; of the suspects only those count
+        for --fail-over that were none there, or had another label.
     recipe
         YAML file of a recipe, such as a run's recipe.yaml, or a name that `datablame methods`
         lists; options on the command line override it.

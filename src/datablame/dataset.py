@@ -230,7 +230,7 @@ class Dataset(Result):
             "" if self.wrong is None else f", truth known ({int(self.wrong.sum()):,} labels differ)"
         )
         by = f" by {len(self.annotators)} annotators" if self.annotators else ""
-        what = f"images {c}x{h}x{w}" if self.drawn or not c else f"rows of {c} features"
+        what = f"images {c}x{h}x{w}" if self.drawn else f"rows of {c} features" if c else "examples"
         return (
             f"{self.source} ({self.split}): {len(self):,} {what} "
             f"in {len(self.classes)} classes{by}{known}"

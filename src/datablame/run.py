@@ -234,11 +234,12 @@ class Run(Result):
         out: dict[str, Any] = {
             "run": str(self.path),
             "table": str(self.path / "examples.parquet"),
-            "report": str(self.path / "report.html"),
+            "report": str(page) if (page := self.path / "report.html").exists() else None,
             "data": repr(self.data),
             "examples": len(self.data),
             "not_read": self.data.not_read,
             "model": self.recipe.model,
+            "elsewhere": self.elsewhere,
             "epochs": self.recipe.epochs,
             "folds": self.recipe.folds,
             "test_examples": len(self.test) if self.test is not None else 0,
@@ -427,6 +428,13 @@ class Run(Result):
     def own(self) -> bool:
         """Whether this run wraps the user's own module, by `from_model`."""
         return self.recipe.model.startswith("own,weights=")
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether its model was trained elsewhere: by a loop of the user's, of which this is a
+        record, or by one of which only predictions or the module are known.
+        """
+        return self.recipe.model.partition(",")[0] == "own"
 
     @property
     def given_features(self) -> bool:

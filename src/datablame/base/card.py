@@ -22,7 +22,7 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     run = facts["run"]
     if facts.get("acts"):
         yield "table", facts["table"]
-        yield "report", facts["report"]
+        yield "report", facts["report"] or f"not written yet: datablame report {run}"
     else:
         yield "run", run
     yield "data", facts["data"]
@@ -53,8 +53,12 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     comparison = facts.get("comparison")
     yield "cleaning", comparison["sentence"] if comparison else "not retrained"
     yield from (("careful", text) for text in warnings(facts))
+    clean = f"datablame clean {run} --out {facts.get('cleaned', 'cleaned')}"
+    if facts.get("elsewhere"):
+        yield "next", f"look at the report, edit verdict.csv, and train your model on: {clean}"
+        return
     yield "next", f"look at the report, edit verdict.csv, and try it: datablame retrain {run}"
-    yield "", f"datablame clean {run} --out {facts.get('cleaned', 'cleaned')}"
+    yield "", clean
 
 
 def _estimate(facts: dict[str, Any]) -> str:
@@ -80,6 +84,8 @@ def _test_labels(facts: dict[str, Any]) -> str:
 
 def _model(facts: dict[str, Any]) -> str:
     text = f"{facts['model']}, {facts['epochs']} epochs, {facts['folds']} folds"
+    if facts.get("elsewhere"):
+        text = "your own" + (f", {facts['epochs']} epochs" if facts["epochs"] > 1 else "")
     if facts["test_accuracy"] is not None:
         text += f"; test accuracy {facts['test_accuracy']:.2%} on {facts['test_examples']:,}"
     if held := facts.get("heldout"):

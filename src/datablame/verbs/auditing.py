@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,7 +15,7 @@ from datablame.base.options import JUDGED, Amount, Judge, Noise, Proof, Signals
 from datablame.recipe import Experiment, Recipe
 from datablame.verbs import reviewing
 from datablame.verbs.explaining import annotators
-from datablame.verbs.judging import find, judged, measured, score, with_cut
+from datablame.verbs.judging import judged, measured, predicted, score, with_cut
 from datablame.verbs.opening import Source, fields_as_keywords, flat, held
 from datablame.verbs.reading import AMOUNT, Reading, named, splits
 from datablame.verbs.reporting import report
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
     from datablame.training.plan import Estimate
 else:
     Estimate = Run = Any
+
+
+USUAL = {
+    "noise": None, "minutes": None, "dry_run": False, "judge_test": False, "seeds": 1, "proof": 2
+}  # fmt: skip
+"""What options of a training are, where they are not given."""
 
 
 @fields_as_keywords
@@ -66,8 +74,8 @@ def audit(
     judge
         posterior, mixture, confident or top,share=0.05.
     at
-        Where posterior cuts: precision=0.9, recall=0.9 or f1 (most found for the fewest false
-        alarms), by expectation, or a probability that the label is wrong, such as 0.7.
+        Where posterior cuts: precision=0.9, recall=0.9 or f1 (where F1 is expected to be greatest:
+        a longer list, to look through), or a probability that the label is wrong, such as 0.7.
     judge_test
         Judge the labels of the test images too, by models that learn from them alone; a job of its
         own, in the run's folder `test`, by which nothing is chosen.
@@ -108,14 +116,22 @@ def audit(
         )
     at_least(1, 1000, seeds=seeds)
     at_least(1, proof=proof)
-    if isinstance(source, (str, Path)) and (known := predictions(remote.local(source))):
-        return find(**known, out=out)
     files.refuse_inside(out, source)
     signals, judge = flat(signals), with_cut(judge, at)
     for room, names in (("signals", signals), ("judges", [judge])):
         for name in names:
             if isinstance(name, str):
                 methods.find(room, name)
+    if isinstance(source, (str, Path)) and (given := predictions(remote.local(source))):
+        of_training = {
+            "noise": noise, "minutes": minutes, "dry_run": dry_run, "judge_test": judge_test,
+            "seeds": seeds, "proof": proof,
+        }  # fmt: skip
+        _refuse(source, recipe, reading, of_training)
+        with held(predicted(**given, out=out)) as run:
+            _shown(run, signals, judge, review)
+            report(run)
+        return run
     ready(recipe.model)
     data, test = splits(source, reading, noise, amount, recipe.seed, holdout=0.0)
     if retrain and test is None and recipe.folds == 0:
@@ -154,14 +170,7 @@ def audit(
             known = look_at(run.path, duplicates(run))
             known.keep()
             progress.say(known.sentence)
-        by = score(run, *signals).name
-        judged(run, judge, by)
-        if run.data.votes is not None:
-            annotators(run, by=by)
-        if run.data.wrong is not None and run.data.wrong.any():
-            measured(run)
-        if review:
-            reviewing.review(run)
+        _shown(run, signals, judge, review)
         if retrain:
             retraining(run, run.judged, seeds, proof)
         if judge_test and test is not None:
@@ -169,3 +178,26 @@ def audit(
             judged_apart(run, audit(test, **inner, out=run.path / "test"))  # type: ignore[arg-type]  # a run
         report(run)
     return run
+
+
+def _shown(run: Run, signals: Sequence[Any], judge: str, review: bool) -> None:
+    """Score, judge, measure where the truth is known, and have people settle what was found."""
+    by = score(run, *signals).name
+    judged(run, judge, by)
+    if run.data.votes is not None:
+        annotators(run, by=by)
+    if run.data.wrong is not None and run.data.wrong.any():
+        measured(run)
+    if review:
+        reviewing.review(run)
+
+
+def _refuse(source: Path | str, recipe: Recipe, reading: Reading, more: dict[str, Any]) -> None:
+    """Raises InputError for options of a training, given with predictions."""
+    asked = dataclasses.asdict(recipe) | dataclasses.asdict(reading) | more
+    usual = dataclasses.asdict(Recipe()) | dataclasses.asdict(Reading()) | USUAL
+    if extra := [name for name, value in asked.items() if value != usual[name]]:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in extra)
+        raise InputError(
+            f"{source} holds predictions, which are judged without training: leave out {flags}"
+        )

@@ -28,6 +28,9 @@ def load(
     image: str | None = None,
     label: Labels = (),
     truth: str | None = None,
+    group: str | None = None,
+    root: str | None = None,
+    classes: str | None = None,
     limit: int | None = None,
     size: int | None = None,
 ) -> Dataset:
@@ -52,6 +55,12 @@ def load(
         gaps.
     truth
         Column of the right labels where they are known, for measuring only.
+    group
+        Column of groups (a patient's or a camera's images), which stay on one side of every split.
+    root
+        Folder that the paths of a table start from; by default the table's own.
+    classes
+        File that names the classes: a line each in the order of their numbers, or JSON.
     limit
         Read only this number of rows.
     size
@@ -59,8 +68,11 @@ def load(
     """
     if split not in ("train", "test"):
         raise unknown("split", split, ("train", "test"))
-    columns = Reading(image=image, label=label, truth=truth, limit=limit, size=size)
-    found = read(source, split, columns)
+    reading = Reading(
+        image=image, label=label, truth=truth, group=group, root=root, classes=classes,
+        limit=limit, size=size,
+    )  # fmt: skip
+    found = read(source, split, reading)
     if found is None:
         other = "test" if split == "train" else "train"
         raise InputError(

@@ -72,8 +72,8 @@ def judge(
         posterior, mixture, confident, top,share=0.05; remove,share=0.2 drops and relabel,share=0.1
         relabels so many without asking.
     at
-        Where posterior cuts: precision=0.9, recall=0.9 or f1 (most found for the fewest false
-        alarms), by expectation, or a probability that the label is wrong, such as 0.7.
+        Where posterior cuts: precision=0.9, recall=0.9 or f1 (where F1 is expected to be greatest:
+        a longer list, to look through), or a probability that the label is wrong, such as 0.7.
     oracle
         Give every example that is to be dropped or fixed the label that is known to be right: what
         a person would do, for trials.
@@ -123,19 +123,27 @@ def find(
     `run.issues` has a row an example. Raises InputError where shapes do not fit or rows are not
     probabilities.
     """
-    from datablame.data.objects import numbered
-    from datablame.run import Run
     from datablame.verbs.explaining import annotators
 
-    numbers, words = numbered(labels, classes)
-    known = classes if classes is not None else words
-    run = Run.from_predictions(
-        numbers, pred_probs, features, images=images, classes=known, names=names, out=out
+    run = predicted(
+        labels, pred_probs, features, images=images, classes=classes, names=names, out=out
     )
     judge(run)
     if run.data.votes is not None:
         annotators(run)
     return run
+
+
+def predicted(
+    labels: Any, pred_probs: Any, features: Any = None, *, classes: Any = None, **more: Any
+) -> Run:
+    """The run of `find`, not judged yet: labels may be words."""
+    from datablame.data.objects import numbered
+    from datablame.run import Run
+
+    numbers, words = numbered(labels, classes)
+    known = words if classes is None else classes
+    return Run.from_predictions(numbers, pred_probs, features, classes=known, **more)
 
 
 def with_cut(judge: str, at: str) -> str:

@@ -37,8 +37,8 @@ def look(
         A source, as for `load`.
     encoder
         Whose features tell outliers and images that show nearly the same: a name from `datablame
-        encoders`, a classifier of torchvision, auto, the best whose weights are on this machine, or
-        none.
+        encoders`, a classifier of torchvision, none, or auto: the first of dinov2, siglip2, clip,
+        dinov2-b, dinov2-l and mobilenet whose weights are on this machine.
     out
         Folder under which the look's own folder is made.
     """

@@ -37,8 +37,8 @@ def retrain(
     """Retrain on the cleaned set, and with an equal number removed at random, and compare on the
     test set.
 
-    Returns the comparison. Raises InputError where the run has not been judged, or where cleaning
-    would leave one class.
+    Returns the comparison. Raises InputError where the run has not been judged, where cleaning
+    would leave one class, and where its model was trained elsewhere and no recipe is given.
 
     Parameters
     ----------
@@ -80,6 +80,12 @@ def retrain(
     if share is not None and minutes is not None:
         raise InputError("each job would fit another number of seeds into --minutes: say --seeds")
     with held(run, patient=share is not None) as run:
+        if run.elsewhere and (recipe is None or run.data.images is None):
+            more = "" if run.data.images is None else ", or name a --recipe to train by"
+            raise InputError(
+                f"the model of {run.path} was trained elsewhere: datablame clean {run.path} --out "
+                f"cleaned writes the set for a training of your own{more}"
+            )
         other = settle(recipe.but(folds=0), run.data) if recipe is not None else None
 
         def planned(seeds: int) -> Plan:

@@ -73,15 +73,15 @@ def _cut(wrong: Float[torch.Tensor, " N"], precision: float, recall: float) -> f
     """The probability above which lie as many as are wanted, or those of the greatest F1."""
     falling = wrong.sort(descending=True).values.double()
     hits, held = falling.cumsum(0), torch.arange(1, len(falling) + 1)
+    if not precision and not recall:
+        best = float((2 * hits / (held + hits[-1])).max())
+        none = float((1 - falling).log().sum().exp())  # the chance that nothing is wrong
+        return best / 2 if best > none else max(float(falling[0]), 0.5)
     if precision:
         enough = hits / held >= precision
         count = int(enough.nonzero()[-1]) + 1 if enough.any() else 0
-    elif recall:
-        count = int((hits < recall * hits[-1]).sum()) + 1
     else:
-        best = (2 * hits / (held + hits[-1])).max(0)
-        none = float((1 - falling).log().sum().exp())  # the chance that nothing is wrong
-        count = int(best.indices) + 1 if best.values > none else 0
+        count = int((hits < recall * hits[-1]).sum()) + 1
     if not count:
         return max(float(falling[0]), 0.5)
-    return float(falling[count]) if count < len(falling) else 0.0
+    return float(falling[count - 1 : count + 1].mean()) if count < len(falling) else 0.0

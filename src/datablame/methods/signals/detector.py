@@ -3,8 +3,7 @@
 Jia et al., 2023. arXiv:2212.09321
 
 Formula: `sigmoid(net(trace))`.
-When: the net has learned the wrong labels by heart, so that the end of its training no longer shows
-them.
+When: a net is trained, and wrong labels follow the class (one class taken for another).
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Bahri, Jiang, Gupta, 2020 (deep k-NN). arXiv:2004.12289; Jorge et al., 2024 (WAN
 arXiv:2408.14358
 
 Formula: `sum_j w_nj [y_j != y_n] / sum_j w_nj`.
-When: there are features of a good encoder, even without any training of your own (`--model
-features`).
+When: there are features of a good encoder, even without any training of your own (`datablame audit
+features.npz`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ Nishi et al., 2021. arXiv:2103.02130
 
 Formula: `P(clean | loss) by two Gaussians; x = l x_i + (1 - l) x_j, with guessed labels for the
 rest`.
-When: a net is wanted that is good in spite of many wrong labels, and five times as long a training
+When: a net is wanted that is good in spite of many wrong labels, and nine times as long a training
 is no matter.
 """
 
