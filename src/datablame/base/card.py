@@ -53,12 +53,11 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     comparison = facts.get("comparison")
     yield "cleaning", comparison["sentence"] if comparison else "not retrained"
     yield from (("careful", text) for text in warnings(facts))
-    clean = f"datablame clean {run} --out {facts.get('cleaned', 'cleaned')}"
+    then = f"try it: datablame retrain {run}"
     if facts.get("elsewhere"):
-        yield "next", f"look at the report, edit verdict.csv, and train your model on: {clean}"
-        return
-    yield "next", f"look at the report, edit verdict.csv, and try it: datablame retrain {run}"
-    yield "", clean
+        then = "write the cleaned set for a training of your own:"
+    yield "next", f"look at the report, edit verdict.csv, and {then}"
+    yield "", f"datablame clean {run} --out {facts.get('cleaned', 'cleaned')}"
 
 
 def _estimate(facts: dict[str, Any]) -> str:
