@@ -318,6 +318,7 @@ def test_a_run_without_probabilities_is_judged_first(tmp_path):
 
 def test_a_drawing_that_does_not_fit_is_told(judged, tmp_path):
     run, _ = judged
+    Drawing.of(run)
     path = tmp_path / "run"
     shutil.copytree(run.path, path)
     file = path / "certificate.safetensors"
@@ -338,9 +339,16 @@ def test_a_drawing_that_does_not_fit_is_told(judged, tmp_path):
 def test_a_verdict_that_changes_later_changes_no_draw(judged):
     run, truth = judged
     before = verbs.certify(run, draw=80, ask=knowing(run, truth))
+    assert "of the cleaned set's at most" in run.to_json()["certificate"]["sentence"]
     verbs.judge(run, at="0.9")
-    assert verbs.certify(run, draw=80, ask=knowing(run, truth)) == before
+    told = run.to_json()["certificate"]
+    assert told["sentence"] == before.counted, "another verdict cleans another set"
+    assert (told["left"], told["interval"]) == (None, list(before.interval))
+    after = verbs.certify(run, draw=80, ask=knowing(run, truth))
+    assert dataclasses.replace(after, standing=True) == before
+    assert "nothing is said of the cleaned set" in str(after)
     verbs.judge(run)
+    assert verbs.certify(run, draw=80, ask=knowing(run, truth)) == before, "the verdict of then"
 
 
 def test_one_answer_is_a_certificate(judged):

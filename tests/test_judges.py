@@ -354,7 +354,7 @@ def test_the_headline_is_of_the_scores_that_judged(tmp_path):
     )
     known = run.to_json()
     assert known["roc_auc"] == known["signals"]["datamap,statistic=variability"]["roc_auc"]
-    with pytest.raises(InputError, match="give the blend another name"):
+    with pytest.raises(InputError, match="give the scores another name"):
         verbs.score(run, "aum", "loss", name="aum")
 
 

@@ -274,7 +274,7 @@ def test_what_was_trained_elsewhere_is_retrained_by_a_recipe_alone(tmp_path, cap
     data, p = _predicted()
     run = db.Run.from_predictions(data.labels, p, out=tmp_path)
     verbs.judge(run)
-    assert "report     not written yet: datablame report" in run.card
+    assert "report     none of this verdict yet: datablame report" in run.card
     with pytest.raises(InputError, match=r"trained elsewhere: .* of your own$"):
         verbs.retrain(run, recipe=TINY)
     images = data.pixels.array[data.rows.numpy()]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -252,7 +253,7 @@ class Dataset(Result):
         originals = self.images.originals if self.images else None
         if isinstance(originals, Crops):
             return originals.ending
-        return "" if self.drawn or self.images is None else ".parquet"
+        return "" if self.drawn else ".parquet"
 
     def need_pictures(self, what: str) -> None:
         """Raises InputError where there are none."""
@@ -449,6 +450,18 @@ class Dataset(Result):
         files.write_json(
             folder.with_suffix(".json"), about | {"mean": self.mean, "std": self.std} | self.origin
         )
+
+    def moved(self, folder: Path) -> bool:
+        """Whether what `save` wrote there tells of other places than where this set lies now, or of
+        other files that were set aside.
+        """
+        then = read_json(folder.with_suffix(".json"), images=(dict, None))
+        kept, originals = then["images"], self.images and self.images.originals
+        here = self.origin | {"originals": originals and originals.to_json()}
+        there = {name: then.get(name) for name in self.origin}
+        there["originals"] = kept and kept.get("originals")
+        gone = bool(kept) and not Path(kept["path"]).exists()
+        return gone or json.dumps(here, sort_keys=True) != json.dumps(there, sort_keys=True)
 
     @classmethod
     def restore(cls, folder: Path) -> Dataset:

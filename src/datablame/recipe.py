@@ -217,8 +217,10 @@ VERBS = ("train", "audit")
 Step = str | dict[str, Any]
 NO_PLACE = re.compile(r"(^|[\s=,])[/~]|\.\.|--out[\s=]+(?!\{out\})")
 """What a step, or a word of one, may not hold: it comes from a file, and writes."""
-CODE = re.compile(r"(?<![\w./}-])[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?![\w/])")
-"""A dotted name, by which methods of one's own are called."""
+CODE = re.compile(
+    r"(?<![\w./}-])(?<!,file=)(?<!,weights=)(?<!,answers=)[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+(?![\w/])"
+)
+"""A dotted name, by which methods of one's own are called; not that of a file."""
 COLUMNS = ("source", "test", "image", "label", "truth", "from")
 """Options that name data, not methods."""
 

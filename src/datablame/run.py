@@ -79,20 +79,12 @@ class Run(Result):
             if (run.about["fingerprint"], run.recipe) != (fingerprint, recipe):
                 what = "other data" if run.recipe == recipe else "another recipe"
                 raise InputError(f"{path} holds a run of {what}; name another folder with --out")
-            if run.images_are_gone:
-                data.save(path / "data" / "train")
-                if test is not None:
-                    test.save(path / "data" / "test")
+            parts = {"train": data} | ({} if test is None else {"test": test})
+            moved = any(part.moved(path / "data" / name) for name, part in parts.items())
+            if processes.agree(moved):
+                _keep(path, data, test)
             return run._of(data, test)
-        data.save(path / "data" / "train")
-        if test is not None:
-            test.save(path / "data" / "test")
-        parts = [data] if test is None else [data, test]
-        if lost := [(part.split, *each) for part in parts for each in part.aside]:
-            columns: dict[str, Any] = dict(
-                zip(("split", "name", "why"), map(list, zip(*lost, strict=True)), strict=True)
-            )
-            tables.write_csv(path / "unreadable.csv", columns)
+        _keep(path, data, test)
         files.write_text(path / "recipe.yaml", recipe.to_yaml())
         about = {
             "format": FORMAT,
@@ -234,7 +226,7 @@ class Run(Result):
         out: dict[str, Any] = {
             "run": str(self.path),
             "table": str(self.path / "examples.parquet"),
-            "report": str(page) if (page := self.path / "report.html").exists() else None,
+            "report": str(self.report) if self.report else None,
             "data": repr(self.data),
             "examples": len(self.data),
             "not_read": self.data.not_read,
@@ -260,6 +252,9 @@ class Run(Result):
             out["test_labels"] = read_json(self.path / "test_labels.json", images=int, suspects=int)
         if (self.path / "certificate.json").exists():
             facts = read_json(self.path / "certificate.json", sentence=str)
+            if facts.get("verdict") not in (None, "", self.verdict_digest):
+                of_then = dict.fromkeys(("left", "fix_right", "drop_wrong", "more"))
+                facts |= of_then | {"standing": False, "sentence": facts["counted"]}
             out["certificate"] = {name: facts[name] for name in facts if name != "answered"}
         if (self.path / "annotators.json").exists():
             out["annotators"] = read_json(self.path / "annotators.json", sentence=str)
@@ -329,12 +324,28 @@ class Run(Result):
         return self.read[1]
 
     @property
+    def verdict_digest(self) -> str:
+        """That of verdict.csv."""
+        return files.digest_of(self.path / "verdict.csv")
+
+    @property
     def verdict_mark(self) -> str:
         """What tells the verdict that stands from others: the digest of verdict.csv, and how many
         decisions there are.
         """
         count = decisions.count(self.path)
-        return files.digest_of(self.path / "verdict.csv") + (f"+{count}" if count else "")
+        return self.verdict_digest + (f"+{count}" if count else "")
+
+    @property
+    def report(self) -> Path | None:
+        """report.html, if it is of the verdict that now stands there."""
+        page = self.path / "report.html"
+        if not page.exists():
+            return None
+        with page.open(encoding="utf-8") as file:
+            told = re.search(r'<meta name="verdict" content="(.*?)">', file.read(4096))
+        mark = self.verdict_mark if (self.path / "verdict.csv").exists() else ""
+        return page if told is None or told[1] == mark else None
 
     @property
     def measures(self) -> dict[str, float | None] | None:
@@ -416,13 +427,6 @@ class Run(Result):
             if (self.path / "data" / "test.json").exists()
             else None
         )
-
-    @property
-    def images_are_gone(self) -> bool:
-        """Whether the cached images are missing."""
-        where = (self.path / "data").glob("*.json")
-        kept = (read_json(path, images=(dict, None))["images"] for path in where)
-        return not processes.agree(all(Path(images["path"]).exists() for images in kept if images))
 
     @property
     def own(self) -> bool:
@@ -593,10 +597,25 @@ def _fingerprint(data: Dataset, test: Dataset | None) -> str:
 
 
 def _name(data: Dataset, recipe: Recipe, fingerprint: str) -> str:
-    """What a run's folder is called, unless told: its set, its model, and a hash of all."""
+    """What a run's folder is called, unless told: its set, its model, and a hash of all, a file of
+    weights among it.
+    """
+    weights = Path(recipe.model.partition(",weights=")[2].partition(",")[0])
+    if weights.is_file():
+        fingerprint += files.digest_of(weights)
     kind, _, encoder = recipe.model.partition(",")[0].rpartition(":")
     model = plain(f"{kind}_{Path(encoder).name}")
     return f"{plain(data.source)}-{model}-{recipe.hash(fingerprint)}"
+
+
+def _keep(path: Path, data: Dataset, test: Dataset | None) -> None:
+    """Note the sets of a run and where they lie; in unreadable.csv what was not read of them."""
+    data.save(path / "data" / "train")
+    if test is not None:
+        test.save(path / "data" / "test")
+    parts = [data] if test is None else [data, test]
+    lost = [(part.split, *each) for part in parts for each in part.aside]
+    tables.write_any(path / "unreadable.csv", ("split", "name", "why"), lost)
 
 
 def plain(name: str) -> str:

@@ -199,11 +199,8 @@ def _searched(
     again exactly.
     """
     queries = _suited(queries, run.data)
-    folder = (
-        run.path
-        / "attributions"
-        / f"index,{index.folder.name},{measure},keep={keep}-{queries.fingerprint[:8]}"
-    )
+    how = f"index,{index.folder.name},{measure}" + (f",rerank={rerank}" if rerank else "")
+    folder = run.path / "attributions" / f"{how},keep={keep}-{queries.fingerprint[:8]}"
     if not processes.agree((folder / "attribution.json").exists()):
         began = time.perf_counter()
         rows, values = index.search(queries, measure, keep, rerank)

@@ -37,6 +37,9 @@ FORMULAS = (
 )
 
 
+OTHER = "; nothing is said of the cleaned set: the verdict has changed since the images were drawn"
+
+
 @dataclass(frozen=True)
 class Answer:
     """What a person says of an example: its right class, or -1 where it is wrong and which is right
@@ -64,6 +67,10 @@ class Drawing:
     seed: int
     share: np.ndarray
     """Of the draws, in each stratum."""
+    verdict: str
+    """Digest of the verdict by which the images were drawn; nothing where it was not noted."""
+    standing: bool
+    """Whether that verdict stands."""
 
     @classmethod
     def of(cls, run: Run, seed: int | None = 0) -> Drawing:
@@ -82,7 +89,8 @@ class Drawing:
                 )
             kept = {"p_wrong": verdict.p_wrong} | {name: getattr(verdict, name) for name in KEPT}
             kept["share"] = torch.from_numpy(_share(verdict.p_wrong.numpy()))
-            arrays.write_tensors(path, kept, {"seed": str(seed or 0), "run": _mark(run)})
+            facts = {"seed": str(seed or 0), "run": _mark(run), "verdict": run.verdict_digest}
+            arrays.write_tensors(path, kept, facts)
         kept, facts = readers.read_tensors(path)
         if facts.get("run") != _mark(run) or not facts.get("seed", "").lstrip("-").isdigit():
             raise readers.Damaged(path, "it is of another run")
@@ -102,7 +110,11 @@ class Drawing:
             raise readers.Damaged(path, f"it is not of {len(labels):,} images")
         act, proposed, probability = (kept[name].numpy() for name in KEPT)
         p_wrong, share = kept["p_wrong"].numpy(), kept["share"].numpy()
-        drawing = cls(path, p_wrong, act, proposed, probability, labels, seed, share)
+        mark = facts.get("verdict", "")
+        standing = mark in ("", run.verdict_digest)
+        drawing = cls(
+            path, p_wrong, act, proposed, probability, labels, seed, share, mark, standing
+        )
         if len(share) != len(drawing.sizes) or share.min() < 0 or abs(share.sum() - 1) > 1e-6:
             raise readers.Damaged(path, "its shares are not those of its strata")
         return drawing
@@ -181,18 +193,28 @@ class Certificate(Result):
     disagreed: int
     unsure: int
     by: tuple[str, ...]
+    verdict: str = ""
+    """Digest of the verdict whose cleaned set it is of."""
+    standing: bool = True
+    """Whether that verdict stands; else `left`, `fix_right` and `drop_wrong` are of another set."""
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self) | {"sentence": str(self)}
+        return asdict(self) | {"sentence": str(self), "counted": self.counted}
 
-    def __str__(self) -> str:
+    @property
+    def counted(self) -> str:
+        """What is told whatever the verdict is now."""
         low, high = self.interval
-        told = (
+        return (
             f"between {low:,.0f} and {high:,.0f} of {self.examples:,} labels are wrong, by "
             f"{self.answers:,} answers (95 %, at whatever moment one looks; normal interval "
-            f"{self.normal[1]:,.0f} to {self.normal[2]:,.0f}); of the cleaned set's at most "
-            f"{self.left:.1%}"
+            f"{self.normal[1]:,.0f} to {self.normal[2]:,.0f})"
         )
+
+    def __str__(self) -> str:
+        if not self.standing:
+            return self.counted + OTHER
+        told = f"{self.counted}; of the cleaned set's at most {self.left:.1%}"
         if self.more:
             told += f", and {self.more:,} answers more would halve that"
         for name, part in (("to fix", self.fix_right), ("to drop", self.drop_wrong)):
@@ -252,6 +274,8 @@ def certificate(drawing: Drawing, answers: list[Answer]) -> Certificate:
         disagreed,
         int(sum(each.right is None for each in known.values())),
         tuple(sorted({answer.by for answer in answers if answer.by})),
+        drawing.verdict,
+        drawing.standing,
     )
 
 

@@ -165,12 +165,7 @@ class Look(Result):
         """look.parquet, look.json, and unreadable.csv where there are such files."""
         self.keep()
         files.write_json(self.path / "look.json", self.to_json())
-        if lost := self.unreadable:
-            names = ("split", "name", "why")
-            tables.write_csv(
-                self.path / "unreadable.csv",
-                dict(zip(names, map(list, zip(*lost, strict=True)), strict=True)),
-            )
+        tables.write_any(self.path / "unreadable.csv", ("split", "name", "why"), self.unreadable)
 
     def keep(self) -> None:
         """look.parquet alone, as a run keeps it."""

@@ -94,22 +94,22 @@ def _checked(run: Run, name: str, function: Callable[..., Any], keep: bool = Fal
 
 
 def blended(run: Run, signals: Sequence[Signal], name: str | None = None) -> Scores:
-    """The blend of several signals, saved under `name`; a single signal as it is.
+    """The blend of several signals, or a single signal as it is, saved under `name`.
 
     Without a name, the default blend is `blend`, and others are named by their parts.
     """
     each = [scored(run, signal) for signal in signals or _defaults(run)]
-    if len(each) == 1:
+    if len(each) == 1 and name in (None, each[0].name):
         return each[0]
     own, parts = name, "+".join(scores.name for scores in each)
     name = own or (f"{BLEND}({parts})" if signals else BLEND)
     if methods.parse(name)[0] in methods.names("signals"):
-        raise InputError(f"'{name}' is a signal; give the blend another name")
+        raise InputError(f"'{name}' is a signal; give the scores another name")
     if own and place(run.path, own).name != f"{own}.npy":
-        raise InputError(f"'{name}' is not the name of a file; a blend's name has no / in it")
+        raise InputError(f"'{name}' is not the name of a file; a name of scores has no / in it")
     if name == BLEND and signals:
         raise InputError(f"'{BLEND}' is the default blend; give this one another name, or none")
-    scores = blend(each, name)
+    scores = blend(each, name) if len(each) > 1 else Scores(name, each[0].values)
     arrays.write(place(run.path, name), scores.values.numpy())
     return scores
 

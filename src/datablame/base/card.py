@@ -22,7 +22,7 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     run = facts["run"]
     if facts.get("acts"):
         yield "table", facts["table"]
-        yield "report", facts["report"] or f"not written yet: datablame report {run}"
+        yield "report", facts["report"] or f"none of this verdict yet: datablame report {run}"
     else:
         yield "run", run
     yield "data", facts["data"]
@@ -54,7 +54,7 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "cleaning", comparison["sentence"] if comparison else "not retrained"
     yield from (("careful", text) for text in warnings(facts))
     then = f"try it: datablame retrain {run}"
-    if facts.get("elsewhere"):
+    if facts.get("elsewhere") or not (facts["folds"] or facts["test_examples"]):
         then = "write the cleaned set for a training of your own:"
     yield "next", f"look at the report, edit verdict.csv, and {then}"
     yield "", f"datablame clean {run} --out {facts.get('cleaned', 'cleaned')}"
@@ -62,10 +62,13 @@ def lines(facts: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _estimate(facts: dict[str, Any]) -> str:
     low, high = facts["wrong_low"], facts["wrong_high"]
+    better = (
+        "a better model" if facts.get("elsewhere") else "a stronger encoder (datablame encoders)"
+    )
     if not facts.get("wrong_told", True):
         return (
             f"how many labels are wrong cannot be told: at most {high:,.0f} (95 % interval), by "
-            f"{facts['by']}; a stronger encoder (datablame encoders) or more images would tell"
+            f"{facts['by']}; {better} or more images would tell"
         )
     count = f"{facts['wrong_estimate']:,.0f} wrong labels"
     return f"{count} (95 % interval {low:,.0f} to {high:,.0f}), by {facts['by']}"
@@ -105,6 +108,8 @@ def _ranking(facts: dict[str, Any]) -> str:
 def warnings(facts: dict[str, Any]) -> list[str]:
     """What to be careful about, and what would help."""
     found, held = [], facts.get("heldout")
+    better = "more epochs (--epochs), an encoder that has seen many others (datablame encoders)"
+    better = "a better model" if facts.get("elsewhere") else better
     if side := facts.get("small_photographs"):
         found.append(
             f"photographs were seen in {side} pixels, by a net that knows no others; an encoder "
@@ -113,9 +118,8 @@ def warnings(facts: dict[str, Any]) -> list[str]:
     if held and held["kept_agreement"] < WEAK:
         found.append(
             f"the model is weak: held out, it agrees with {held['kept_agreement']:.0%} of the "
-            "labels that are kept, so suspects may be hard images rather than wrong labels; more "
-            "epochs (--epochs), an encoder that has seen many others (datablame encoders) or more "
-            "images would help"
+            "labels that are kept, so suspects may be hard images rather than wrong labels; "
+            f"{better} or more images would help"
         )
     if held and held["confidence"] - held["kept_agreement"] > SURE:
         found.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,14 @@ def compute() -> Any:
 def write_csv(path: Path, columns: dict[str, Any]) -> Path:
     """A CSV file of named columns, safe in a spreadsheet."""
     return files.write_bytes(path, spreadsheet(columns))
+
+
+def write_any(path: Path, names: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Rows as a CSV file, if there are any; where there are none, there is no such file."""
+    if not rows:
+        files.remove(path)
+        return
+    write_csv(path, dict(zip(names, map(list, zip(*rows, strict=True)), strict=True)))
 
 
 def spreadsheet(columns: dict[str, Any]) -> bytes:

@@ -106,11 +106,9 @@ def _originals(data: Dataset) -> Iterator[bytes | None]:
 
 
 def png(data: Dataset, row: int) -> bytes:
-
-    if not data.drawn and data.images is not None:
-        raise InputError(f"{data.source} is a set of features: write it as a .parquet file")
-    pixels = data.images.one(int(data.rows[row])) if data.images else np.zeros((1, 1, 1), "uint8")
-    return decode.encoded(decode.picture(pixels))
+    """One image. Raises InputError where there are none that can be drawn."""
+    data.need_pictures("writing images")
+    return decode.encoded(decode.picture(data.pixels.one(int(data.rows[row]))))
 
 
 def original(data: Dataset, row: int) -> bytes | None:
@@ -122,17 +120,15 @@ def original(data: Dataset, row: int) -> bytes | None:
     return data.images.content(int(data.rows[row]))
 
 
-def _features(data: Dataset) -> dict[str, Any]:
-    """The columns of a set of features: as `datablame audit` reads them."""
-    import pyarrow as pa
-
-    vectors = data.batch(torch.arange(len(data)))[0].flatten(1).cpu().numpy()
+def _without_pictures(data: Dataset) -> dict[str, Any]:
+    """The columns of a set of features, as `datablame audit` reads them, or of labels alone."""
+    columns: dict[str, Any] = {"name": data.names}
+    if data.images is not None:
+        vectors = data.batch(torch.arange(len(data)))[0].flatten(1).cpu().numpy()
+        wide = vectors.shape[1]
+        columns["features"] = pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), wide)
     classes = np.array(data.classes, dtype=object)
-    columns = {
-        "name": data.names,
-        "features": pa.FixedSizeListArray.from_arrays(vectors.reshape(-1), vectors.shape[1]),
-        "label": pa.array(classes[data.labels.numpy()], pa.string()),
-    }
+    columns["label"] = pa.array(classes[data.labels.numpy()], pa.string())
     if data.truth is not None:
         right = np.array([*data.classes, None], dtype=object)[data.truth.numpy()]
         columns["truth"] = pa.array(right, pa.string())
@@ -157,6 +153,8 @@ def to_folders(data: Dataset, path: Path, changes: Table | None = None) -> Path:
     read; others are PNG. Classes without images are empty folders. Raises InputError where
     `files.refuse_foreign` does.
     """
+    if not data.drawn:
+        raise InputError(f"{data.source} has no images for a folder: write it as a .parquet file")
     files.refuse_foreign(path, data.closed)
     homes = class_folders(data.classes)
     labels = data.labels.tolist()
@@ -250,13 +248,13 @@ def _parts(name: str, depth: int) -> tuple[list[str], list[str]]:
 
 def to_parquet(data: Dataset, path: Path) -> Path:
     """A set as one Parquet file in the hub's layout: image (the user's own bytes where they are
-    there, else PNG), label and truth with their class names.
+    there, else PNG), label and truth with their class names; without images names and labels.
 
     Raises InputError where `files.refuse_foreign` does.
     """
     files.refuse_foreign(path, data.closed)
-    if data.images is not None and not data.drawn:
-        return tables.write(path, _features(data))
+    if not data.drawn:
+        return tables.write(path, _without_pictures(data))
     return tables.write_several(path, tables_of(data))
 
 

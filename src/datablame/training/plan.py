@@ -173,7 +173,8 @@ def within(
     planned: Callable[[Recipe], Plan],
 ) -> Recipe:
     """The settled recipe whose plan fits in `minutes`: the widest net that still gets ten epochs,
-    then as many as fit.
+    or those that are asked for, then as many as fit. With an encoder that does not train there is
+    nothing to choose: it fits or not.
 
     What was picked is kept in `out`, so that the same command resumes the same run. Raises
     InputError for a budget that nothing fits.
@@ -185,7 +186,15 @@ def within(
     memo = out / f".budget-{recipe.hash(facts)}.json"
     if processes.agree(memo.exists()):
         return Recipe.from_json(readers.read_json(memo))
-    candidates = [first.recipe]
+    if encodes(first.recipe):
+        need = processes.agree(estimate(first, data).minutes)
+        if need > minutes:
+            raise InputError(
+                f"{minutes:g} minutes are too few: {first.recipe.model} needs about {need:.1f}; "
+                "ask for more, or use --limit or a smaller encoder (datablame encoders)"
+            )
+        return first.recipe
+    candidates, least = [first.recipe], recipe.epochs or EPOCHS[0]
     if recipe.model == "auto" and candidates[0].model.startswith("resnet9"):
         candidates = [
             planned(settle(recipe.but(model=f"resnet9,width={width}"), data)).recipe
@@ -198,12 +207,12 @@ def within(
         fixed, once = (planned(candidate.but(epochs=count)).images for count in (0, 1))
         left = (minutes - FIXED / 60) / each - fixed
         chosen, epochs = candidate, max(left, 1e-6) / (once - fixed)
-        if epochs >= 10:
+        if epochs >= (recipe.epochs or 10):
             break
-    if epochs < EPOCHS[0]:
-        need = EPOCHS[0] / epochs * minutes
+    if epochs < least:
+        need = least / epochs * minutes
         raise InputError(
-            f"{minutes:g} minutes are too few: {EPOCHS[0]} epochs of {chosen.model} need "
+            f"{minutes:g} minutes are too few: {least} epochs of {chosen.model} need "
             f"about {need:.1f}; ask for more, or use --limit, --folds 0 or --no-retrain"
         )
     chosen = chosen.but(epochs=recipe.epochs or min(int(epochs), EPOCHS[1]))

@@ -82,7 +82,8 @@ def audit(
     seeds
         How many times to retrain before, after and with a random control.
     minutes
-        Choose epochs and width of the net so that the whole audit takes about this long.
+        Choose epochs and width of the net so that the whole audit takes about this long;
+        --judge-test comes on top.
     review
         Wait for people to settle the suspects on a page of this machine before retraining.
     retrain
@@ -114,6 +115,8 @@ def audit(
         raise InputError(
             f"--seeds must be at least 1; got {seeds} (--no-retrain leaves the comparison out)"
         )
+    if seeds > 1 and not retrain:
+        raise InputError("--seeds says how often to retrain: leave out --no-retrain, or --seeds")
     at_least(1, 1000, seeds=seeds)
     at_least(1, proof=proof)
     files.refuse_inside(out, source)
@@ -174,7 +177,8 @@ def audit(
         if retrain:
             retraining(run, run.judged, seeds, proof)
         if judge_test and test is not None:
-            inner = {"recipe": recipe, "signals": signals, "judge": judge, "retrain": False}
+            how = recipe.but(model=settled.model, epochs=settled.epochs)
+            inner = {"recipe": how, "signals": signals, "judge": judge, "retrain": False}
             judged_apart(run, audit(test, **inner, out=run.path / "test"))  # type: ignore[arg-type]  # a run
         report(run)
     return run
@@ -185,7 +189,7 @@ def _shown(run: Run, signals: Sequence[Any], judge: str, review: bool) -> None:
     by = score(run, *signals).name
     judged(run, judge, by)
     if run.data.votes is not None:
-        annotators(run, by=by)
+        annotators(run)
     if run.data.wrong is not None and run.data.wrong.any():
         measured(run)
     if review:

@@ -111,6 +111,10 @@ def explain(
 
     if index not in USES:
         raise unknown("use of the index", index, USES)
+    if label is not None and not images:
+        raise InputError("--label is the class of pictures that are named; there are none")
+    if images and (queries, pick) != (16, "first"):
+        raise InputError("pictures are named: leave out --queries and --pick")
     share = Part.read(part) if part else None
     with held_model(run, patient=share is not None) as run:
         if not isinstance(queries, int):
@@ -146,6 +150,7 @@ def index(run: RunLike, *, method: str = "influence", block: int = 64) -> Index:
     """
     from datablame.analyses import attribute
 
+    at_least(1, block=block)
     with held_model(run) as run:
         made, _ = attribute.index_of(run, method, block)
         assert made is not None
@@ -153,7 +158,7 @@ def index(run: RunLike, *, method: str = "influence", block: int = 64) -> Index:
         return made
 
 
-def annotators(run: RunLike, *, by: str = "blend") -> Annotators:
+def annotators(run: RunLike) -> Annotators:
     """Say how often each annotator is right, and which images deserve another label.
 
     Of a set with the labels of several annotators (`--label a b c`). Returns a row an annotator;
@@ -164,8 +169,6 @@ def annotators(run: RunLike, *, by: str = "blend") -> Annotators:
     ----------
     run
         Folder of a run.
-    by
-        The scores that it is judged by: a name that `score` gave.
     """
     from datablame.analyses import annotators as analysis
     from datablame.analyses import scoring
@@ -174,7 +177,7 @@ def annotators(run: RunLike, *, by: str = "blend") -> Annotators:
     from datablame.pages.annotators import draw
 
     with held(run) as run, progress.stage("annotators"):
-        found = analysis.annotators(run, posterior(run, scoring.wanted(run, by)))
+        found = analysis.annotators(run, posterior(run, scoring.wanted(run, scoring.BLEND)))
         draw(found)
         return found
 

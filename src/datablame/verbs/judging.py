@@ -39,8 +39,8 @@ def score(run: RunLike, *signals: SignalLike, name: str | None = None) -> Scores
         Names from `datablame methods`, with options: aum,since=0.5 knn,k=10; in Python also
         functions `run -> [N]`. By default, those of the default blend.
     name
-        Name of the blend; by default `blend` for the default signals, and `blend(aum+loss)` for
-        others.
+        Name of the scores; by default that of a single signal, `blend` for the default signals, and
+        `blend(aum+loss)` for others.
     """
     from datablame.analyses import scoring
 
@@ -84,7 +84,8 @@ def judge(
     from datablame.label_quality.posterior import posterior
     from datablame.verdict import Verdict
 
-    if isinstance(by, str) and judge == JUDGE and methods.parse(by)[0] in methods.names("judges"):
+    judges = set(methods.names("judges")) - set(methods.names("signals"))
+    if isinstance(by, str) and judge == JUDGE and methods.parse(by)[0] in judges:
         by, judge = "blend", by  # judge(run, "mixture")
     judge = with_cut(judge, at)
     method = methods.find("judges", judge)
@@ -93,6 +94,10 @@ def judge(
         if Verdict.edited(path):
             raise InputError(f"{path} was edited by hand; move it away to judge anew")
         scores = scores_of(run, by)
+        if run.data.votes is not None and by != "blend" and methods.parse(judge)[0] == JUDGE:
+            progress.say(
+                f"labels of several annotators are judged together: {scores.name} has no part in it"
+            )
         verdict = method(run, scores)
         if verdict.p_wrong is None:
             verdict = dataclasses.replace(verdict, p_wrong=posterior(run, scores).p_wrong)
@@ -101,6 +106,8 @@ def judge(
         verdict = truthful(verdict, run.data) if oracle else verdict
         verdict.save(path, run.data)
         tables.examples(run, verdict)
+        if (run.path / "measures.json").exists():
+            measured(run)
     return verdict
 
 

@@ -68,12 +68,19 @@ def held(run: RunLike, patient: bool = False) -> Iterator[Run]:
             yield run
         finally:
             HOLDING.pop()
-            if run.finished and (run.path / "verdict.csv").exists():
-                files.write_text(run.path / "card.txt", run.card)
+            carded(run)
         if not HOLDING and progress.profile().seconds:
             path = run.path / "profile.txt"
             before = readers.read_text(path) if path.exists() else ""
             files.write_text(path, progress.profile().after(before))
+
+
+def carded(run: Run) -> None:
+    """Write card.txt, as things are now."""
+    from datablame.base import files
+
+    if run.finished and (run.path / "verdict.csv").exists():
+        files.write_text(run.path / "card.txt", run.card)
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ CHOICES = ("image", "label", "truth", "group", "root", "limit", "size")
 """What may be chosen of a source; each takes those that its signature has."""
 PLACES = ("source", "test", "from", "root", "classes")
 """Options that are paths, where such a path is there."""
+ON = ("retrain",)
+"""Options that are on where they are not given."""
 
 if TYPE_CHECKING:  # the command line reads the options off this file without waiting for torch
     from datablame.dataset import Dataset
@@ -69,29 +72,54 @@ class Reading:
             raise InputError(f"--holdout is a share from 0 to below 1; got {self.holdout}")
 
 
-def read(source: Source, split: str = "train", reading: Reading = Reading()) -> Dataset | None:
+def read(
+    source: Source, split: str = "train", reading: Reading = Reading(), strict: bool = True
+) -> Dataset | None:
     """One split of a source, found by what the source looks like; None where there is no such
     split.
 
-    Raises InputError for a source that there is not, and for options that its kind does not have.
+    Raises InputError for a source that there is not, and for choices that its kind does not have,
+    unless it is not `strict`: then they are those of another source.
     """
     from datablame.base import remote
     from datablame.data.classes import named_by, words_of
     from datablame.dataset import Dataset
     from datablame.exchange.objects import dataset_of
 
-    if isinstance(source, Dataset):
-        return source
     if isinstance(source, (str, Path)):
-        data = _read(source, split, reading)
+        data = _read(source, split, reading, strict)
+    elif isinstance(source, Dataset):
+        chosen = _chosen(reading, ("limit",), "this is a Dataset", strict)
+        if strict and reading.classes is not None:
+            raise InputError("a Dataset has the names of its classes: leave out --classes")
+        return _first(source, chosen)
     else:
+        chosen = _chosen(reading, ("limit", "size"), f"this is a {type(source).__name__}", strict)
         data = dataset_of(source, reading.size) if split == "train" else None
+        data = data if data is None else _first(data, chosen)
     if data is None or reading.classes is None:
         return data
     return named_by(data, words_of(remote.local(reading.classes)), reading.classes)
 
 
-def _read(source: str | Path, split: str, reading: Reading) -> Dataset | None:
+def _first(data: Dataset, chosen: dict[str, Any]) -> Dataset:
+    """As many examples as the limit says."""
+    limit = chosen.get("limit", len(data))
+    return data if limit >= len(data) else data.take(range(limit))
+
+
+def _chosen(reading: Reading, known: Sequence[str], what: str, strict: bool) -> dict[str, Any]:
+    """What was chosen of a source. Raises InputError for what it cannot choose, where it is its
+    own.
+    """
+    asked = {name: getattr(reading, name) for name in CHOICES}
+    given = {name: value for name, value in asked.items() if value not in (None, ())}
+    if strict and (unfit := [name for name in given if name not in known]):
+        raise InputError(f"{what}, which cannot choose this: leave out --{' --'.join(unfit)}")
+    return {name: value for name, value in given.items() if name in known}
+
+
+def _read(source: str | Path, split: str, reading: Reading, strict: bool) -> Dataset | None:
     """A split of a path or a name."""
     from datablame.base import remote
 
@@ -103,14 +131,8 @@ def _read(source: str | Path, split: str, reading: Reading) -> Dataset | None:
         raise InputError(f"{where} is not a file or a folder")
     room = _room(where, path)
     make = methods.find("sources", room)
-    known = inspect.signature(make).parameters
-    asked = {name: getattr(reading, name) for name in CHOICES}
-    given = {name: value for name, value in asked.items() if value not in (None, ())}
-    if unfit := [name for name in given if name not in known]:
-        raise InputError(
-            f"{where} is read by '{room}', which cannot choose this: leave out "
-            f"--{' --'.join(unfit)}"
-        )
+    known = list(inspect.signature(make).parameters)
+    given = _chosen(reading, known, f"{where} is read by '{room}'", strict)
     if room == "table" and remote.known(source):  # its paths start where it lies
         given.setdefault("root", remote.shown(str(source)).rpartition("/")[0])
     return make(where, split, **given)
@@ -241,7 +263,7 @@ def _undivided(data: Dataset, test: Dataset | None) -> None:
 def _tested(source: Source, reading: Reading) -> Dataset | None:
     """The test split of a source, or the one that is named for it."""
     if reading.test is not None:
-        return read(reading.test, "train", reading)
+        return read(reading.test, "train", reading, strict=False)  # the choices are the other's
     return read(source, "test", reading) if isinstance(source, (str, Path)) else None
 
 
@@ -266,7 +288,7 @@ def named(source: Source, reading: Reading, **more: Any) -> dict[str, Any]:
     return {
         name: value
         for name, value in (known | lists | plain).items()
-        if value not in (None, []) and value is not False
+        if value not in (None, []) and (value is not False or name in ON)
     }
 
 

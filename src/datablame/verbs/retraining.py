@@ -70,6 +70,8 @@ def retrain(
     from datablame.training.plan import Plan, announced, estimate
 
     at_least(1, 1000, seeds=seeds)
+    if minutes is not None and seeds != 1:
+        raise InputError("--minutes chooses the number of seeds: leave out --seeds")
     if remove is None and by != "blend":
         raise InputError(
             "--by goes with --remove; without it the verdict that stands there is tried"
@@ -101,9 +103,8 @@ def retrain(
         if dry_run:
             return estimate(planned(seeds), run.data)
         if remove is not None:
-            verdict = judge(run, by, judge=f"remove,share={remove}")
-        else:
-            verdict = run.judged
+            judge(run, by, judge=f"remove,share={remove}")
+        verdict = run.judged  # with what people decided
         if share is None:
             with announced(planned(seeds), run.data):
                 return retraining(run, verdict, seeds, proof, other)

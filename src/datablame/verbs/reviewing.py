@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from datablame.base.errors import InputError, at_least
-from datablame.verbs.opening import RunLike, opened
+from datablame.verbs.opening import RunLike, carded, opened
 
 if TYPE_CHECKING:
     from datablame.decisions import Decided
@@ -136,7 +136,9 @@ def decided(run: RunLike, *, out: Path | None = None, read: Path | None = None) 
 
 @contextlib.contextmanager
 def _alone(run: Run) -> Iterator[None]:
-    """Hold the decisions of a run. Raises InputError where it is reviewed already."""
+    """Hold the decisions of a run, whose card is written anew at the end. Raises InputError where
+    it is reviewed already.
+    """
     from datablame.base import folders
 
     place = run.path / "review"
@@ -148,3 +150,4 @@ def _alone(run: Run) -> Iterator[None]:
         except InputError:
             raise InputError(f"{run.path} is reviewed already, by another program") from None
         yield
+        carded(run)

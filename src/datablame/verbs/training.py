@@ -164,6 +164,11 @@ def train(
         train_set, test_set = splits(data, reading, noise, amount, seed)
         images = chosen(train_set, subset, seed, str(data))
         settled = auto.settle(recipe.but(seed=seed), images, test_set is not None)
+        if seeds > 1 and test_set is None and settled.folds < 2:
+            raise InputError(
+                "several --seeds are compared on test images, and there are none: name some with "
+                "--test, or leave out --holdout 0"
+            )
 
         def planned(
             settled: Recipe, rows: int = len(images), tests: int = len(test_set or ())
@@ -184,7 +189,7 @@ def train(
         return runs[0]
     from datablame.analyses.memory import MemoryTest
 
-    return MemoryTest.of(runs, 5)
+    return MemoryTest.of([run.with_model for run in runs], 5)
 
 
 def shared_features(recipe: Recipe, data: Dataset, test: Dataset | None, part: Part) -> Sliced:

@@ -34,7 +34,9 @@ class linear_probe(Trainer):
     Each epoch is a weight decay, from one that leaves little but the biases down to the recipe's.
     """
 
-    leaves = ("optimizer", "decays", "warmup", "label_smoothing", "accumulate", "batch_norm")
+    leaves = (
+        "optimizer", "decays", "momentum", "warmup", "label_smoothing", "accumulate", "batch_norm"
+    )  # fmt: skip
 
     def suits(self, recipe: Recipe, data: Dataset, model: Classifier) -> None:
         if not is_frozen(model) or not isinstance(model.head, torch.nn.Linear):
