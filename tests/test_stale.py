@@ -1,6 +1,5 @@
 """What a run tells is of what stands there now, and no option that was given is ignored."""
 
-import dataclasses
 import json
 
 import numpy as np
@@ -230,6 +229,10 @@ def test_choices_of_the_training_set_are_not_asked_of_another_test_set(tmp_path,
         (["retrain", "RUN", "--minutes", "5", "--seeds", "3"], "leave out --seeds"),
         (["explain", "RUN", "--label", "left"], "--label is the class of pictures"),
         (["explain", "RUN", "x.png", "--queries", "3"], "leave out --queries and --pick"),
+        (
+            ["memory", "show", "RUN", "x.png", "--pick", "mistakes"],
+            "leave out --queries and --pick",
+        ),
         (["index", "RUN", "--block", "0"], "block must be at least 1"),
     ],
 )
@@ -254,4 +257,7 @@ def test_scores_have_no_part_where_several_annotators_judge(tmp_path, capsys):
     capsys.readouterr()
     verbs.judge(run, "confident")
     assert "confident has no part in it" in capsys.readouterr().err
-    assert dataclasses.is_dataclass(run.judged)
+    verbs.judge(run, np.arange(90.0))
+    assert "given has no part in it" in capsys.readouterr().err
+    verbs.judge(run)
+    assert "no part" not in capsys.readouterr().err

@@ -226,7 +226,7 @@ class Run(Result):
         out: dict[str, Any] = {
             "run": str(self.path),
             "table": str(self.path / "examples.parquet"),
-            "report": str(self.report) if self.report else None,
+            "report": self.report and str(self.report),
             "data": repr(self.data),
             "examples": len(self.data),
             "not_read": self.data.not_read,

@@ -78,6 +78,7 @@ def judge(
         Give every example that is to be dropped or fixed the label that is known to be right: what
         a person would do, for trials.
     """
+    from datablame.analyses import scoring
     from datablame.base import methods, progress
     from datablame.evaluation.oracle import truthful
     from datablame.exchange import tables
@@ -94,7 +95,8 @@ def judge(
         if Verdict.edited(path):
             raise InputError(f"{path} was edited by hand; move it away to judge anew")
         scores = scores_of(run, by)
-        if run.data.votes is not None and by != "blend" and methods.parse(judge)[0] == JUDGE:
+        together = run.data.votes is not None and methods.parse(judge)[0] == JUDGE
+        if together and scores.name != scoring.BLEND:
             progress.say(
                 f"labels of several annotators are judged together: {scores.name} has no part in it"
             )

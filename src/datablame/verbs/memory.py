@@ -62,6 +62,8 @@ def show(
     if heatmaps not in ("none", *BASELINES):
         raise InputError(f"--heatmaps takes {', '.join(BASELINES)} or none; got '{heatmaps}'")
     at_least(0, each=each)
+    if images and (queries, pick) != (8, "first"):
+        raise InputError("pictures are named: leave out --queries and --pick")
     with held_model(run) as run:
         if not isinstance(queries, int):
             asked = queries
