@@ -233,6 +233,12 @@ def test_choices_of_the_training_set_are_not_asked_of_another_test_set(tmp_path,
             ["memory", "show", "RUN", "x.png", "--pick", "mistakes"],
             "leave out --queries and --pick",
         ),
+        (["look", "digits", "--keep-leaks"], "leaves none out: leave out --keep-leaks"),
+        (
+            ["corrupt", "digits", "--test-limit", "3"],
+            "one set, without test images: leave out --test",
+        ),
+        (["import", "x.npz", "--limit", "3"], "without --data there are labels alone: leave out"),
         (["index", "RUN", "--block", "0"], "block must be at least 1"),
     ],
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from datablame.base.errors import InputError, unknown
 from datablame.base.options import Labels
 from datablame.verbs.opening import RunLike, Source, fields_as_keywords, opened
-from datablame.verbs.reading import Reading, planted, read
+from datablame.verbs.reading import OF_TESTS, Reading, planted, read, unasked
 
 DROPPED = ("duplicates", "leaks")
 """What `clean` leaves out where it is asked to."""
@@ -114,6 +114,7 @@ def corrupt(
     from datablame.base import files, methods
     from datablame.exchange.sets import dump
 
+    unasked(reading, OF_TESTS, "noise is planted in one set, without test images")
     methods.find("noises", noise)  # a wrong name is reported before the set is read
     if out is not None:
         files.refuse_foreign(Path(out), str(data) if isinstance(data, (str, Path)) else None)

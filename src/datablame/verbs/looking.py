@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from datablame.base.errors import InputError
 from datablame.verbs.opening import Source, fields_as_keywords
-from datablame.verbs.reading import Reading, splits
+from datablame.verbs.reading import Reading, splits, unasked
 
 if TYPE_CHECKING:
     from datablame.analyses.look import Look
@@ -53,6 +53,7 @@ def look(
     from datablame.run import plain
 
     files.refuse_inside(out, source)
+    unasked(reading, ("keep_leaks",), "a look shows the copies in a test set and leaves none out")
     data, test = splits(source, reading, holdout=0.0, settle=False)
     if data.images is None:
         raise InputError(f"{source} has labels but no images: there is nothing to look at")

@@ -23,6 +23,8 @@ CHOICES = ("image", "label", "truth", "group", "root", "limit", "size")
 """What may be chosen of a source; each takes those that its signature has."""
 PLACES = ("source", "test", "from", "root", "classes")
 """Options that are paths, where such a path is there."""
+OF_TESTS = ("test", "test_limit", "holdout", "keep_leaks")
+"""Choices of test images."""
 ON = ("retrain",)
 """Options that are on where they are not given."""
 
@@ -70,6 +72,14 @@ class Reading:
         object.__setattr__(self, "label", label)
         if self.holdout is not None and not 0 <= self.holdout < 1:
             raise InputError(f"--holdout is a share from 0 to below 1; got {self.holdout}")
+
+
+def unasked(reading: Reading, names: Sequence[str], why: str) -> None:
+    """Raises InputError for choices that a command does not go by."""
+    usual = Reading()
+    if given := [name for name in names if getattr(reading, name) != getattr(usual, name)]:
+        flags = " ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise InputError(f"{why}: leave out {flags}")
 
 
 def read(

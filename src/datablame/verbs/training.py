@@ -13,7 +13,7 @@ from datablame.base.options import PART, Amount, Noise
 from datablame.data.subset import Subset
 from datablame.recipe import Experiment, Recipe
 from datablame.verbs.opening import Source, fields_as_keywords, held, opened
-from datablame.verbs.reading import AMOUNT, Reading, named, read, splits
+from datablame.verbs.reading import AMOUNT, OF_TESTS, Reading, named, read, splits, unasked
 
 if TYPE_CHECKING:
     from datablame.analyses.memory import MemoryTest
@@ -288,6 +288,9 @@ def import_dynamics(
     """
     from datablame.exchange.dynamics import imported
 
+    every = Reading.__dataclass_fields__
+    alone = "without --data there are labels alone" if data is None else ""
+    unasked(reading, list(every) if alone else OF_TESTS, alone or "a recording has no test images")
     images = None
     if data is not None and (images := read(data, "train", reading)) is None:
         raise InputError(f"{data} has no training split")
