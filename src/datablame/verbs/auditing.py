@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,7 +16,7 @@ from datablame.verbs import reviewing
 from datablame.verbs.explaining import annotators
 from datablame.verbs.judging import judged, measured, predicted, score, with_cut
 from datablame.verbs.opening import Source, fields_as_keywords, flat, held
-from datablame.verbs.reading import AMOUNT, Reading, named, splits
+from datablame.verbs.reading import AMOUNT, Reading, named, refuse, splits
 from datablame.verbs.reporting import report
 from datablame.verbs.training import made
 
@@ -126,11 +125,12 @@ def audit(
             if isinstance(name, str):
                 methods.find(room, name)
     if isinstance(source, (str, Path)) and (given := predictions(remote.local(source))):
-        of_training = {
+        asked = vars(recipe) | vars(reading) | {
             "noise": noise, "minutes": minutes, "dry_run": dry_run, "judge_test": judge_test,
             "seeds": seeds, "proof": proof,
         }  # fmt: skip
-        _refuse(source, recipe, reading, of_training)
+        usual = vars(Recipe()) | vars(Reading()) | USUAL
+        refuse(asked, usual, f"{source} holds predictions, which are judged without training")
         with held(predicted(**given, out=out)) as run:
             _shown(run, signals, judge, review)
             report(run)
@@ -194,14 +194,3 @@ def _shown(run: Run, signals: Sequence[Any], judge: str, review: bool) -> None:
         measured(run)
     if review:
         reviewing.review(run)
-
-
-def _refuse(source: Path | str, recipe: Recipe, reading: Reading, more: dict[str, Any]) -> None:
-    """Raises InputError for options of a training, given with predictions."""
-    asked = dataclasses.asdict(recipe) | dataclasses.asdict(reading) | more
-    usual = dataclasses.asdict(Recipe()) | dataclasses.asdict(Reading()) | USUAL
-    if extra := [name for name, value in asked.items() if value != usual[name]]:
-        flags = ", ".join(f"--{name.replace('_', '-')}" for name in extra)
-        raise InputError(
-            f"{source} holds predictions, which are judged without training: leave out {flags}"
-        )

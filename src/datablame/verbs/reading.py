@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -76,8 +76,12 @@ class Reading:
 
 def unasked(reading: Reading, names: Sequence[str], why: str) -> None:
     """Raises InputError for choices that a command does not go by."""
-    usual = Reading()
-    if given := [name for name in names if getattr(reading, name) != getattr(usual, name)]:
+    refuse({name: getattr(reading, name) for name in names}, vars(Reading()), why)
+
+
+def refuse(asked: Mapping[str, Any], usual: Mapping[str, Any], why: str) -> None:
+    """Raises InputError for options that are not as usual: here they have no effect."""
+    if given := [name for name, value in asked.items() if value != usual[name]]:
         flags = " ".join(f"--{name.replace('_', '-')}" for name in given)
         raise InputError(f"{why}: leave out {flags}")
 
